@@ -1,0 +1,199 @@
+//! What a file can get wrong although every value fits: one sentence per problem.
+
+use crate::{Config, Interface, Port};
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// Local addresses that one region has room for.
+const MAX_ADDRESSES: usize = 64;
+
+pub(crate) fn problems(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    plane(config, &mut found);
+    ports(&config.ports, &mut found);
+    control(config, &mut found);
+    found
+}
+
+fn plane(config: &Config, found: &mut Vec<String>) {
+    let plane = &config.plane;
+    let mut seen = HashSet::new();
+    if plane.cores.is_empty() || plane.cores.len() > 32 {
+        found.push("[plane] cores must list 1 to 32 CPUs, one per worker".into());
+    }
+    for core in &plane.cores {
+        if !seen.insert(core) {
+            found.push(format!(
+                "[plane] cores lists CPU {core} twice; name it once"
+            ));
+        }
+    }
+    if !matches!(plane.burst, 32 | 64) {
+        found.push(format!(
+            "[plane] burst is {}; it must be 32 or 64",
+            plane.burst
+        ));
+    }
+    if !(64..=1_048_576).contains(&plane.memory_mb) {
+        found.push(format!(
+            "[plane] memory_mb is {}; it must be 64 or more",
+            plane.memory_mb
+        ));
+    }
+    if !(16..=16_777_216).contains(&config.region.streams) {
+        found.push(format!(
+            "[region] streams is {}; it must be 16 to 16777216",
+            config.region.streams
+        ));
+    }
+}
+
+fn ports(ports: &[Port], found: &mut Vec<String>) {
+    if ports.is_empty() {
+        found.push("no [[port]]: name at least one device that media arrives at".into());
+    }
+    let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let mut count = 0;
+    for port in ports {
+        let name = &port.name;
+        if !names.insert(name) {
+            found.push(format!(
+                "two [[port]] are named \"{name}\"; give each its own name"
+            ));
+        }
+        if !devices.insert(port.device.name()) {
+            found.push(format!(
+                "port \"{name}\": device {} is another port's already",
+                port.device.name()
+            ));
+        }
+        if !(576..=9600).contains(&port.mtu) {
+            found.push(format!(
+                "port \"{name}\": mtu {} is not 576 to 9600",
+                port.mtu
+            ));
+        }
+        if !(64..=32_768).contains(&port.descriptors) || !port.descriptors.is_power_of_two() {
+            found.push(format!(
+                "port \"{name}\": descriptors {} is not a power of two from 64 to 32768",
+                port.descriptors
+            ));
+        }
+        if !(1..=32).contains(&port.queues) {
+            found.push(format!(
+                "port \"{name}\": queues {} is not 1 to 32",
+                port.queues
+            ));
+        }
+        if port.addresses.is_empty() {
+            found.push(format!(
+                "port \"{name}\" has no [[port.address]]; give it one"
+            ));
+        }
+        for address in &port.addresses {
+            count += 1;
+            let ip = address.address.ip;
+            if !addresses.insert((ip, address.vlan)) {
+                found.push(format!(
+                    "port \"{name}\": address {ip} (VLAN {}) stands twice; overlapping addresses need different VLANs",
+                    address.vlan
+                ));
+            }
+            if address.vlan > 4094 {
+                found.push(format!(
+                    "port \"{name}\": vlan {} is not 0 to 4094",
+                    address.vlan
+                ));
+            }
+            if let Some(gateway) = address.gateway
+                && (!address.address.contains(gateway) || gateway == ip)
+            {
+                found.push(format!(
+                    "port \"{name}\": gateway {gateway} is not a neighbour on {}",
+                    address.address
+                ));
+            }
+        }
+        for neighbour in &port.neighbours {
+            let on_link = |a: &crate::Address| {
+                a.vlan == neighbour.vlan && a.address.contains(neighbour.address)
+            };
+            if !port.addresses.iter().any(on_link) {
+                found.push(format!(
+                    "port \"{name}\": neighbour {} (VLAN {}) is on none of the port's networks",
+                    neighbour.address, neighbour.vlan
+                ));
+            }
+        }
+    }
+    if count > MAX_ADDRESSES {
+        found.push(format!(
+            "{count} addresses; a region has room for {MAX_ADDRESSES}"
+        ));
+    }
+}
+
+fn control(config: &Config, found: &mut Vec<String>) {
+    let control = &config.control;
+    if !control.ng.ip().is_loopback() {
+        found.push(format!(
+            "[control] ng listens on {}; it has no authentication, so it must be a loopback address",
+            control.ng
+        ));
+    }
+    if control.interfaces.is_empty() {
+        found.push("no [[control.interface]]: calls need an address and a range of ports".into());
+    }
+    if let Some(core) = control.core.filter(|c| config.plane.cores.contains(c)) {
+        found.push(format!(
+            "[control] core {core} belongs to a worker; choose one that is not in [plane] cores"
+        ));
+    }
+    let mut names = HashSet::new();
+    for (i, interface) in control.interfaces.iter().enumerate() {
+        let name = &interface.name;
+        if !names.insert(name) {
+            found.push(format!("two [[control.interface]] are named \"{name}\""));
+        }
+        if !has_address(&config.ports, interface.address, interface.vlan) {
+            found.push(format!(
+                "interface \"{name}\": no [[port]] has the address {} (VLAN {})",
+                interface.address, interface.vlan
+            ));
+        }
+        if interface
+            .advertise
+            .is_some_and(|a| a.is_ipv4() != interface.address.is_ipv4())
+        {
+            found.push(format!(
+                "interface \"{name}\": advertise and address must be of one family"
+            ));
+        }
+        if let Some(other) = control.interfaces[..i]
+            .iter()
+            .find(|o| overlap(o, interface))
+        {
+            found.push(format!(
+                "interfaces \"{}\" and \"{name}\" overlap: both give out ports {}-{} of {}",
+                other.name,
+                interface.ports.first.max(other.ports.first),
+                interface.ports.last.min(other.ports.last),
+                interface.address
+            ));
+        }
+    }
+}
+
+fn has_address(ports: &[Port], ip: IpAddr, vlan: u16) -> bool {
+    ports
+        .iter()
+        .flat_map(|p| &p.addresses)
+        .any(|a| a.address.ip == ip && a.vlan == vlan)
+}
+
+fn overlap(a: &Interface, b: &Interface) -> bool {
+    a.address == b.address
+        && a.vlan == b.vlan
+        && a.ports.first <= b.ports.last
+        && b.ports.first <= a.ports.last
+}

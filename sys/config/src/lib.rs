@@ -1,0 +1,261 @@
+//! Penstock's one configuration file, read by both daemons and by `penstock check`.
+//!
+//! `penstock.toml` beside this crate documents every key with its default; a test holds the two
+//! together. A key that is not known is an error, so that a misspelt one cannot pass for a default.
+
+mod check;
+mod parts;
+
+pub use parts::{Device, HugepageUse, MacAddr, Polling, PortRange, Prefix};
+
+use serde::Deserialize;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The documented defaults file.
+pub const DEFAULTS: &str = include_str!("../penstock.toml");
+
+/// Why a configuration cannot be used. Each problem is one sentence: what, where, how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has a key or value that does not fit.
+    #[error("{path}: {message}")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        message: String,
+    },
+    /// The parts contradict each other; one sentence each.
+    #[error("{path}: {}", problems.join("\n"))]
+    Problems {
+        /// The file.
+        path: PathBuf,
+        /// One sentence each.
+        problems: Vec<String>,
+    },
+}
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `[region]`
+    #[serde(default)]
+    pub region: Region,
+    /// `[plane]`
+    #[serde(default)]
+    pub plane: Plane,
+    /// `[[port]]`
+    #[serde(default, rename = "port")]
+    pub ports: Vec<Port>,
+    /// `[control]`
+    #[serde(default)]
+    pub control: Control,
+}
+
+/// Where the two processes meet.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Region {
+    /// Folder of the region's files.
+    pub dir: PathBuf,
+    /// A hugetlbfs mount for the table.
+    pub table_dir: Option<PathBuf>,
+    /// Capacity of the table, in streams.
+    pub streams: u32,
+    /// Group that may take part.
+    pub group: Option<u32>,
+}
+
+impl Default for Region {
+    fn default() -> Self {
+        Region {
+            dir: "/dev/shm/penstock".into(),
+            table_dir: None,
+            streams: 65_536,
+            group: None,
+        }
+    }
+}
+
+/// The data plane.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plane {
+    /// CPUs of the workers.
+    pub cores: Vec<usize>,
+    /// What a worker does when there is nothing to do.
+    pub polling: Polling,
+    /// Memory for packets, MiB.
+    pub memory_mb: u32,
+    /// Whether DPDK's memory lies on huge pages.
+    pub hugepages: HugepageUse,
+    /// Packets received at once.
+    pub burst: u16,
+}
+
+impl Default for Plane {
+    fn default() -> Self {
+        Plane {
+            cores: vec![1],
+            polling: Polling::Adaptive,
+            memory_mb: 512,
+            hugepages: HugepageUse::Auto,
+            burst: 32,
+        }
+    }
+}
+
+/// A DPDK port.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Port {
+    /// What messages call it.
+    pub name: String,
+    /// PCI address or vdev string.
+    pub device: Device,
+    /// MAC address to set.
+    pub mac: Option<MacAddr>,
+    /// Largest IP packet, bytes.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+    /// Packets a queue holds.
+    #[serde(default = "default_descriptors")]
+    pub descriptors: u16,
+    /// Receive and send queues at most; each worker has one of each while they last.
+    #[serde(default = "default_queues")]
+    pub queues: u16,
+    /// `[[port.address]]`
+    #[serde(default, rename = "address")]
+    pub addresses: Vec<Address>,
+    /// `[[port.neighbour]]`
+    #[serde(default, rename = "neighbour")]
+    pub neighbours: Vec<Neighbour>,
+}
+
+fn default_mtu() -> u16 {
+    1500
+}
+
+fn default_queues() -> u16 {
+    32
+}
+
+fn default_descriptors() -> u16 {
+    1024
+}
+
+/// A local address of a port.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// The address and its prefix.
+    pub address: Prefix,
+    /// 802.1Q VLAN, 0 for none.
+    #[serde(default)]
+    pub vlan: u16,
+    /// Next hop to what is not on the link.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A neighbour whose MAC is known beforehand.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Neighbour {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its MAC.
+    pub mac: MacAddr,
+    /// Its VLAN, 0 for none.
+    #[serde(default)]
+    pub vlan: u16,
+}
+
+/// The control daemon.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Where ng is answered.
+    pub ng: SocketAddr,
+    /// The CLI's socket.
+    pub socket: PathBuf,
+    /// The embedded store.
+    pub store: PathBuf,
+    /// Seconds a port rests before reuse.
+    pub port_rest_s: u32,
+    /// Calls at one time.
+    pub max_calls: u32,
+    /// CPU of control's thread.
+    pub core: Option<usize>,
+    /// `[[control.interface]]`
+    #[serde(rename = "interface")]
+    pub interfaces: Vec<Interface>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control {
+            ng: SocketAddr::from(([127, 0, 0, 1], 2223)),
+            socket: "/run/penstock/control.sock".into(),
+            store: "/run/penstock/calls.redb".into(),
+            port_rest_s: 2,
+            max_calls: 50_000,
+            core: None,
+            interfaces: Vec::new(),
+        }
+    }
+}
+
+/// A local address and the ports that calls may use on it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// What `direction` names.
+    pub name: String,
+    /// One of the ports' addresses.
+    pub address: IpAddr,
+    /// The VLAN that address is in, 0 for none.
+    #[serde(default)]
+    pub vlan: u16,
+    /// The address written into SDP, where it differs.
+    pub advertise: Option<IpAddr>,
+    /// First and last UDP port.
+    pub ports: PortRange,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
+        Config::parse(&text, path)
+    }
+
+    /// Checks a text; `path` is only named in errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
+        let config: Config = toml::from_str(text).map_err(|error| ConfigError::Syntax {
+            path: path.into(),
+            message: error.to_string().trim_end().to_owned(),
+        })?;
+        let problems = check::problems(&config);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Problems {
+                path: path.into(),
+                problems,
+            })
+        }
+    }
+}

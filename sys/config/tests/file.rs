@@ -1,0 +1,96 @@
+//! The defaults file is the manual, and every mistake gets its sentence.
+
+use penstock_config::{Config, DEFAULTS};
+use std::path::Path;
+
+fn parse(text: &str) -> Result<Config, String> {
+    Config::parse(text, Path::new("test.toml")).map_err(|e| e.to_string())
+}
+
+/// The smallest file: what has no default.
+const LEAST: &str = r#"
+[[port]]
+name = "media"
+device = "net_tap0,iface=penstock0,persist"
+[[port.address]]
+address = "198.18.0.1/24"
+[[control.interface]]
+name = "default"
+address = "198.18.0.1"
+ports = "16384-32767"
+"#;
+
+#[test]
+fn the_defaults_file_shows_the_defaults() {
+    assert_eq!(parse(DEFAULTS).unwrap(), parse(LEAST).unwrap());
+}
+
+#[test]
+fn every_commented_key_is_a_key() {
+    // Uncomment each "# key = value" line in turn, where it stands.
+    let lines: Vec<&str> = DEFAULTS.lines().collect();
+    let mut tried = 0;
+    for (i, line) in lines.iter().enumerate() {
+        let Some(key) = line.strip_prefix("# ").filter(|l| {
+            l.split_once(" = ")
+                .is_some_and(|(k, _)| k.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        }) else {
+            continue;
+        };
+        if ["address", "vlan"].contains(&key.split(' ').next().unwrap()) || key.contains("00:fe") {
+            continue; // of the commented [[port.neighbour]]
+        }
+        let mut text = lines.clone();
+        text[i] = key;
+        parse(&text.join("\n")).unwrap_or_else(|e| panic!("{key}: {e}"));
+        tried += 1;
+    }
+    assert_eq!(tried, 6);
+}
+
+#[test]
+fn mistakes_get_a_sentence() {
+    let cases = [
+        ("[plane]\ncorse = [1]", "corse"),
+        ("[plane]\nburst = 33", "burst is 33"),
+        ("[plane]\ncores = [1, 1]", "CPU 1 twice"),
+        (
+            "[control]\nng = \"0.0.0.0:2223\"",
+            "must be a loopback address",
+        ),
+        ("[control]\ncore = 1", "belongs to a worker"),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"",
+            "no [[port.address]]",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.0.1/16\"",
+            "stands twice",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"eth0\"\n[[port.address]]\naddress = \"198.18.1.1/16\"",
+            "neither a PCI address",
+        ),
+        (
+            "[[control.interface]]\nname = \"b\"\naddress = \"198.18.0.9\"\nports = \"4000-4999\"",
+            "no [[port]] has the address 198.18.0.9",
+        ),
+        (
+            "[[control.interface]]\nname = \"b\"\naddress = \"198.18.0.1\"\nports = \"30000-40000\"",
+            "overlap: both give out ports 30000-32767",
+        ),
+    ];
+    for (extra, want) in cases {
+        // [plane] and [control] may stand only once and must come before the array tables' parts.
+        let text = if extra.starts_with("[[") {
+            format!("{LEAST}\n{extra}")
+        } else {
+            format!("{extra}\n{LEAST}")
+        };
+        let error = parse(&text).expect_err(extra);
+        assert!(error.contains(want), "{extra}:\n{error}");
+        assert!(error.starts_with("test.toml: "), "{error}");
+    }
+    assert!(parse("").unwrap_err().contains("no [[port]]"));
+    assert!(parse("[plane").unwrap_err().contains("test.toml"));
+}
