@@ -1,0 +1,195 @@
+//! The values both encodings share.
+
+use thiserror::Error;
+
+/// Deepest nesting of lists and dictionaries, the outermost counted.
+pub const MAX_DEPTH: usize = 32;
+
+/// Most values in one message, keys not counted.
+pub const MAX_VALUES: usize = 4096;
+
+/// A bencode value, or the JSON that stands for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// `i42e`
+    Integer(i64),
+    /// `5:bytes`; text in JSON, where bytes that are not UTF-8 become U+FFFD.
+    Bytes(Vec<u8>),
+    /// `l…e`
+    List(Vec<Value>),
+    /// `d…e`
+    Dict(Dict),
+}
+
+/// A dictionary that keeps the order of its keys. They need not be sorted or unique.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Dict(pub Vec<(Vec<u8>, Value)>);
+
+impl Dict {
+    /// The first value under `name`, which is written in lower case with hyphens
+    /// (`call-id`). The key may have spaces, underscores or capitals instead.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        let found = self.0.iter().find(|(key, _)| {
+            key.len() == name.len() && key.iter().map(|&b| canonical(b)).eq(name.bytes())
+        });
+        found.map(|(_, value)| value)
+    }
+
+    /// Adds a pair at the end.
+    pub fn push(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Value>) {
+        self.0.push((key.into(), value.into()));
+    }
+}
+
+impl<K: Into<Vec<u8>>, V: Into<Value>> FromIterator<(K, V)> for Dict {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+/// One byte of a key as all spellings of it share it.
+fn canonical(byte: u8) -> u8 {
+    match byte {
+        b' ' | b'_' => b'-',
+        _ => byte.to_ascii_lowercase(),
+    }
+}
+
+/// A key or flag in the spelling that [`Dict::get`] wants.
+pub(crate) fn canonical_word(word: &[u8]) -> String {
+    let bytes: Vec<u8> = word.iter().map(|&b| canonical(b)).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Value {
+    /// The integer, or the integer that the text spells.
+    pub fn as_integer(&self) -> Option<i64> {
+        match self {
+            Self::Integer(number) => Some(*number),
+            Self::Bytes(text) => std::str::from_utf8(text).ok()?.trim().parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Bytes(text.as_bytes().to_vec())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Bytes(text.into_bytes())
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        Self::Integer(number.into())
+    }
+}
+
+/// Counters: beyond i64's range, they stay at its end.
+impl From<u64> for Value {
+    fn from(number: u64) -> Self {
+        Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(list: Vec<Value>) -> Self {
+        Self::List(list)
+    }
+}
+
+impl From<Dict> for Value {
+    fn from(dict: Dict) -> Self {
+        Self::Dict(dict)
+    }
+}
+
+/// Why a dictionary could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Neither `d` nor `{` at the start.
+    #[error("neither a bencode dictionary nor a JSON object")]
+    NotADictionary,
+    /// The message ends within a value.
+    #[error("the message ends within a value")]
+    Truncated,
+    /// A byte that begins no value.
+    #[error("byte {at}: no value begins here")]
+    NoValue {
+        /// Offset into the dictionary.
+        at: usize,
+    },
+    /// An integer with a leading zero, a plus sign, no digits, or beyond 64 bits.
+    #[error("byte {at}: bad integer")]
+    BadInteger {
+        /// Offset into the dictionary.
+        at: usize,
+    },
+    /// A string's length with a leading zero, or longer than what follows.
+    #[error("byte {at}: bad string length")]
+    BadLength {
+        /// Offset into the dictionary.
+        at: usize,
+    },
+    /// A dictionary key that is not a string.
+    #[error("byte {at}: a dictionary key must be a string")]
+    BadKey {
+        /// Offset into the dictionary.
+        at: usize,
+    },
+    /// Nesting beyond [`MAX_DEPTH`].
+    #[error("nested deeper than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// More than [`MAX_VALUES`] values.
+    #[error("more than {MAX_VALUES} values")]
+    TooManyValues,
+    /// Bytes after the dictionary.
+    #[error("byte {at}: bytes after the dictionary")]
+    TrailingBytes {
+        /// Offset into the dictionary.
+        at: usize,
+    },
+    /// JSON that serde_json refuses, in its words.
+    #[error("{0}")]
+    Json(String),
+}
+
+/// Counts values while they are decoded.
+#[derive(Debug, Default)]
+pub(crate) struct Budget {
+    spent: usize,
+}
+
+impl Budget {
+    /// Accounts for one value.
+    pub(crate) fn spend(&mut self) -> Result<(), DecodeError> {
+        self.spent += 1;
+        if self.spent > MAX_VALUES {
+            Err(DecodeError::TooManyValues)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Codecs of a media section: sdp-rs behind guards, and the static table of RFC 3551.
+//!
+//! sdp-rs can be made to panic by a remote body, and drops what follows a line it does
+//! not expect. So it never sees one: each rtpmap and ptime value is checked here, then
+//! printed anew into a session of our own making, one media section long.
+
+use crate::line::attribute;
+use sdp_rs::SessionDescription;
+use sdp_rs::lines::Attribute;
+
+/// One payload type of a media section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Codec {
+    /// RTP payload type, 0 to 127.
+    pub payload_type: u8,
+    /// Encoding name as written, such as `PCMA` or `telephone-event`.
+    pub name: String,
+    /// RTP clock, in Hz.
+    pub clock_rate: u32,
+    /// Audio channels; 1 unless the rtpmap says more.
+    pub channels: u8,
+}
+
+/// Longest encoding name accepted, in bytes. The registry's longest has 24.
+const MAX_NAME: usize = 64;
+
+/// Static payload types that still occur (RFC 3551 section 6): type, name, clock, channels.
+const STATIC: [(u8, &str, u32, u8); 24] = [
+    (0, "PCMU", 8000, 1),
+    (3, "GSM", 8000, 1),
+    (4, "G723", 8000, 1),
+    (5, "DVI4", 8000, 1),
+    (6, "DVI4", 16000, 1),
+    (7, "LPC", 8000, 1),
+    (8, "PCMA", 8000, 1),
+    (9, "G722", 8000, 1),
+    (10, "L16", 44100, 2),
+    (11, "L16", 44100, 1),
+    (12, "QCELP", 8000, 1),
+    (13, "CN", 8000, 1),
+    (14, "MPA", 90000, 1),
+    (15, "G728", 8000, 1),
+    (16, "DVI4", 11025, 1),
+    (17, "DVI4", 22050, 1),
+    (18, "G729", 8000, 1),
+    (25, "CelB", 90000, 1),
+    (26, "JPEG", 90000, 1),
+    (28, "nv", 90000, 1),
+    (31, "H261", 90000, 1),
+    (32, "MPV", 90000, 1),
+    (33, "MP2T", 90000, 1),
+    (34, "H263", 90000, 1),
+];
+
+/// The codecs of an m= line in its order, and ptime in ms.
+///
+/// A format without a usable rtpmap falls back to the static table and is left out
+/// if that does not know it either.
+pub(crate) fn read<'a>(
+    formats: &[String],
+    lines: impl Iterator<Item = &'a [u8]>,
+) -> (Vec<Codec>, Option<u16>) {
+    let mut rtpmaps: [Option<Rtpmap<'a>>; 128] = [None; 128];
+    let mut ptime = None;
+    for line in lines {
+        if let Some(value) = attribute(line, "rtpmap") {
+            if let Some(map) = Rtpmap::check(value) {
+                rtpmaps[usize::from(map.payload_type)].get_or_insert(map);
+            }
+        } else if let Some(value) = attribute(line, "ptime") {
+            ptime = ptime.or_else(|| check_ptime(value));
+        }
+    }
+    let (mapped, ptime) = typed(rtpmaps.iter().flatten(), ptime);
+    let codecs = formats
+        .iter()
+        .filter_map(|format| {
+            let payload_type = format.parse().ok()?;
+            let found = mapped
+                .iter()
+                .find(|codec| codec.payload_type == payload_type);
+            found.cloned().or_else(|| static_codec(payload_type))
+        })
+        .collect();
+    (codecs, ptime)
+}
+
+fn static_codec(payload_type: u8) -> Option<Codec> {
+    let &(_, name, clock_rate, channels) = STATIC.iter().find(|row| row.0 == payload_type)?;
+    Some(Codec {
+        payload_type,
+        name: name.to_owned(),
+        clock_rate,
+        channels,
+    })
+}
+
+/// An rtpmap whose every field is known to be harmless to sdp-rs.
+#[derive(Debug, Clone, Copy)]
+struct Rtpmap<'a> {
+    payload_type: u8,
+    name: &'a str,
+    clock_rate: u32,
+    channels: Option<u8>,
+}
+
+impl<'a> Rtpmap<'a> {
+    /// Checks `<payload type> <name>/<clock>[/<channels>]` (RFC 8866 section 6.6).
+    fn check(value: &'a [u8]) -> Option<Self> {
+        let value = std::str::from_utf8(value).ok()?.trim();
+        let (payload_type, encoding) = value.split_once([' ', '\t'])?;
+        let mut parts = encoding.trim().splitn(3, '/');
+        let name = parts.next()?;
+        let clock_rate = number(parts.next()?)?;
+        let channels = match parts.next() {
+            Some(text) => Some(u8::try_from(number(text)?).ok()?),
+            None => None,
+        };
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b);
+        let payload_type = u8::try_from(number(payload_type)?).ok()?;
+        let sound = payload_type < 128
+            && !name.is_empty()
+            && name.len() <= MAX_NAME
+            && name.bytes().all(token)
+            && clock_rate > 0
+            && channels != Some(0);
+        sound.then_some(Self {
+            payload_type,
+            name,
+            clock_rate,
+            channels,
+        })
+    }
+}
+
+/// Digits only, at most nine of them: always within an i32.
+fn number(text: &str) -> Option<u32> {
+    let digits = (1..=9).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
+/// Whole milliseconds; a fraction is cut off.
+fn check_ptime(value: &[u8]) -> Option<u16> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+    u16::try_from(number(whole)?).ok().filter(|&ms| ms > 0)
+}
+
+/// Has sdp-rs type what was checked. It must return as many lines as it was given.
+fn typed<'a>(
+    rtpmaps: impl Iterator<Item = &'a Rtpmap<'a>>,
+    ptime: Option<u16>,
+) -> (Vec<Codec>, Option<u16>) {
+    use std::fmt::Write;
+    let mut session =
+        String::from("v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n");
+    let mut lines = 0;
+    for map in rtpmaps {
+        let Rtpmap {
+            payload_type,
+            name,
+            clock_rate,
+            channels,
+        } = map;
+        // Writing to a String cannot fail.
+        let _ = write!(session, "a=rtpmap:{payload_type} {name}/{clock_rate}");
+        if let Some(channels) = channels {
+            let _ = write!(session, "/{channels}");
+        }
+        session.push_str("\r\n");
+        lines += 1;
+    }
+    if let Some(ptime) = ptime {
+        let _ = write!(session, "a=ptime:{ptime}\r\n");
+        lines += 1;
+    }
+    if lines == 0 {
+        return (Vec::new(), None);
+    }
+    let Ok(mut parsed) = session.parse::<SessionDescription>() else {
+        return (Vec::new(), None);
+    };
+    match parsed.media_descriptions.pop() {
+        Some(media) if media.attributes.len() == lines => collect(media.attributes),
+        _ => (Vec::new(), None),
+    }
+}
+
+fn collect(attributes: Vec<Attribute>) -> (Vec<Codec>, Option<u16>) {
+    let mut codecs = Vec::new();
+    let mut ptime = None;
+    for attribute in attributes {
+        match attribute {
+            // The checked value is below 65,536, which an f32 holds exactly.
+            Attribute::Ptime(ms) => ptime = Some(ms as u16),
+            Attribute::Rtpmap(map) => codecs.extend(codec(map)),
+            _ => {}
+        }
+    }
+    (codecs, ptime)
+}
+
+fn codec(map: sdp_rs::lines::attribute::Rtpmap) -> Option<Codec> {
+    Some(Codec {
+        payload_type: map.payload_type.try_into().ok()?,
+        name: map.encoding_name,
+        clock_rate: map.clock_rate.try_into().ok()?,
+        channels: map.encoding_params.unwrap_or(1).try_into().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn codecs(formats: &[&str], lines: &[&str]) -> Vec<String> {
+        let formats: Vec<String> = formats.iter().map(|f| (*f).to_owned()).collect();
+        let (codecs, _) = read(&formats, lines.iter().map(|l| l.as_bytes()));
+        let show = |c: &Codec| {
+            format!(
+                "{} {}/{}/{}",
+                c.payload_type, c.name, c.clock_rate, c.channels
+            )
+        };
+        codecs.iter().map(show).collect()
+    }
+
+    #[test]
+    fn rtpmap_first_then_the_static_table_in_the_order_of_the_m_line() {
+        let found = codecs(
+            &["111", "8", "0", "101", "77"],
+            &[
+                "a=rtpmap:0 PCMU/8000",
+                "a=rtpmap:101 telephone-event/8000",
+                "a=rtpmap:111 opus/48000/2",
+            ],
+        );
+        assert_eq!(
+            found,
+            [
+                "111 opus/48000/2",
+                "8 PCMA/8000/1",
+                "0 PCMU/8000/1",
+                "101 telephone-event/8000/1"
+            ]
+        );
+    }
+
+    #[test]
+    fn one_bad_rtpmap_does_not_hide_the_others() {
+        let found = codecs(
+            &["96", "97", "98", "99", "100", "101", "102"],
+            &[
+                "a=rtpmap:96 opus/99999999999999999999/2",
+                "a=rtpmap:97",
+                "a=rtpmap:300 x/8000",
+                "a=rtpmap:98 a b/8000",
+                "a=rtpmap:99 ilbc/8000",
+                "a=rtpmap:100 x/0",
+                "a=rtpmap:101 y/8000/0",
+                "a=rtpmap:102 z/3000000000",
+            ],
+        );
+        assert_eq!(found, ["99 ilbc/8000/1"]);
+    }
+
+    #[test]
+    fn ptime_in_whole_milliseconds() {
+        let ptime = |text: &str| read(&[], [text.as_bytes()].into_iter()).1;
+        assert_eq!(ptime("a=ptime:20"), Some(20));
+        assert_eq!(ptime("a=ptime: 30 "), Some(30));
+        assert_eq!(ptime("a=ptime:2.5"), Some(2));
+        for bad in [
+            "a=ptime:",
+            "a=ptime:0",
+            "a=ptime:-20",
+            "a=ptime:99999999999",
+            "a=ptime:NaN",
+        ] {
+            assert_eq!(ptime(bad), None, "{bad}");
+        }
+    }
+}

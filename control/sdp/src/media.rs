@@ -1,0 +1,371 @@
+//! One media section: the m= line and what follows it.
+
+use crate::codec::{self, Codec};
+use crate::error::SdpError;
+use crate::line::{Line, attribute, words};
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// What a media section carries: the first word of its m= line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MediaKind {
+    /// `audio`
+    Audio,
+    /// `video`
+    Video,
+    /// `text`
+    Text,
+    /// `application`
+    Application,
+    /// `message`
+    Message,
+    /// `image`, such as T.38 fax
+    Image,
+    /// Any other word, as written.
+    Other(String),
+}
+
+/// Transports a relay may be asked to write into an m= line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// `RTP/AVP` (RFC 3551)
+    RtpAvp,
+    /// `RTP/AVPF` (RFC 4585)
+    RtpAvpf,
+    /// `RTP/SAVP` (RFC 3711)
+    RtpSavp,
+    /// `RTP/SAVPF` (RFC 5124)
+    RtpSavpf,
+    /// `UDP/TLS/RTP/SAVP` (RFC 5764)
+    UdpTlsRtpSavp,
+    /// `UDP/TLS/RTP/SAVPF` (RFC 5764)
+    UdpTlsRtpSavpf,
+    /// `udptl` (T.38)
+    Udptl,
+}
+
+impl Protocol {
+    const ALL: [Self; 7] = [
+        Self::RtpAvp,
+        Self::RtpAvpf,
+        Self::RtpSavp,
+        Self::RtpSavpf,
+        Self::UdpTlsRtpSavp,
+        Self::UdpTlsRtpSavpf,
+        Self::Udptl,
+    ];
+
+    /// The protocol written as `word`, without regard to case.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|protocol| protocol.as_str().eq_ignore_ascii_case(word))
+    }
+
+    /// As it is written in an m= line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RtpAvp => "RTP/AVP",
+            Self::RtpAvpf => "RTP/AVPF",
+            Self::RtpSavp => "RTP/SAVP",
+            Self::RtpSavpf => "RTP/SAVPF",
+            Self::UdpTlsRtpSavp => "UDP/TLS/RTP/SAVP",
+            Self::UdpTlsRtpSavpf => "UDP/TLS/RTP/SAVPF",
+            Self::Udptl => "udptl",
+        }
+    }
+
+    /// Whether the media is RTP, secured or not.
+    pub fn is_rtp(self) -> bool {
+        self != Self::Udptl
+    }
+}
+
+/// Who sends media, seen from the sender of the SDP (RFC 8866 section 6.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Both sides; the default.
+    #[default]
+    SendRecv,
+    /// Only the sender of the SDP.
+    SendOnly,
+    /// Only its receiver.
+    RecvOnly,
+    /// Nobody.
+    Inactive,
+}
+
+/// Where RTCP goes if not to the next port (RFC 3605).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rtcp {
+    /// UDP port.
+    pub port: u16,
+    /// Address, if it is not that of the RTP.
+    pub address: Option<IpAddr>,
+}
+
+/// What a media section says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// What it carries.
+    pub kind: MediaKind,
+    /// UDP port for RTP; 0 rejects the section.
+    pub port: u16,
+    /// Port pairs asked for, almost always 1.
+    pub port_count: u16,
+    /// Transport as written; see [`Media::protocol`].
+    pub proto: String,
+    /// Format words as written: payload types for RTP, `t38` for fax.
+    pub formats: Vec<String>,
+    /// Address from the section's c= line, else the session's. `None` only if rejected.
+    pub address: Option<IpAddr>,
+    /// Direction from the section, else the session.
+    pub direction: Direction,
+    /// The `a=rtcp:` line, if there is a sound one.
+    pub rtcp: Option<Rtcp>,
+    /// Whether the section has `a=rtcp-mux` (RFC 5761).
+    pub rtcp_mux: bool,
+    /// Codecs of an RTP section in the order of its m= line.
+    pub codecs: Vec<Codec>,
+    /// Packet time, in ms.
+    pub ptime: Option<u16>,
+    /// Whether the section or the session offers ICE.
+    pub ice: bool,
+    /// Its lines, the m= line first.
+    pub(crate) lines: Range<usize>,
+}
+
+impl Media {
+    /// The transport, if it is one of those known here.
+    pub fn protocol(&self) -> Option<Protocol> {
+        Protocol::from_word(&self.proto)
+    }
+
+    /// Whether the section is refused or switched off (port 0, RFC 3264 section 6).
+    pub fn is_rejected(&self) -> bool {
+        self.port == 0
+    }
+
+    /// Whether the sender put the other side on hold: sendonly, inactive, or the older
+    /// zero address (RFC 3264 section 8.4).
+    pub fn is_hold(&self) -> bool {
+        matches!(self.direction, Direction::SendOnly | Direction::Inactive)
+            || self.is_zero_address()
+    }
+
+    /// Whether the address is 0.0.0.0 or `::` and means hold.
+    ///
+    /// With ICE it does not: there it says that candidates are still being gathered.
+    pub fn is_zero_address(&self) -> bool {
+        !self.ice && self.address.is_some_and(|address| address.is_unspecified())
+    }
+}
+
+/// What the session says for all of its sections.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Defaults {
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) direction: Option<Direction>,
+    pub(crate) ice: bool,
+}
+
+impl Defaults {
+    /// Reads the lines of the session, or of one section after its m= line.
+    pub(crate) fn read(body: &[u8], lines: &[Line], first: usize) -> Result<Self, SdpError> {
+        let mut found = Self::default();
+        for (line, number) in lines.iter().zip(first + 1..) {
+            let text = &body[line.text.clone()];
+            if text.starts_with(b"c=") {
+                let address = connection(text, number)?;
+                found.address.get_or_insert(address);
+            } else if attribute(text, "ice-ufrag")
+                .or(attribute(text, "candidate"))
+                .is_some()
+            {
+                found.ice = true;
+            } else if let Some(direction) = direction(text) {
+                found.direction.get_or_insert(direction);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Reads the section whose m= line is `lines[section.start]`.
+pub(crate) fn read(
+    body: &[u8],
+    lines: &[Line],
+    section: Range<usize>,
+    session: &Defaults,
+) -> Result<Media, SdpError> {
+    let (start, number) = (section.start, section.start + 1);
+    let text = |line: &Line| &body[line.text.clone()];
+    let mline = MediaLine::read(text(&lines[start]), number)?;
+    let rest = &lines[start + 1..section.end];
+    let own = Defaults::read(body, rest, start + 1)?;
+
+    let address = own.address.or(session.address);
+    if address.is_none() && mline.port != 0 {
+        return Err(SdpError::NoConnection { line: number });
+    }
+    let is_rtp = mline.proto.to_ascii_uppercase().contains("RTP/");
+    let (codecs, ptime) = match is_rtp {
+        true => codec::read(&mline.formats, rest.iter().map(text)),
+        false => (Vec::new(), None),
+    };
+    Ok(Media {
+        kind: mline.kind,
+        port: mline.port,
+        port_count: mline.port_count,
+        proto: mline.proto,
+        formats: mline.formats,
+        address,
+        direction: own.direction.or(session.direction).unwrap_or_default(),
+        rtcp: rest
+            .iter()
+            .find_map(|line| rtcp(attribute(text(line), "rtcp")?)),
+        rtcp_mux: rest
+            .iter()
+            .any(|line| attribute(text(line), "rtcp-mux").is_some()),
+        codecs,
+        ptime,
+        ice: own.ice || session.ice,
+        lines: section,
+    })
+}
+
+/// The words of an m= line.
+struct MediaLine {
+    kind: MediaKind,
+    port: u16,
+    port_count: u16,
+    proto: String,
+    formats: Vec<String>,
+}
+
+impl MediaLine {
+    fn read(text: &[u8], line: usize) -> Result<Self, SdpError> {
+        let text = std::str::from_utf8(&text[2..]).map_err(|_| SdpError::NotUtf8 { line })?;
+        let mut words = words(text.as_bytes()).map(|word| &text[word]);
+        let (Some(kind), Some(ports), Some(proto)) = (words.next(), words.next(), words.next())
+        else {
+            return Err(SdpError::MalformedMedia { line });
+        };
+        let (port, port_count) = read_ports(ports).ok_or(SdpError::BadPort { line })?;
+        let formats: Vec<String> = words.map(str::to_owned).collect();
+        // Some phones leave the formats out of a section they reject.
+        if formats.is_empty() && port != 0 {
+            return Err(SdpError::MalformedMedia { line });
+        }
+        let kind = media_kind(kind);
+        Ok(Self {
+            kind,
+            port,
+            port_count,
+            proto: proto.to_owned(),
+            formats,
+        })
+    }
+}
+
+fn media_kind(word: &str) -> MediaKind {
+    match word.to_ascii_lowercase().as_str() {
+        "audio" => MediaKind::Audio,
+        "video" => MediaKind::Video,
+        "text" => MediaKind::Text,
+        "application" => MediaKind::Application,
+        "message" => MediaKind::Message,
+        "image" => MediaKind::Image,
+        _ => MediaKind::Other(word.to_owned()),
+    }
+}
+
+fn read_ports(word: &str) -> Option<(u16, u16)> {
+    let (port, count) = word.split_once('/').unwrap_or((word, "1"));
+    let count = decimal(count).filter(|&count| count > 0)?;
+    Some((decimal(port)?, count))
+}
+
+/// Digits only: `parse` alone would take a plus sign.
+fn decimal(word: &str) -> Option<u16> {
+    let digits = word.bytes().all(|b| b.is_ascii_digit());
+    if digits { word.parse().ok() } else { None }
+}
+
+/// The address of a c= line (RFC 8866 section 5.7), without TTL and count.
+fn connection(text: &[u8], line: usize) -> Result<IpAddr, SdpError> {
+    let text = std::str::from_utf8(&text[2..]).map_err(|_| SdpError::NotUtf8 { line })?;
+    let words: Vec<&str> = words(text.as_bytes()).map(|word| &text[word]).collect();
+    let [net_type, family, address] = words[..] else {
+        return Err(SdpError::MalformedConnection { line });
+    };
+    let address = address.split('/').next().unwrap_or_default();
+    if net_type.eq_ignore_ascii_case("IN") {
+        if let Some(address) = address_of(family, address) {
+            return Ok(address);
+        }
+        if is_host_name(address) {
+            return Err(SdpError::HostName { line });
+        }
+    }
+    Err(SdpError::MalformedConnection { line })
+}
+
+/// `address` if it belongs to `family`, `IP4` or `IP6`.
+pub(crate) fn address_of(family: &str, address: &str) -> Option<IpAddr> {
+    if family.eq_ignore_ascii_case("IP4") {
+        address.parse().ok().map(IpAddr::V4)
+    } else if family.eq_ignore_ascii_case("IP6") {
+        address.parse().ok().map(IpAddr::V6)
+    } else {
+        None
+    }
+}
+
+fn is_host_name(word: &str) -> bool {
+    word.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        && word.bytes().any(|b| b.is_ascii_alphabetic())
+}
+
+/// The value of `a=rtcp:` (RFC 3605 section 2.1); port 0 and anything unsound is no line at all.
+fn rtcp(value: &[u8]) -> Option<Rtcp> {
+    let text = std::str::from_utf8(value).ok()?;
+    let words: Vec<&str> = words(text.as_bytes()).map(|word| &text[word]).collect();
+    let (port, address) = match words[..] {
+        [port] => (port, None),
+        [port, _, family, address] => (port, Some(address_of(family, address)?)),
+        _ => return None,
+    };
+    let port = decimal(port).filter(|&port| port != 0)?;
+    Some(Rtcp { port, address })
+}
+
+/// The direction a line states, if it is such a line.
+pub(crate) fn direction(text: &[u8]) -> Option<Direction> {
+    let known = [
+        ("sendrecv", Direction::SendRecv),
+        ("sendonly", Direction::SendOnly),
+        ("recvonly", Direction::RecvOnly),
+        ("inactive", Direction::Inactive),
+    ];
+    known
+        .into_iter()
+        .find(|(name, _)| attribute(text, name).is_some())
+        .map(|(_, found)| found)
+}
+
+/// Whether the line belongs to ICE (RFC 8839 section 5).
+pub(crate) fn is_ice(text: &[u8]) -> bool {
+    const NAMES: [&str; 8] = [
+        "candidate",
+        "end-of-candidates",
+        "remote-candidates",
+        "ice-ufrag",
+        "ice-pwd",
+        "ice-options",
+        "ice-lite",
+        "ice-mismatch",
+    ];
+    NAMES.iter().any(|name| attribute(text, name).is_some())
+}

@@ -1,0 +1,145 @@
+//! The body as a whole: lines, session, media sections.
+
+use crate::error::SdpError;
+use crate::line::{self, Line, words};
+use crate::media::{self, Defaults, Media};
+use crate::{MAX_BODY, MAX_MEDIA};
+use std::net::IpAddr;
+use std::ops::Range;
+
+/// The o= line (RFC 8866 section 5.2). Bytes that are not UTF-8 show as U+FFFD.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// User name, or `-`.
+    pub username: String,
+    /// Session identifier.
+    pub session_id: String,
+    /// Session version.
+    pub session_version: String,
+    /// Network type, `IN`.
+    pub net_type: String,
+    /// Address type, `IP4` or `IP6`.
+    pub address_type: String,
+    /// Address or host name.
+    pub address: String,
+}
+
+/// A parsed body: its bytes, its lines, and what they say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sdp {
+    pub(crate) body: Vec<u8>,
+    pub(crate) lines: Vec<Line>,
+    origin: Option<Origin>,
+    connection: Option<IpAddr>,
+    media: Vec<Media>,
+}
+
+impl Sdp {
+    /// Parses a body.
+    ///
+    /// # Errors
+    /// [`SdpError`] says what is wrong and in which line. Nothing the relay has no need to
+    /// understand is an error: such lines stay as they are.
+    pub fn parse(body: &[u8]) -> Result<Self, SdpError> {
+        if body.len() > MAX_BODY {
+            return Err(SdpError::TooLarge { len: body.len() });
+        }
+        let lines = line::split(body);
+        let text = |line: &Line| &body[line.text.clone()];
+        if lines.iter().all(|line| text(line).trim_ascii().is_empty()) {
+            return Err(SdpError::Empty);
+        }
+        let sections = sections(body, &lines);
+        if sections.len() > MAX_MEDIA {
+            return Err(SdpError::TooManyMedia {
+                count: sections.len(),
+            });
+        }
+        let session = &lines[..sections.first().map_or(lines.len(), |first| first.start)];
+        if !session.iter().any(|line| text(line).starts_with(b"v=")) {
+            return Err(SdpError::NoVersion);
+        }
+        if sections.is_empty() {
+            return Err(SdpError::NoMedia);
+        }
+        let mut origin = None;
+        for (line, number) in lines.iter().zip(1..) {
+            if let Some(words) = origin_words(text(line), number)? {
+                origin.get_or_insert_with(|| read_origin(text(line), &words));
+            }
+        }
+        let defaults = Defaults::read(body, session, 0)?;
+        let media = sections
+            .into_iter()
+            .map(|section| media::read(body, &lines, section, &defaults))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            body: body.to_vec(),
+            lines,
+            origin,
+            connection: defaults.address,
+            media,
+        })
+    }
+
+    /// The o= line, if there is one.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    /// The address of the session's c= line, if there is one.
+    pub fn connection(&self) -> Option<IpAddr> {
+        self.connection
+    }
+
+    /// The media sections, in order; at least one.
+    pub fn media(&self) -> &[Media] {
+        &self.media
+    }
+
+    /// The body as it came.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// Line ranges of the media sections.
+fn sections(body: &[u8], lines: &[Line]) -> Vec<Range<usize>> {
+    let is_start = |&idx: &usize| body[lines[idx].text.clone()].starts_with(b"m=");
+    let mut starts = (0..lines.len()).filter(is_start).peekable();
+    let mut sections = Vec::new();
+    while let Some(start) = starts.next() {
+        sections.push(start..starts.peek().copied().unwrap_or(lines.len()));
+    }
+    sections
+}
+
+/// The last five words of an o= line: all but the user name, which some phones write with
+/// spaces. `None` for another line.
+pub(crate) fn origin_words(
+    text: &[u8],
+    line: usize,
+) -> Result<Option<[Range<usize>; 5]>, SdpError> {
+    if !text.starts_with(b"o=") {
+        return Ok(None);
+    }
+    let mut words: Vec<_> = words(text).collect();
+    if words.len() < 6 {
+        return Err(SdpError::MalformedOrigin { line });
+    }
+    let last = words.split_off(words.len() - 5);
+    Ok(last.try_into().ok())
+}
+
+fn read_origin(text: &[u8], words: &[Range<usize>; 5]) -> Origin {
+    let show = |range: Range<usize>| String::from_utf8_lossy(&text[range]).into_owned();
+    let [session_id, session_version, net_type, address_type, address] = words.clone();
+    Origin {
+        username: show(2..session_id.start).trim_end().to_owned(),
+        session_id: show(session_id),
+        session_version: show(session_version),
+        net_type: show(net_type),
+        address_type: show(address_type),
+        address: show(address),
+    }
+}

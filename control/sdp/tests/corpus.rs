@@ -1,0 +1,219 @@
+//! Bodies as phones, gateways and browsers send them: read, rewritten, and read again by
+//! sdp-types as second opinion.
+
+mod bodies;
+
+use bodies::{BODIES, crlf};
+use penstock_sdp::{Direction, Media, MediaKind, MediaRewrite, Rewrite, Sdp};
+use std::net::IpAddr;
+
+fn parse(name: &str) -> Sdp {
+    let (_, text) = BODIES.iter().find(|(n, _)| *n == name).expect(name);
+    Sdp::parse(&crlf(text)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn first(name: &str) -> Media {
+    parse(name).media()[0].clone()
+}
+
+/// A rewrite to a relay's address, ports from 30,000 on, RTCP at the next.
+fn to_relay(sdp: &Sdp, address: &str) -> Rewrite {
+    let address: IpAddr = address.parse().unwrap();
+    let ports = (30_000..).step_by(2);
+    let media = sdp.media().iter().zip(ports).map(|(_, port)| MediaRewrite {
+        port,
+        address,
+        rtcp_port: Some(port + 1),
+        protocol: None,
+    });
+    Rewrite {
+        origin: Some(address),
+        remove_ice: true,
+        media: media.collect(),
+    }
+}
+
+#[test]
+fn sdp_types_agrees_on_every_body() {
+    for (name, text) in BODIES {
+        let body = crlf(text);
+        let sdp = Sdp::parse(&body).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let other = sdp_types::Session::parse(&body).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(sdp.media().len(), other.medias.len(), "{name}");
+        for (ours, theirs) in sdp.media().iter().zip(&other.medias) {
+            assert_eq!(ours.port, theirs.port, "{name}");
+            assert_eq!(ours.port_count, theirs.num_ports.unwrap_or(1), "{name}");
+            assert_eq!(ours.proto, theirs.proto.to_string(), "{name}");
+            assert_eq!(ours.formats.join(" "), theirs.fmt, "{name}");
+            let connection = theirs.connections.first().or(other.connection.as_ref());
+            let address = connection.map(|c| c.connection_address.split('/').next().unwrap());
+            assert_eq!(ours.address, address.map(|a| a.parse().unwrap()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn sdp_types_reads_the_new_addresses_and_finds_nothing_else_changed() {
+    let touched = |a: &sdp_types::Attribute| {
+        let name = a.attribute.as_str();
+        name == "rtcp" || name.contains("candidate") || name.starts_with("ice-")
+    };
+    for (name, text) in BODIES {
+        let body = crlf(text);
+        let sdp = Sdp::parse(&body).unwrap();
+        let out = sdp.rewrite(&to_relay(&sdp, "192.0.2.1")).unwrap();
+        let was = sdp_types::Session::parse(&body).unwrap();
+        let is = sdp_types::Session::parse(&out).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(is.origin.unicast_address, "192.0.2.1", "{name}");
+        assert_eq!(is.connection, None, "{name}");
+        assert_eq!(
+            (is.session_name, is.times),
+            (was.session_name, was.times),
+            "{name}"
+        );
+        let kept = |list: &[sdp_types::Attribute]| -> Vec<_> {
+            list.iter().filter(|a| !touched(a)).cloned().collect()
+        };
+        assert_eq!(kept(&is.attributes), kept(&was.attributes), "{name}");
+        for (idx, (is, was)) in is.medias.iter().zip(&was.medias).enumerate() {
+            let ours = &sdp.media()[idx];
+            let port = if ours.is_rejected() {
+                0
+            } else {
+                30_000 + 2 * idx as u16
+            };
+            let address = if ours.is_zero_address() {
+                "0.0.0.0"
+            } else {
+                "192.0.2.1"
+            };
+            assert_eq!(is.port, port, "{name}");
+            assert_eq!(is.connections.len(), 1, "{name}");
+            assert_eq!(is.connections[0].connection_address, address, "{name}");
+            assert_eq!((&is.proto, &is.fmt), (&was.proto, &was.fmt), "{name}");
+            assert_eq!(kept(&is.attributes), kept(&was.attributes), "{name}");
+            let left: Vec<_> = is.attributes.iter().filter(|a| touched(a)).collect();
+            let rtcp = (30_001 + 2 * idx).to_string();
+            assert_eq!(left.len(), 1, "{name}: {left:?}");
+            assert_eq!(left[0].value.as_deref(), Some(rtcp.as_str()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn no_address_of_the_sender_leaves() {
+    for (name, text) in BODIES {
+        let sdp = Sdp::parse(&crlf(text)).unwrap();
+        let out = String::from_utf8(sdp.rewrite(&to_relay(&sdp, "2001:db8::1")).unwrap()).unwrap();
+        for private in ["10.", "192.168.", "172.16.", "fd00:", "203.0.113."] {
+            let leak = out
+                .lines()
+                .find(|line| line.contains(&format!(" {private}")));
+            assert_eq!(leak, None, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_the_bodies_say() {
+    let phone = parse("desk phone");
+    let origin = phone.origin().unwrap();
+    assert_eq!(
+        (origin.username.as_str(), origin.address.as_str()),
+        ("alice", "10.1.2.3")
+    );
+    assert_eq!(origin.session_version, "8001");
+    assert_eq!(phone.connection(), Some("10.1.2.3".parse().unwrap()));
+    let media = &phone.media()[0];
+    assert_eq!(
+        (media.kind.clone(), media.port, media.ptime),
+        (MediaKind::Audio, 11780, Some(20))
+    );
+    let names: Vec<&str> = media
+        .codecs
+        .iter()
+        .map(|codec| codec.name.as_str())
+        .collect();
+    assert_eq!(names, ["G722", "PCMU", "PCMA", "G729", "telephone-event"]);
+
+    let gateway = first("explicit rtcp");
+    let rtcp = gateway.rtcp.unwrap();
+    assert_eq!(
+        (rtcp.port, rtcp.address),
+        (53020, Some("10.9.9.9".parse().unwrap()))
+    );
+    assert_eq!(first("explicit rtcp port only").rtcp.unwrap().address, None);
+
+    let browser = parse("webrtc");
+    let audio = &browser.media()[0];
+    assert!(
+        audio.ice && audio.rtcp_mux && !audio.is_hold(),
+        "zero address with ICE is not hold"
+    );
+    assert_eq!(
+        (audio.codecs[0].name.as_str(), audio.codecs[0].channels),
+        ("opus", 2)
+    );
+    assert_eq!(audio.protocol().unwrap().as_str(), "UDP/TLS/RTP/SAVPF");
+
+    let fax = first("t38");
+    assert_eq!((fax.kind, fax.codecs.len()), (MediaKind::Image, 0));
+    assert!(
+        !penstock_sdp::Protocol::from_word(&fax.proto)
+            .unwrap()
+            .is_rtp()
+    );
+    assert_eq!(first("ipv6").address, Some("fd00::15".parse().unwrap()));
+    assert_eq!(first("two ports").port_count, 2);
+}
+
+#[test]
+fn ice_of_the_session_counts_and_an_unsound_rtcp_line_does_not() {
+    let read = |tail: &str| {
+        let body = format!("v=0\nc=IN IP4 0.0.0.0\n{tail}");
+        Sdp::parse(body.as_bytes()).unwrap().media()[0].clone()
+    };
+    assert!(!read("a=ice-ufrag:x\nm=audio 9 RTP/AVP 0\n").is_hold());
+    assert!(read("m=audio 9 RTP/AVP 0\n").is_hold());
+    for bad in [
+        "0",
+        "65536",
+        "x",
+        "",
+        "9 IN IP4",
+        "9 IN IP4 host.example",
+        "9 IN IP6 10.0.0.1",
+    ] {
+        assert_eq!(
+            read(&format!("m=audio 9 RTP/AVP 0\na=rtcp:{bad}\n")).rtcp,
+            None,
+            "{bad}"
+        );
+    }
+}
+
+#[test]
+fn hold_and_rejection() {
+    let all = [
+        ("hold sendonly", Direction::SendOnly, true),
+        ("hold inactive in session", Direction::Inactive, true),
+        ("hold zero address", Direction::SendRecv, true),
+        ("hold answer recvonly", Direction::RecvOnly, false),
+        ("desk phone", Direction::SendRecv, false),
+    ];
+    for (name, direction, hold) in all {
+        let media = first(name);
+        assert_eq!(
+            (media.direction, media.is_hold()),
+            (direction, hold),
+            "{name}"
+        );
+    }
+    let sdp = parse("media overrides session");
+    assert_eq!(sdp.media()[0].direction, Direction::RecvOnly);
+    assert_eq!(sdp.media()[1].direction, Direction::Inactive);
+    assert_eq!(sdp.media()[0].address, Some("10.0.1.1".parse().unwrap()));
+    assert_eq!(sdp.media()[1].address, Some("10.0.0.9".parse().unwrap()));
+    let video = parse("video rejected");
+    assert!(video.media()[1].is_rejected() && !video.media()[0].is_rejected());
+}
