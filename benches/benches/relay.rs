@@ -1,0 +1,142 @@
+//! What the relay costs per burst of 32 packets of 214 octets: G.711 with 20 ms a packet, each packet of
+//! another stream.
+//!
+//! `cargo bench -p penstock-benches --bench relay`
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use penstock_relay::route::{Egress, Policy, fill};
+use penstock_relay::{Class, L2Header, LocalAddrs, Udp, classify, judge, rewrite};
+use penstock_shm::record::{Kind, Learn, Meter, Slot};
+use std::hint::black_box;
+use std::net::{Ipv4Addr, SocketAddr};
+
+const BURST: usize = 32;
+const HEADROOM: usize = 128;
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const LOCAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const FIRST_PORT: u16 = 20_000;
+
+fn remote(stream: usize) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, stream as u8], 40_000))
+}
+
+fn put(frame: &mut [u8], at: usize, octets: &[u8]) {
+    frame[at..at + octets.len()].copy_from_slice(octets);
+}
+
+/// A frame behind its headroom.
+fn buffer(stream: usize) -> Vec<u8> {
+    let mut buffer = vec![0x55; HEADROOM + 214];
+    let frame = &mut buffer[HEADROOM..];
+    put(frame, 0, &MAC);
+    put(frame, 6, &[2, 0, 0, 0, 0, 9, 0x08, 0x00]);
+    put(frame, 14, &[0x45, 0, 0, 200, 0, 0, 0x40, 0, 64, 17, 0, 0]);
+    put(frame, 26, &[198, 51, 100, stream as u8]);
+    put(frame, 30, &LOCAL.octets());
+    let mut sum: u32 = frame[14..34]
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
+    sum = (sum & 0xffff) + (sum >> 16);
+    put(frame, 24, &(!(sum as u16)).to_be_bytes());
+    put(frame, 34, &40_000u16.to_be_bytes());
+    put(frame, 36, &(FIRST_PORT + 2 * stream as u16).to_be_bytes());
+    put(
+        frame,
+        38,
+        &[0, 180, 0x12, 0x34, 0x80, 8, 0, 1, 0, 0, 0, 160, 0, 0, 0, 9],
+    );
+    buffer
+}
+
+fn slot(stream: usize) -> Slot {
+    let policy = Policy {
+        v6: false,
+        remote: Some(remote(stream)),
+        locked: true,
+        latched: false,
+        kind: Kind::Rtp,
+        learn: Learn::Off,
+        gate_open: true,
+        signal: 1,
+        clock_hz: 8000,
+        tos: 0xb8,
+        leg: 0,
+        media: 0,
+        signalled: [0; 4],
+    };
+    let egress = Egress {
+        source: SocketAddr::from((LOCAL, 30_000)),
+        destination: SocketAddr::from(([203, 0, 113, 9], 50_000)),
+        adjacency: 0,
+        mtu: 1500,
+        tos: 0xb8,
+    };
+    fill(&policy, None, Some(&egress), 1)
+}
+
+fn udp_of(buffer: &[u8]) -> Udp {
+    match classify(&buffer[HEADROOM..], &MAC, false) {
+        Class::Udp(udp) => udp,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn bursts(c: &mut Criterion) {
+    let buffers: Vec<_> = (0..BURST).map(buffer).collect();
+    let udps: Vec<_> = buffers.iter().map(|buffer| udp_of(buffer)).collect();
+    let slots: Vec<_> = (0..BURST).map(slot).collect();
+    let meters: Vec<_> = (0..BURST).map(|_| Meter::default()).collect();
+    let mut addrs = LocalAddrs::new();
+    addrs.insert(0, LOCAL.into(), 0).expect("the first address");
+    let mut index = vec![0u32; 1 << 16];
+    for stream in 0..BURST {
+        index[usize::from(FIRST_PORT) + 2 * stream] = (stream as u32 + 1) << 1;
+    }
+
+    let mut group = c.benchmark_group("relay");
+    group.throughput(Throughput::Elements(BURST as u64));
+    group.bench_function("parse", |b| {
+        b.iter(|| {
+            for buffer in black_box(&buffers) {
+                black_box(classify(&buffer[HEADROOM..], &MAC, false));
+            }
+        });
+    });
+    group.bench_function("lookup", |b| {
+        b.iter(|| {
+            for (buffer, udp) in black_box(&buffers).iter().zip(&udps) {
+                let number = addrs.find(&buffer[HEADROOM..], udp).unwrap_or(u16::MAX);
+                let at = usize::from(number) << 16 | usize::from(udp.port);
+                black_box(index.get(at));
+            }
+        });
+    });
+    let mut now_ns = 0;
+    group.bench_function("verdict", |b| {
+        b.iter(|| {
+            now_ns += 20_000_000;
+            for (i, buffer) in black_box(&buffers).iter().enumerate() {
+                let verdict = judge(&buffer[HEADROOM..], &udps[i], &slots[i], &meters[i], now_ns);
+                assert!(black_box(verdict).is_ok());
+            }
+        });
+    });
+    let l2 = L2Header::new([2, 0, 0, 0, 0, 7], MAC, 0);
+    group.bench_function("rewrite", |b| {
+        b.iter_batched_ref(
+            || buffers.clone(),
+            |buffers| {
+                for (i, buffer) in buffers.iter_mut().enumerate() {
+                    let left = rewrite(buffer, HEADROOM, &udps[i], &slots[i], &l2);
+                    assert!(black_box(left).is_ok());
+                }
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, bursts);
+criterion_main!(benches);

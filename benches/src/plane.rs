@@ -1,0 +1,294 @@
+//! The plane under test: its configuration, its process, its region.
+
+use crate::capture::{GATEWAY, NEIGHBOUR_MAC, OUR_MAC, Stream, addresses_for, local_address};
+use crate::{Args, Failure};
+use penstock_shm::{
+    Applied, CommandProducer, Control, ControlBell, Endpoint, Event, EventConsumer, Kind, Learn,
+    Op, PushError, RegionError, StreamSpec, TableView,
+};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a start, a stop or a command may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder with a configuration and a region, over which planes come and go.
+pub struct Bench {
+    dir: tempfile::TempDir,
+    region: PathBuf,
+    /// On which huge pages the table lies, if any are free.
+    table_dir: Option<PathBuf>,
+    plane: PathBuf,
+    core: usize,
+    memory_mb: u32,
+    addresses: u16,
+    capacity: u32,
+}
+
+/// A running plane; killed when dropped.
+pub struct Running {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Bench {
+    /// Room for so many streams.
+    pub fn new(args: &Args, streams: u32) -> Result<Bench, Failure> {
+        let dir = tempfile::Builder::new()
+            .prefix("penstock-bench-")
+            .tempdir()?;
+        let name = dir.path().file_name().unwrap_or_default();
+        let region = Path::new("/dev/shm").join(name);
+        let plane = fs::canonicalize(&args.plane).map_err(|e| {
+            Failure::Environment(format!(
+                "{}: {e}; cargo build --release",
+                args.plane.display()
+            ))
+        })?;
+        Ok(Bench {
+            region,
+            table_dir: None,
+            plane,
+            core: args.core,
+            memory_mb: args.memory_mb,
+            addresses: addresses_for(streams),
+            capacity: streams.max(1024),
+            dir,
+        })
+    }
+
+    /// A file of the bench.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// EAL's memory flags for the reference: the ones the plane uses.
+    pub fn eal_memory(&self) -> Vec<String> {
+        let huge = fs::read_to_string("/proc/meminfo").is_ok_and(|text| {
+            let free = text.lines().find_map(|l| {
+                l.strip_prefix("HugePages_Free:")?
+                    .trim()
+                    .parse::<u32>()
+                    .ok()
+            });
+            free.is_some_and(|pages| pages * 2 >= self.memory_mb)
+        });
+        let size = format!("{}", self.memory_mb);
+        let flags: &[&str] = if huge {
+            &["--in-memory", "-m", &size]
+        } else {
+            &["--no-huge", "--no-shconf", "-m", &size]
+        };
+        flags.iter().map(|f| (*f).to_owned()).collect()
+    }
+
+    fn toml(&self, device: &str, polling: &str, burst: u16) -> String {
+        let addresses: String = (0..self.addresses)
+            .map(|n| {
+                format!(
+                    "[[port.address]]\naddress = \"{}/24\"\ngateway = \"{GATEWAY}\"\n",
+                    local_address(n)
+                )
+            })
+            .collect();
+        let mac = |m: [u8; 6]| m.map(|b| format!("{b:02x}")).join(":");
+        let table_dir = self
+            .table_dir
+            .as_ref()
+            .map(|d| format!("table_dir = \"{}\"\n", d.display()))
+            .unwrap_or_default();
+        format!(
+            "[region]\ndir = \"{region}\"\nstreams = {capacity}\n{table_dir}\
+             [plane]\ncores = [{core}]\npolling = \"{polling}\"\nmemory_mb = {memory}\nhugepages = \"auto\"\nburst = {burst}\n\
+             [[port]]\nname = \"bench\"\ndevice = \"{device}\"\nmac = \"{ours}\"\n{addresses}\
+             [[port.neighbour]]\naddress = \"{GATEWAY}\"\nmac = \"{theirs}\"\n\
+             [[control.interface]]\nname = \"default\"\naddress = \"{first}\"\nports = \"2000-61999\"\n",
+            region = self.region.display(),
+            capacity = self.capacity,
+            core = self.core,
+            memory = self.memory_mb,
+            ours = mac(OUR_MAC),
+            theirs = mac(NEIGHBOUR_MAC),
+            first = local_address(0),
+        )
+    }
+
+    /// Starts the plane over `device`.
+    pub fn start(&self, device: &str, polling: &str, burst: u16) -> Result<Running, Failure> {
+        let config = self.file("penstock.toml");
+        fs::write(&config, self.toml(device, polling, burst))?;
+        let log = self.file("plane.log");
+        let before = TableView::open(&self.region).ok().map(|t| t.info().epoch);
+        let out = fs::File::create(&log)?;
+        let child = Command::new(&self.plane)
+            .arg("--config")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(out)
+            .spawn()?;
+        let mut running = Running { child, log };
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if running.child.try_wait()?.is_some() {
+                return Err(Failure::Environment(format!(
+                    "the plane ended:\n{}",
+                    running.log()
+                )));
+            }
+            let beats = TableView::open(&self.region).is_ok_and(|t| {
+                let info = t.info();
+                Some(info.epoch) != before && t.plane_alive() && info.heartbeat_ns > info.started_ns
+            });
+            if beats {
+                return Ok(running);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(Failure::Environment(format!(
+            "the plane did not start:\n{}",
+            running.log()
+        )))
+    }
+
+    /// The region's table.
+    pub fn table(&self) -> Result<TableView, Failure> {
+        TableView::open(&self.region).map_err(region)
+    }
+
+    /// Control's side of the region.
+    pub fn attach(&self) -> Result<Link, Failure> {
+        let parts = Control::attach(&self.region).map_err(region)?.split();
+        Ok(Link {
+            commands: parts.commands,
+            applied: parts.applied,
+            bell: parts.bell,
+            events: parts.events,
+        })
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.region);
+    }
+}
+
+fn region(error: RegionError) -> Failure {
+    Failure::Environment(error.to_string())
+}
+
+impl Running {
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// SIGTERM, and its end.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .map_err(std::io::Error::from)?;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(Failure::Void(format!(
+                        "the plane ended with {status}:\n{}",
+                        self.log()
+                    )))
+                };
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Err(Failure::Void("the plane did not stop".into()))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Control's side: pushes many commands ahead, waits for the last.
+pub struct Link {
+    commands: CommandProducer,
+    applied: Applied,
+    bell: ControlBell,
+    events: EventConsumer,
+}
+
+impl Link {
+    /// Pushes a command, waiting while the ring is full.
+    pub fn push(&mut self, call: u64, ops: &[Op]) -> Result<u64, Failure> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.commands.push(call, ops) {
+                Ok(seq) => return Ok(seq),
+                Err(PushError::Full) if Instant::now() < end => self.sleep(self.applied.get()),
+                Err(error) => return Err(Failure::Void(format!("{error:?}"))),
+            }
+        }
+    }
+
+    /// Waits until the plane has applied `seq`; a refusal is an error.
+    pub fn wait(&mut self, seq: u64) -> Result<(), Failure> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let applied = self.applied.get();
+            while let Some(event) = self.events.next() {
+                if let Ok(Event::Refused { seq, reason, .. }) = event {
+                    return Err(Failure::Void(format!(
+                        "command {seq} was refused: {reason}"
+                    )));
+                }
+            }
+            if applied >= seq {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(Failure::Void("the plane applies no commands".into()));
+            }
+            self.sleep(applied);
+        }
+    }
+
+    fn sleep(&mut self, seen: u64) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        if self.bell.arm(seen) {
+            let limit = Timespec {
+                tv_sec: 0,
+                tv_nsec: 10_000_000,
+            };
+            let _ = poll(&mut [PollFd::new(&self.bell, PollFlags::IN)], Some(&limit));
+        }
+        self.bell.drain();
+    }
+}
+
+/// What control wants of a stream of the bench: open, its source locked.
+pub fn spec(stream: Stream) -> StreamSpec {
+    let endpoint = |s: Stream| Endpoint {
+        addr: s.address(),
+        port: s.port(),
+    };
+    StreamSpec {
+        endpoint: endpoint(stream),
+        peer: endpoint(stream.peer()),
+        remote: Some(stream.remote().into()),
+        kind: Kind::Rtp,
+        learn: Learn::Off,
+        gate_open: true,
+        signal: 1,
+        clock_hz: 8000,
+        dscp: 46,
+        leg: (stream.0 & 1) as u16,
+        media: 0,
+    }
+}

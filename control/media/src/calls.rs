@@ -1,0 +1,316 @@
+//! All calls, their ports, and the two halves of each operation.
+
+use crate::call::Call;
+use crate::diff::{Desired, Op, diff};
+use crate::pool::Pools;
+use crate::signal::{Options, Parties, Work};
+use crate::{Local, MediaError, Now, Settings};
+use penstock_sdp::Sdp;
+use std::collections::{HashMap, HashSet};
+
+/// Every call the relay knows.
+pub struct Calls {
+    calls: HashMap<String, Call>,
+    ids: HashMap<u64, String>,
+    pools: Pools,
+    max_calls: usize,
+    /// Calls that have only a pending first offer.
+    newcomers: usize,
+    next_key: u64,
+}
+
+/// A prepared change of one call: hand it to [`Calls::commit`] or [`Calls::rollback`].
+#[must_use = "a change that is neither committed nor rolled back leaks its ports"]
+#[derive(Debug)]
+pub struct Pending {
+    /// The Call-ID.
+    pub call_id: String,
+    /// What the region calls the call.
+    pub key: u64,
+    /// The SDP that leaves; empty for a delete.
+    pub sdp: Vec<u8>,
+    /// What the plane has to do, in order; empty if nothing changes there.
+    pub ops: Vec<Op>,
+    before: Option<Call>,
+    after: Option<Call>,
+    taken: Vec<Local>,
+}
+
+impl Pending {
+    /// The call as it will be; `None` if it will be gone.
+    pub fn after(&self) -> Option<&Call> {
+        self.after.as_ref()
+    }
+
+    /// The call as it still is; `None` if it is new.
+    pub fn before(&self) -> Option<&Call> {
+        self.before.as_ref()
+    }
+
+    /// The steps that take the plane back, should it have applied [`Pending::ops`].
+    pub fn undo(&self) -> Vec<Op> {
+        diff(&desired(&self.after), &desired(&self.before))
+    }
+}
+
+/// What became of a stored call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// It is known again.
+    Done,
+    /// It holds a port, a key or a Call-ID that another call has: not taken over.
+    Clash,
+}
+
+fn desired(call: &Option<Call>) -> Desired {
+    call.as_ref().map(Call::desired).unwrap_or_default()
+}
+
+impl Calls {
+    /// No calls yet. Keys begin at the present microsecond, above those of any earlier run.
+    pub fn new(settings: Settings, now: Now) -> Calls {
+        Calls {
+            calls: HashMap::new(),
+            ids: HashMap::new(),
+            pools: Pools::new(settings.interfaces, settings.rest, settings.seed),
+            max_calls: settings.max_calls,
+            newcomers: 0,
+            next_key: now.unix_us.max(1),
+        }
+    }
+
+    /// Takes over the calls of an earlier run and marks their ports as taken.
+    pub fn restore(&mut self, calls: impl IntoIterator<Item = Call>) -> Vec<(String, Restore)> {
+        let outcome = calls
+            .into_iter()
+            .map(|call| (call.id.clone(), self.restore_one(call)))
+            .collect();
+        self.pools.settle();
+        outcome
+    }
+
+    fn restore_one(&mut self, call: Call) -> Restore {
+        let locals: Vec<Local> = call.locals().collect();
+        let distinct: HashSet<_> = locals.iter().collect();
+        let known = self.calls.contains_key(&call.id) || self.ids.contains_key(&call.key);
+        if known || distinct.len() != locals.len() {
+            return Restore::Clash;
+        }
+        for (idx, &local) in locals.iter().enumerate() {
+            if !self.pools.claim(local) {
+                for &claimed in &locals[..idx] {
+                    self.pools.unclaim(claimed);
+                }
+                return Restore::Clash;
+            }
+        }
+        self.next_key = self.next_key.max(call.key.saturating_add(1));
+        self.ids.insert(call.key, call.id.clone());
+        self.calls.insert(call.id.clone(), call);
+        Restore::Done
+    }
+
+    /// A call by its Call-ID.
+    pub fn get(&self, call_id: &str) -> Option<&Call> {
+        self.calls.get(call_id)
+    }
+
+    /// A call by what the region calls it.
+    pub fn by_key(&self, key: u64) -> Option<&Call> {
+        self.calls.get(self.ids.get(&key)?)
+    }
+
+    /// All calls, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Of each interface: name, pairs in use, pairs in all.
+    pub fn ports(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.pools.usage()
+    }
+
+    /// Prepares an offer.
+    ///
+    /// # Errors
+    /// [`MediaError`]; nothing stays taken.
+    pub fn offer(
+        &mut self,
+        parties: &Parties<'_>,
+        sdp: &[u8],
+        options: &Options,
+        now: Now,
+    ) -> Result<Pending, MediaError> {
+        let sdp = Sdp::parse(sdp)?;
+        let before = self.calls.get(parties.call_id).cloned();
+        if before.is_none() && self.calls.len() + self.newcomers >= self.max_calls {
+            return Err(MediaError::TooManyCalls);
+        }
+        let call = match &before {
+            Some(call) => call.clone(),
+            None => Call {
+                id: parties.call_id.to_owned(),
+                key: self.next_key,
+                created_us: now.unix_us,
+                last_signal_us: now.unix_us,
+                next_dialog: 0,
+                dialogs: Vec::new(),
+            },
+        };
+        let is_new = before.is_none();
+        let pending = self.prepare(call, before, now, |work| work.offer(parties, &sdp, options))?;
+        if is_new {
+            self.newcomers += 1;
+            self.next_key += 1;
+        }
+        Ok(pending)
+    }
+
+    /// Prepares an answer. `parties.from_tag` is the tag of the leg that made the offer.
+    ///
+    /// # Errors
+    /// [`MediaError`]; the call stays as it is.
+    pub fn answer(
+        &mut self,
+        parties: &Parties<'_>,
+        sdp: &[u8],
+        options: &Options,
+        now: Now,
+    ) -> Result<Pending, MediaError> {
+        let call = self.calls.get(parties.call_id);
+        let call = call.ok_or(MediaError::UnknownCall)?.clone();
+        let sdp = Sdp::parse(sdp)?;
+        let before = Some(call.clone());
+        self.prepare(call, before, now, |work| {
+            work.answer(parties, &sdp, options)
+        })
+    }
+
+    /// Prepares the end of a call, or of those of its dialogs that fit the tags.
+    ///
+    /// # Errors
+    /// [`MediaError::NoMatch`].
+    pub fn delete(
+        &mut self,
+        call_id: &str,
+        from_tag: Option<&str>,
+        to_tag: Option<&str>,
+        now: Now,
+    ) -> Result<Pending, MediaError> {
+        let before = self.calls.get(call_id).ok_or(MediaError::NoMatch)?;
+        let mut call = before.clone();
+        let has = |leg: &crate::Leg, tag: Option<&str>| tag.is_none_or(|tag| leg.has(tag));
+        call.dialogs.retain(|dialog| {
+            let [a, b] = &dialog.legs;
+            // A leg that has not answered yet fits any to-tag.
+            let fits = |from: &crate::Leg, to: &crate::Leg| {
+                has(from, from_tag) && (has(to, to_tag) || to.tags.is_empty())
+            };
+            !(fits(a, b) || fits(b, a))
+        });
+        if call.dialogs.len() == before.dialogs.len() {
+            return Err(MediaError::NoMatch);
+        }
+        call.last_signal_us = now.unix_us;
+        let before = Some(before.clone());
+        let after = Some(call).filter(|call| !call.dialogs.is_empty());
+        Ok(Pending::new(before, after, Vec::new(), Vec::new()))
+    }
+
+    fn prepare(
+        &mut self,
+        call: Call,
+        before: Option<Call>,
+        now: Now,
+        apply: impl FnOnce(&mut Work<'_>) -> Result<Vec<u8>, MediaError>,
+    ) -> Result<Pending, MediaError> {
+        let mut work = Work {
+            call,
+            pools: &mut self.pools,
+            taken: Vec::new(),
+            now,
+        };
+        let result = apply(&mut work);
+        let Work {
+            mut call, taken, ..
+        } = work;
+        match result {
+            Ok(sdp) => {
+                call.last_signal_us = now.unix_us;
+                Ok(Pending::new(before, Some(call), sdp, taken))
+            }
+            Err(error) => {
+                // Nobody has seen them: no rest needed.
+                for local in taken.into_iter().rev() {
+                    self.pools.untake(local);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The plane holds the change: it is the truth now. Ports it freed go to rest.
+    pub fn commit(&mut self, pending: Pending, now: Now) {
+        let Pending {
+            before,
+            after,
+            call_id,
+            taken,
+            key,
+            ..
+        } = pending;
+        let kept: HashSet<Local> = after.iter().flat_map(Call::locals).collect();
+        let freed = before.iter().flat_map(Call::locals).chain(taken);
+        for local in freed.filter(|local| !kept.contains(local)) {
+            self.pools.release(local, now.mono);
+        }
+        if before.is_none() {
+            self.newcomers -= 1;
+        }
+        match after {
+            Some(call) => {
+                self.ids.insert(call.key, call_id.clone());
+                self.calls.insert(call_id, call);
+            }
+            None => {
+                self.ids.remove(&key);
+                self.calls.remove(&call_id);
+            }
+        }
+    }
+
+    /// The plane refused the change: the call stays as it was. Ports taken for it go to rest.
+    pub fn rollback(&mut self, pending: Pending, now: Now) {
+        if pending.before.is_none() {
+            self.newcomers -= 1;
+        }
+        for local in pending.taken {
+            self.pools.release(local, now.mono);
+        }
+    }
+}
+
+impl Pending {
+    fn new(before: Option<Call>, after: Option<Call>, sdp: Vec<u8>, taken: Vec<Local>) -> Pending {
+        let named = after.as_ref().or(before.as_ref());
+        Pending {
+            call_id: named.map(|call| call.id.clone()).unwrap_or_default(),
+            key: named.map_or(0, |call| call.key),
+            sdp,
+            ops: diff(&desired(&before), &desired(&after)),
+            before,
+            after,
+            taken,
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Why an operation was refused.
+
+use crate::{MAX_MEDIA, MAX_TAGS};
+use penstock_sdp::SdpError;
+use std::net::IpAddr;
+use thiserror::Error;
+
+/// Why an operation was refused. The texts that rtpengine's clients match on are its own.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MediaError {
+    /// An answer or a query for a call nobody offered.
+    #[error("Unknown call-id")]
+    UnknownCall,
+    /// An answer whose from-tag made no offer.
+    #[error("From-tag not found")]
+    UnknownTag,
+    /// A delete that fits no dialog.
+    #[error("Call-ID not found or tags didn't match")]
+    NoMatch,
+    /// The body is not fit to be relayed.
+    #[error("Failed to parse SDP: {0}")]
+    Sdp(#[from] SdpError),
+    /// A pool is empty, or all that is left of it rests.
+    #[error("Ran out of ports")]
+    OutOfPorts,
+    /// As many calls as the configuration allows.
+    #[error("Parallel session limit reached")]
+    TooManyCalls,
+    /// Too many media sections for one call.
+    #[error("Too many media sections in one call, the limit is {MAX_MEDIA}")]
+    TooManyMedia,
+    /// Too many tags for one call.
+    #[error("Too many tags in one call, the limit is {MAX_TAGS}")]
+    TooManyTags,
+    /// The answer has m= lines that the offer had not.
+    #[error("The answer has {answered} media sections, the offer had {offered}")]
+    AnswerCount {
+        /// m= lines of the answer.
+        answered: usize,
+        /// m= lines of the offer.
+        offered: usize,
+    },
+    /// `direction` names an interface that is not configured.
+    #[error("Unknown interface \"{0}\"")]
+    UnknownInterface(String),
+    /// The leg's address cannot be reached from its interface.
+    #[error("Address {address} is not of the address family of interface \"{interface}\"")]
+    Family {
+        /// From the SDP.
+        address: IpAddr,
+        /// The leg's interface.
+        interface: String,
+    },
+    /// Multicast media, or another address no one party has.
+    #[error("Address {0} is not a unicast address")]
+    NotUnicast(IpAddr),
+    /// A conversion that would need keys.
+    #[error("Cannot convert {from} to {to}: media is not encrypted or decrypted here")]
+    Profile {
+        /// Transport offered.
+        from: String,
+        /// Transport asked for.
+        to: String,
+    },
+}

@@ -1,0 +1,103 @@
+//! The media core: calls, legs, medias, ports, and what streams the plane should hold.
+//!
+//! A front door (ng and others) hands in SDP and the identity of a call; out come the SDP that
+//! leaves and the difference between the streams that stand and those that should. No I/O: bytes,
+//! values and [`Now`] go in, values come out.
+//!
+//! Each operation is prepared, then ended. [`Calls::offer`], [`Calls::answer`] and
+//! [`Calls::delete`] return a [`Pending`] change and leave the call as it was (an offer has taken
+//! its ports). When the plane has applied the change, [`Calls::commit`] makes it the truth and
+//! lays freed ports to rest; if it could not, [`Calls::rollback`] gives back what was taken. A
+//! call has at most one pending change: the caller keeps a call's operations in order.
+//!
+//! For each m= section the relay allocates one pair of ports per leg. The endpoint *facing* a leg
+//! is the one that leg sends to:
+//!
+//! ```text
+//! leg 0 --> locals[0] | stream, its peer is locals[1]
+//!           locals[1] <-- leg 1
+//! ```
+//!
+//! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
+
+mod call;
+mod calls;
+mod diff;
+mod error;
+mod pool;
+mod signal;
+
+pub use call::{Call, Dialog, Leg, Media, Side};
+pub use calls::{Calls, Pending, Restore};
+pub use diff::{Desired, Kind, Op, Stream, diff};
+pub use error::MediaError;
+pub use signal::{Options, Parties};
+
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Media sections of one call, over all its dialogs.
+pub const MAX_MEDIA: usize = 64;
+
+/// Tags of one call, over all its dialogs and forks.
+pub const MAX_TAGS: usize = 32;
+
+/// The present, twice.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Time since any fixed moment, never going back.
+    pub mono: Duration,
+    /// Microseconds since 1970, UTC.
+    pub unix_us: u64,
+}
+
+/// A local (address, VLAN, port): where a stream arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Local {
+    /// Address the plane owns.
+    pub ip: IpAddr,
+    /// 802.1Q VLAN of that address, 0 for none.
+    pub vlan: u16,
+    /// UDP port.
+    pub port: u16,
+}
+
+impl Local {
+    /// The RTCP endpoint of this RTP endpoint: the next port (RFC 3550 section 11).
+    pub fn rtcp(self) -> Local {
+        // RTP ports are even, so there is a next one.
+        Local {
+            port: self.port | 1,
+            ..self
+        }
+    }
+}
+
+/// A local address and the ports that calls may use on it.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// What `direction` names.
+    pub name: String,
+    /// Address the plane owns.
+    pub ip: IpAddr,
+    /// 802.1Q VLAN of that address, 0 for none.
+    pub vlan: u16,
+    /// The address written into SDP.
+    pub advertise: IpAddr,
+    /// First and last UDP port; pairs start at even ones.
+    pub ports: (u16, u16),
+}
+
+/// What the media core needs to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where media may arrive; the first is the default.
+    pub interfaces: Vec<Interface>,
+    /// How long a freed port rests before it is given out again.
+    pub rest: Duration,
+    /// Calls at one time.
+    pub max_calls: usize,
+    /// Any number: where in its range each pool begins.
+    pub seed: u64,
+}

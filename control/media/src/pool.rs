@@ -1,0 +1,222 @@
+//! Pairs of ports: first in, first out, and at rest for a while in between.
+
+use crate::{Interface, Local};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// One interface's pairs, named by their even port.
+struct Pool {
+    interface: Interface,
+    /// In the order they were freed; the time is when the rest is over.
+    free: VecDeque<(u16, Duration)>,
+    /// By `port / 2`, relative to `first_pair`.
+    used: Vec<bool>,
+    first_pair: u16,
+}
+
+/// The pools of all interfaces.
+pub(crate) struct Pools {
+    pools: Vec<Pool>,
+    rest: Duration,
+}
+
+impl Pools {
+    pub(crate) fn new(interfaces: Vec<Interface>, rest: Duration, seed: u64) -> Pools {
+        let pools = interfaces
+            .into_iter()
+            .map(|interface| Pool::new(interface, seed))
+            .collect();
+        Pools { pools, rest }
+    }
+
+    pub(crate) fn interface(&self, name: &str) -> Option<&Interface> {
+        let mut all = self.pools.iter().map(|pool| &pool.interface);
+        all.find(|interface| interface.name == name)
+    }
+
+    pub(crate) fn first(&self) -> Option<&Interface> {
+        self.pools.first().map(|pool| &pool.interface)
+    }
+
+    /// The pair that has been free for longest, if its rest is over.
+    pub(crate) fn take(&mut self, name: &str, now: Duration) -> Option<Local> {
+        let pool = self.pools.iter_mut().find(|p| p.interface.name == name)?;
+        let &(port, ready) = pool.free.front()?;
+        if ready > now {
+            return None;
+        }
+        pool.free.pop_front();
+        pool.set_used(port, true);
+        Some(pool.local(port))
+    }
+
+    /// Marks a pair as taken: for a call that comes from the store. False if it is taken already.
+    /// A pair outside every pool (the configuration changed) is nobody else's: true.
+    pub(crate) fn claim(&mut self, local: Local) -> bool {
+        let Some(pool) = self.owner(local) else {
+            return true;
+        };
+        !pool.set_used(local.port, true)
+    }
+
+    /// Takes a claim back, before [`Pools::settle`].
+    pub(crate) fn unclaim(&mut self, local: Local) {
+        if let Some(pool) = self.owner(local) {
+            pool.set_used(local.port, false);
+        }
+    }
+
+    /// After the last [`Pools::claim`]: takes what was claimed out of the queues.
+    pub(crate) fn settle(&mut self) {
+        for pool in &mut self.pools {
+            let (used, first) = (&pool.used, pool.first_pair);
+            pool.free
+                .retain(|&(port, _)| !used[usize::from(port / 2 - first)]);
+        }
+    }
+
+    /// Gives back a pair that nobody has seen: it is the next to be taken again.
+    pub(crate) fn untake(&mut self, local: Local) {
+        if let Some(pool) = self.owner(local)
+            && pool.set_used(local.port, false)
+        {
+            pool.free.push_front((local.port, Duration::ZERO));
+        }
+    }
+
+    /// Lays a pair to rest.
+    pub(crate) fn release(&mut self, local: Local, now: Duration) {
+        let ready = now + self.rest;
+        if let Some(pool) = self.owner(local)
+            && pool.set_used(local.port, false)
+        {
+            pool.free.push_back((local.port, ready));
+        }
+    }
+
+    /// Pairs in use and pairs in all, of one interface.
+    pub(crate) fn usage(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.pools.iter().map(|pool| {
+            let used = pool.used.iter().filter(|&&used| used).count();
+            (pool.interface.name.as_str(), used, pool.used.len())
+        })
+    }
+
+    fn owner(&mut self, local: Local) -> Option<&mut Pool> {
+        self.pools.iter_mut().find(|pool| {
+            pool.interface.ip == local.ip
+                && pool.interface.vlan == local.vlan
+                && local.port.is_multiple_of(2)
+                && local.port / 2 >= pool.first_pair
+                && usize::from(local.port / 2 - pool.first_pair) < pool.used.len()
+        })
+    }
+}
+
+impl Pool {
+    fn new(interface: Interface, seed: u64) -> Pool {
+        let (first, last) = interface.ports;
+        // Whole pairs only: an even port and the odd one after it.
+        let first_pair = first.div_ceil(2);
+        let end_pair = (u32::from(last).div_ceil(2)) as u16;
+        let mut free: VecDeque<_> = (first_pair..end_pair)
+            .map(|pair| (pair * 2, Duration::ZERO))
+            .collect();
+        let count = free.len();
+        if count > 0 {
+            free.rotate_left((seed % count as u64) as usize);
+        }
+        Pool {
+            interface,
+            free,
+            used: vec![false; count],
+            first_pair,
+        }
+    }
+
+    fn local(&self, port: u16) -> Local {
+        Local {
+            ip: self.interface.ip,
+            vlan: self.interface.vlan,
+            port,
+        }
+    }
+
+    /// Returns what it was.
+    fn set_used(&mut self, port: u16, used: bool) -> bool {
+        let idx = usize::from(port / 2 - self.first_pair);
+        std::mem::replace(&mut self.used[idx], used)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pools(ports: (u16, u16), seed: u64) -> Pools {
+        let interface = Interface {
+            name: "a".into(),
+            ip: [192, 0, 2, 1].into(),
+            vlan: 0,
+            advertise: [192, 0, 2, 1].into(),
+            ports,
+        };
+        Pools::new(vec![interface], Duration::from_secs(2), seed)
+    }
+
+    fn take(pools: &mut Pools, s: u64) -> Option<u16> {
+        pools
+            .take("a", Duration::from_secs(s))
+            .map(|local| local.port)
+    }
+
+    #[test]
+    fn pairs_are_whole_and_even() {
+        for (range, want) in [
+            ((10_000, 10_003), vec![10_000, 10_002]),
+            ((10_001, 10_004), vec![10_002]),
+            ((10_001, 10_002), vec![]),
+            ((65_532, 65_535), vec![65_532, 65_534]),
+        ] {
+            let mut pools = pools(range, 0);
+            let mut got = Vec::new();
+            while let Some(port) = take(&mut pools, 0) {
+                got.push(port);
+            }
+            assert_eq!(got, want, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn freed_pairs_rest_and_come_back_in_order() {
+        let mut pools = pools((10_000, 10_005), 1);
+        let first = pools.take("a", Duration::ZERO).unwrap();
+        assert_eq!(first.port, 10_002);
+        pools.release(first, Duration::from_secs(10));
+        assert_eq!(take(&mut pools, 10), Some(10_004));
+        assert_eq!(take(&mut pools, 10), Some(10_000));
+        assert_eq!(take(&mut pools, 11), None);
+        assert_eq!(take(&mut pools, 12), Some(10_002));
+    }
+
+    #[test]
+    fn a_pair_is_released_once_and_claimed_once() {
+        let mut pools = pools((10_000, 10_003), 0);
+        let local = pools.local_for_test(10_002);
+        assert!(pools.claim(local));
+        assert!(!pools.claim(local));
+        pools.settle();
+        assert_eq!(take(&mut pools, 0), Some(10_000));
+        assert_eq!(take(&mut pools, 0), None);
+        pools.release(local, Duration::ZERO);
+        pools.release(local, Duration::ZERO);
+        assert_eq!(take(&mut pools, 2), Some(10_002));
+        assert_eq!(take(&mut pools, 9), None);
+    }
+
+    impl Pools {
+        fn local_for_test(&self, port: u16) -> Local {
+            self.pools[0].local(port)
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Offer and answer (RFC 3264) against a working copy of the call.
+
+use crate::call::{Call, Dialog, Leg, Media, Side};
+use crate::diff::Kind;
+use crate::pool::Pools;
+use crate::{Local, MAX_MEDIA, MediaError, Now};
+use penstock_sdp::{Direction, MediaKind, MediaRewrite, Protocol, Rewrite, Sdp};
+use std::net::{IpAddr, SocketAddr};
+
+/// Whose signalling it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Parties<'a> {
+    /// The Call-ID.
+    pub call_id: &'a str,
+    /// Tag of the leg that made the offer.
+    pub from_tag: &'a str,
+    /// Tag of the other leg, if known.
+    pub to_tag: Option<&'a str>,
+}
+
+/// How an offer or answer is to be treated.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Interfaces that face the offering leg and the other; kept for the life of the dialog.
+    pub direction: Option<[String; 2]>,
+    /// Write our address into o=.
+    pub replace_origin: bool,
+    /// Take the ICE lines out.
+    pub remove_ice: bool,
+    /// Transport of the RTP sections that leave; of an offer only.
+    pub protocol: Option<Protocol>,
+    /// Only signalled addresses may send.
+    pub strict: bool,
+    /// Send media here rather than to the address in the SDP.
+    pub source_address: Option<IpAddr>,
+    /// Write this address into the SDP that leaves rather than that of the interface.
+    pub media_address: Option<IpAddr>,
+    /// Leave `a=rtcp` out.
+    pub no_rtcp_attribute: bool,
+    /// DSCP of what leaves, 0 to 63; `None` keeps what the dialog had.
+    pub dscp: Option<u8>,
+}
+
+/// A working copy of a call and the ports taken for it.
+pub(crate) struct Work<'a> {
+    pub(crate) call: Call,
+    pub(crate) pools: &'a mut Pools,
+    pub(crate) taken: Vec<Local>,
+    pub(crate) now: Now,
+}
+
+impl Work<'_> {
+    /// Applies an offer; returns the SDP for the other leg.
+    pub(crate) fn offer(
+        &mut self,
+        parties: &Parties<'_>,
+        sdp: &Sdp,
+        options: &Options,
+    ) -> Result<Vec<u8>, MediaError> {
+        let (idx, from) = match self.call.find_offerer(parties.from_tag, parties.to_tag) {
+            Some((idx, from)) => {
+                self.name_leg(idx, from, parties.from_tag)?;
+                (idx, from)
+            }
+            None => (self.add_dialog(parties, options)?, 0),
+        };
+        if let Some(to) = parties.to_tag {
+            self.name_leg(idx, 1 - from, to)?;
+        }
+        let dialog = &mut self.call.dialogs[idx];
+        dialog.strict = options.strict;
+        dialog.dscp = options.dscp.unwrap_or(dialog.dscp);
+        let is_new = dialog.legs[from].hears(sdp.as_bytes());
+
+        // What the offer no longer names is gone; the caller releases the ports.
+        dialog.medias.truncate(sdp.media().len());
+        for (position, offered) in sdp.media().iter().enumerate() {
+            self.offer_media(idx, from, position, offered, is_new, options)?;
+        }
+        if self.call.media_count() > MAX_MEDIA {
+            return Err(MediaError::TooManyMedia);
+        }
+        self.leave(idx, from, sdp, options, |media| {
+            let to = &media.sides[1 - from];
+            (false, Protocol::from_word(&to.proto))
+        })
+    }
+
+    /// Applies an answer; returns the SDP for the leg that made the offer.
+    pub(crate) fn answer(
+        &mut self,
+        parties: &Parties<'_>,
+        sdp: &Sdp,
+        options: &Options,
+    ) -> Result<Vec<u8>, MediaError> {
+        let to_tag = parties.to_tag.unwrap_or_default();
+        let (idx, offerer) = self
+            .call
+            .find_offered(parties.from_tag, to_tag)
+            .ok_or(MediaError::UnknownTag)?;
+        let side = 1 - offerer;
+        self.name_leg(idx, side, to_tag)?;
+        let dialog = &mut self.call.dialogs[idx];
+        dialog.strict |= options.strict;
+        dialog.dscp = options.dscp.unwrap_or(dialog.dscp);
+        let (answered, offered) = (sdp.media().len(), dialog.medias.len());
+        if answered > offered {
+            return Err(MediaError::AnswerCount { answered, offered });
+        }
+        dialog.legs[side].hears(sdp.as_bytes());
+        for (media, said) in dialog.medias.iter_mut().zip(sdp.media()) {
+            media.sides[side].hear(said, options)?;
+            check_family(&media.sides[side], &dialog.legs[side], media.locals, side)?;
+        }
+        self.leave(idx, side, sdp, options, |media| {
+            let muxed = media.sides.iter().all(|side| side.mux);
+            let (own, other) = (&media.sides[side].proto, &media.sides[offerer].proto);
+            (muxed, convert(own, other))
+        })
+    }
+
+    fn add_dialog(
+        &mut self,
+        parties: &Parties<'_>,
+        options: &Options,
+    ) -> Result<usize, MediaError> {
+        let mut names = [None, None];
+        if let Some(direction) = &options.direction {
+            names = [Some(&direction[0]), Some(&direction[1])];
+        }
+        let leg = |name: Option<&String>| -> Result<Leg, MediaError> {
+            let interface = match name {
+                Some(name) => self.pools.interface(name),
+                None => self.pools.first(),
+            };
+            let unknown = || MediaError::UnknownInterface(name.cloned().unwrap_or_default());
+            Ok(Leg {
+                tags: Vec::new(),
+                interface: interface.ok_or_else(unknown)?.name.clone(),
+                signal: 0,
+                body: 0,
+                created_us: self.now.unix_us,
+            })
+        };
+        let legs = [leg(names[0])?, leg(names[1])?];
+        let dialog = Dialog {
+            number: self.call.next_dialog,
+            legs,
+            medias: Vec::new(),
+            strict: false,
+            dscp: 0,
+        };
+        if !self.call.has_room_for_tags(2) {
+            return Err(MediaError::TooManyTags);
+        }
+        self.call.next_dialog = self.call.next_dialog.wrapping_add(1);
+        self.call.dialogs.push(dialog);
+        let idx = self.call.dialogs.len() - 1;
+        self.name_leg(idx, 0, parties.from_tag)?;
+        Ok(idx)
+    }
+
+    /// Makes `tag` the leg's last; a tag it had not is an alias of those it had (a fork).
+    fn name_leg(&mut self, idx: usize, side: usize, tag: &str) -> Result<(), MediaError> {
+        let leg = &self.call.dialogs[idx].legs[side];
+        if !leg.tags.is_empty() && !leg.has(tag) && !self.call.has_room_for_tags(1) {
+            return Err(MediaError::TooManyTags);
+        }
+        let tags = &mut self.call.dialogs[idx].legs[side].tags;
+        tags.retain(|known| known != tag);
+        tags.push(tag.to_owned());
+        Ok(())
+    }
+
+    fn offer_media(
+        &mut self,
+        idx: usize,
+        from: usize,
+        position: usize,
+        offered: &penstock_sdp::Media,
+        is_new: bool,
+        options: &Options,
+    ) -> Result<(), MediaError> {
+        let dialog = &mut self.call.dialogs[idx];
+        if position == dialog.medias.len() {
+            dialog.medias.push(Media::new(offered));
+        }
+        let media = &mut dialog.medias[position];
+        if !media.is_like(offered) {
+            // Another kind of media in an old place (RFC 3264 section 8.3.3): the ports stay.
+            let locals = media.locals;
+            *media = Media {
+                locals,
+                ..Media::new(offered)
+            };
+        }
+        media.sides[from].hear(offered, options)?;
+        media.clock_hz = clock(offered);
+        if is_new {
+            media.sides[1 - from].declined = false;
+        }
+        media.sides[1 - from].proto = match options.protocol {
+            Some(wanted) if is_rtp(offered) && !offered.is_rejected() => {
+                let word = wanted.as_str().to_owned();
+                if convert(&offered.proto, &word).is_none() {
+                    let from = offered.proto.clone();
+                    return Err(MediaError::Profile { from, to: word });
+                }
+                word
+            }
+            _ => offered.proto.clone(),
+        };
+        if media.sides[from].declined {
+            media.locals = None;
+            return Ok(());
+        }
+        if media.locals.is_none() {
+            let mut take = |leg: &Leg| {
+                let local = self.pools.take(&leg.interface, self.now.mono);
+                let local = local.ok_or(MediaError::OutOfPorts)?;
+                self.taken.push(local);
+                Ok::<_, MediaError>(local)
+            };
+            media.locals = Some([take(&dialog.legs[0])?, take(&dialog.legs[1])?]);
+        }
+        check_family(&media.sides[from], &dialog.legs[from], media.locals, from)
+    }
+
+    /// The body of leg `side` as the other leg is to see it.
+    fn leave(
+        &self,
+        idx: usize,
+        side: usize,
+        sdp: &Sdp,
+        options: &Options,
+        terms: impl Fn(&Media) -> (bool, Option<Protocol>),
+    ) -> Result<Vec<u8>, MediaError> {
+        let dialog = &self.call.dialogs[idx];
+        let name = &dialog.legs[1 - side].interface;
+        let interface = self.pools.interface(name);
+        let interface = interface.ok_or_else(|| MediaError::UnknownInterface(name.clone()))?;
+        let address = options.media_address.unwrap_or(interface.advertise);
+        let media = dialog.medias.iter().zip(sdp.media()).map(|(media, said)| {
+            let port = media.locals.map_or(0, |locals| locals[1 - side].port);
+            let (muxed, protocol) = terms(media);
+            let has_rtcp = media.has_rtcp && port != 0 && !said.is_rejected();
+            MediaRewrite {
+                port,
+                address,
+                rtcp_port: (has_rtcp && !options.no_rtcp_attribute).then_some(if muxed {
+                    port
+                } else {
+                    port | 1
+                }),
+                protocol: protocol.filter(|p| !p.as_str().eq_ignore_ascii_case(&said.proto)),
+            }
+        });
+        Ok(sdp.rewrite(&Rewrite {
+            origin: options.replace_origin.then_some(address),
+            remove_ice: options.remove_ice,
+            media: media.collect(),
+        })?)
+    }
+}
+
+impl Leg {
+    /// Notes a body; false if it is the one heard last, so that a retransmission changes nothing.
+    fn hears(&mut self, body: &[u8]) -> bool {
+        // FNV-1a: the same in every build, for it goes to the store.
+        let hash = body.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let is_new = self.body != hash;
+        if is_new {
+            self.body = hash;
+            self.signal = self.signal.wrapping_add(1);
+        }
+        is_new
+    }
+}
+
+impl Media {
+    fn new(offered: &penstock_sdp::Media) -> Media {
+        Media {
+            name: name(&offered.kind),
+            kind: kind(offered),
+            has_rtcp: is_rtp(offered),
+            clock_hz: clock(offered),
+            locals: None,
+            sides: [Side::default(), Side::default()],
+        }
+    }
+
+    fn is_like(&self, offered: &penstock_sdp::Media) -> bool {
+        // A rejected section's transport means nothing.
+        offered.is_rejected()
+            || self.name == name(&offered.kind)
+                && self.kind == kind(offered)
+                && self.has_rtcp == is_rtp(offered)
+    }
+}
+
+impl Side {
+    /// Takes over what a leg says of one media.
+    fn hear(&mut self, said: &penstock_sdp::Media, options: &Options) -> Result<(), MediaError> {
+        // TCP does not pass through here: such a section is refused on the leg's behalf.
+        let is_tcp = said.proto.to_ascii_uppercase().starts_with("TCP");
+        self.declined = said.is_rejected() || is_tcp;
+        if self.declined {
+            return Ok(());
+        }
+        self.proto.clone_from(&said.proto);
+        self.mux = said.rtcp_mux;
+        (self.sends, self.receives) = match said.direction {
+            Direction::SendRecv => (true, true),
+            Direction::SendOnly => (true, false),
+            Direction::RecvOnly => (false, true),
+            Direction::Inactive => (false, false),
+        };
+        let address = said.address.filter(|address| !address.is_unspecified());
+        let Some(address) = address else {
+            // The older hold: nothing may be sent there, and where it was is where it will be.
+            self.receives = false;
+            return Ok(());
+        };
+        let rtcp = match said.rtcp {
+            Some(rtcp) => Some((rtcp.address.unwrap_or(address), rtcp.port)),
+            None => said.port.checked_add(1).map(|port| (address, port)),
+        };
+        let place = |address: IpAddr, port| {
+            let address = options.source_address.unwrap_or(address);
+            match is_unicast(address) {
+                true => Ok(SocketAddr::new(address, port)),
+                false => Err(MediaError::NotUnicast(address)),
+            }
+        };
+        self.remote = Some(place(address, said.port)?);
+        self.remote_rtcp = match rtcp {
+            Some((address, port)) if !address.is_unspecified() => Some(place(address, port)?),
+            _ => None,
+        };
+        Ok(())
+    }
+}
+
+/// A leg can only be reached from an address of its own family.
+fn check_family(
+    said: &Side,
+    leg: &Leg,
+    locals: Option<[Local; 2]>,
+    side: usize,
+) -> Result<(), MediaError> {
+    let Some(locals) = locals else { return Ok(()) };
+    for remote in [said.remote, said.remote_rtcp].into_iter().flatten() {
+        if remote.is_ipv4() != locals[side].ip.is_ipv4() {
+            return Err(MediaError::Family {
+                address: remote.ip(),
+                interface: leg.interface.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The transport to write where `own` stands so that it fits `wanted`, if no keys are needed.
+fn convert(own: &str, wanted: &str) -> Option<Protocol> {
+    let class = |protocol| match protocol {
+        Protocol::RtpAvp | Protocol::RtpAvpf => 0,
+        Protocol::RtpSavp | Protocol::RtpSavpf => 1,
+        Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => 2,
+        Protocol::Udptl => 3,
+    };
+    let (own, wanted) = (Protocol::from_word(own)?, Protocol::from_word(wanted)?);
+    (class(own) == class(wanted)).then_some(wanted)
+}
+
+fn is_rtp(said: &penstock_sdp::Media) -> bool {
+    said.proto.to_ascii_uppercase().contains("RTP/")
+}
+
+fn kind(said: &penstock_sdp::Media) -> Kind {
+    match said.protocol() {
+        Some(Protocol::RtpAvp | Protocol::RtpAvpf | Protocol::RtpSavp | Protocol::RtpSavpf) => {
+            Kind::Rtp
+        }
+        // DTLS shares the port with RTP, and what is not known is not judged.
+        _ => Kind::Raw,
+    }
+}
+
+fn clock(said: &penstock_sdp::Media) -> u32 {
+    said.codecs.first().map_or(0, |codec| codec.clock_rate)
+}
+
+fn name(kind: &MediaKind) -> String {
+    match kind {
+        MediaKind::Audio => "audio",
+        MediaKind::Video => "video",
+        MediaKind::Text => "text",
+        MediaKind::Application => "application",
+        MediaKind::Message => "message",
+        MediaKind::Image => "image",
+        MediaKind::Other(word) => word,
+    }
+    .to_owned()
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !address.is_multicast() && !broadcast
+}

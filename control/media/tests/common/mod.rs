@@ -1,0 +1,58 @@
+//! What the tests of the media core share.
+#![allow(dead_code, unreachable_pub)]
+
+use penstock_media::*;
+use std::time::Duration;
+
+pub const REST: Duration = Duration::from_secs(2);
+
+pub fn now(s: f64) -> Now {
+    Now {
+        mono: Duration::from_secs_f64(s),
+        unix_us: 1_700_000_000_000_000 + (s * 1e6) as u64,
+    }
+}
+
+/// One interface with that many pairs, and a second one.
+pub fn calls(pairs: u16) -> Calls {
+    let interface = |name: &str, last: u8| Interface {
+        name: name.into(),
+        ip: [198, 18, 0, last].into(),
+        vlan: 0,
+        advertise: [203, 0, 113, last].into(),
+        ports: (10_000, 10_000 + pairs * 2 - 1),
+    };
+    let settings = Settings {
+        interfaces: vec![interface("internal", 1), interface("external", 2)],
+        rest: REST,
+        max_calls: 20,
+        seed: 0,
+    };
+    Calls::new(settings, now(0.0))
+}
+
+/// One audio section; `extra` are lines of it.
+pub fn sdp(ip: &str, port: u16, extra: &str) -> String {
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 8 101\r\na=rtpmap:8 PCMA/8000\r\n{extra}"
+    )
+}
+
+pub fn parties<'a>(call_id: &'a str, from_tag: &'a str, to_tag: Option<&'a str>) -> Parties<'a> {
+    Parties {
+        call_id,
+        from_tag,
+        to_tag,
+    }
+}
+
+/// Ends a prepared change well; returns the SDP.
+pub fn commit(calls: &mut Calls, pending: Pending, s: f64) -> String {
+    let sdp = String::from_utf8(pending.sdp.clone()).unwrap();
+    calls.commit(pending, now(s));
+    sdp
+}
+
+pub fn port_of(sdp: &str) -> u16 {
+    penstock_sdp::Sdp::parse(sdp.as_bytes()).unwrap().media()[0].port
+}

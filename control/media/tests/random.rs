@@ -1,0 +1,176 @@
+//! Random sequences: no port in two calls, none leaked, nothing panics.
+
+mod common;
+use common::*;
+use penstock_media::*;
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Offer {
+        call: u8,
+        from: u8,
+        to: Option<u8>,
+        ports: Vec<u16>,
+        line: u8,
+        fail: bool,
+    },
+    Answer {
+        call: u8,
+        from: u8,
+        to: u8,
+        ports: Vec<u16>,
+        line: u8,
+        fail: bool,
+    },
+    Delete {
+        call: u8,
+        from: Option<u8>,
+        to: Option<u8>,
+    },
+    Wait(u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let ports = || prop::collection::vec(prop_oneof![3 => 4000..4010u16, 1 => Just(0)], 1..4);
+    let id = || 0..4u8;
+    prop_oneof![
+        4 => (id(), id(), prop::option::of(id()), ports(), 0..7u8, prop::bool::weighted(0.1)).prop_map(
+            |(call, from, to, ports, line, fail)| Step::Offer { call, from, to, ports, line, fail }),
+        4 => (id(), id(), id(), ports(), 0..7u8, prop::bool::weighted(0.1)).prop_map(
+            |(call, from, to, ports, line, fail)| Step::Answer { call, from, to, ports, line, fail }),
+        2 => (id(), prop::option::of(id()), prop::option::of(id())).prop_map(
+            |(call, from, to)| Step::Delete { call, from, to }),
+        1 => (0..4u8).prop_map(Step::Wait),
+    ]
+}
+
+fn body(ports: &[u16], line: u8, who: u8) -> Vec<u8> {
+    let lines = [
+        "",
+        "a=sendonly\r\n",
+        "a=inactive\r\n",
+        "a=rtcp-mux\r\n",
+        "c=IN IP4 0.0.0.0\r\n",
+        "a=recvonly\r\n",
+        "a=rtcp:9\r\n",
+    ];
+    let mut body =
+        format!("v=0\r\no=- 1 1 IN IP4 10.0.0.{who}\r\ns=-\r\nc=IN IP4 10.0.0.{who}\r\nt=0 0\r\n");
+    for (n, port) in ports.iter().enumerate() {
+        let proto = ["RTP/AVP", "udptl", "RTP/AVP"][n % 3];
+        body += &format!(
+            "m=audio {port} {proto} 8\r\n{}",
+            lines[usize::from(line) % lines.len()]
+        );
+    }
+    body.into_bytes()
+}
+
+/// What the plane holds, kept by applying ops alone.
+#[derive(Default)]
+struct Plane(BTreeMap<Local, (u64, Stream)>);
+
+impl Plane {
+    fn apply(&mut self, call: u64, ops: &[Op]) {
+        for op in ops {
+            match *op {
+                Op::Put(stream) => {
+                    let old = self.0.insert(stream.local, (call, stream));
+                    assert!(
+                        old.is_none_or(|(owner, _)| owner == call),
+                        "two calls at {:?}",
+                        stream.local
+                    );
+                }
+                Op::Remove(local) => {
+                    assert_eq!(self.0.remove(&local).map(|(owner, _)| owner), Some(call));
+                }
+            }
+        }
+    }
+}
+
+fn check(calls: &Calls, plane: &Plane) {
+    let mut owners = HashMap::new();
+    let mut want = BTreeMap::new();
+    for call in calls.iter() {
+        for local in call.locals() {
+            assert!(owners.insert(local, call.key).is_none(), "{local:?} twice");
+            assert_eq!(local.port % 2, 0);
+        }
+        want.extend(
+            call.desired()
+                .into_iter()
+                .map(|(local, s)| (local, (call.key, s))),
+        );
+    }
+    assert_eq!(want, plane.0);
+    let used: usize = calls.ports().map(|(_, used, _)| used).sum();
+    assert_eq!(used, owners.len());
+    for (_, stream) in plane.0.values() {
+        let (_, peer) = plane.0[&stream.peer];
+        assert_eq!(peer.peer, stream.local);
+        assert_eq!(peer.kind, stream.kind);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_port_is_shared_or_lost(steps in prop::collection::vec(step(), 1..60)) {
+        let mut calls = calls(10);
+        let mut plane = Plane::default();
+        let mut t = 0.0;
+        let tag = |n: u8| format!("t{n}");
+        for step in steps {
+            t += 0.1;
+            let result = match &step {
+                Step::Offer { call, from, to, ports, line, .. } => {
+                    let (id, from_tag, to) = (call.to_string(), tag(*from), to.map(tag));
+                    let p = parties(&id, &from_tag, to.as_deref());
+                    calls.offer(&p, &body(ports, *line, *from), &Options::default(), now(t))
+                }
+                Step::Answer { call, from, to, ports, line, .. } => {
+                    let (id, from_tag, to_tag) = (call.to_string(), tag(*from), tag(*to));
+                    let p = parties(&id, &from_tag, Some(&to_tag));
+                    calls.answer(&p, &body(ports, *line, *to), &Options::default(), now(t))
+                }
+                Step::Delete { call, from, to } => {
+                    let (from, to) = (from.map(tag), to.map(tag));
+                    calls.delete(&call.to_string(), from.as_deref(), to.as_deref(), now(t))
+                }
+                Step::Wait(s) => { t += f64::from(*s); continue }
+            };
+            let Ok(pending) = result else { check(&calls, &plane); continue };
+            let fail = matches!(step, Step::Offer { fail: true, .. } | Step::Answer { fail: true, .. });
+            plane.apply(pending.key, &pending.ops);
+            if fail {
+                plane.apply(pending.key, &pending.undo());
+                calls.rollback(pending, now(t));
+            } else {
+                calls.commit(pending, now(t));
+            }
+            check(&calls, &plane);
+        }
+        // The store knows all there is to know.
+        let stored: Vec<Call> = calls.iter().cloned().collect();
+        let mut restarted = common::calls(10);
+        prop_assert!(restarted.restore(stored).iter().all(|(_, outcome)| *outcome == Restore::Done));
+        check(&restarted, &plane);
+        for id in 0..4 {
+            if let Ok(pending) = calls.delete(&id.to_string(), None, None, now(t)) {
+                prop_assert!(pending.after().is_none());
+                plane.apply(pending.key, &pending.ops);
+                calls.commit(pending, now(t));
+            }
+        }
+        prop_assert!(plane.0.is_empty());
+        prop_assert!(calls.ports().all(|(_, used, _)| used == 0));
+        // Every pair can be had again after the rest, and not one more.
+        let all = body(&[4000; 5], 0, 1);
+        prop_assert!(calls.offer(&parties("x", "a", None), &all, &Options::default(), now(t + 2.1)).is_ok());
+    }
+}

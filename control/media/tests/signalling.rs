@@ -1,0 +1,693 @@
+//! Offer, answer and what follows, step by step.
+
+mod common;
+use common::*;
+use penstock_media::*;
+
+fn offer(
+    calls: &mut Calls,
+    p: Parties<'_>,
+    sdp: &str,
+    options: &Options,
+    s: f64,
+) -> Result<String, MediaError> {
+    let pending = calls.offer(&p, sdp.as_bytes(), options, now(s))?;
+    Ok(commit(calls, pending, s))
+}
+
+fn answer(
+    calls: &mut Calls,
+    p: Parties<'_>,
+    sdp: &str,
+    options: &Options,
+    s: f64,
+) -> Result<String, MediaError> {
+    let pending = calls.answer(&p, sdp.as_bytes(), options, now(s))?;
+    Ok(commit(calls, pending, s))
+}
+
+fn delete(calls: &mut Calls, id: &str, from: Option<&str>, to: Option<&str>, s: f64) -> bool {
+    match calls.delete(id, from, to, now(s)) {
+        Ok(pending) => {
+            commit(calls, pending, s);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error, MediaError::NoMatch);
+            false
+        }
+    }
+}
+
+/// A call that stands: offer by `a` from 10.0.0.1:4000, answer by `b` from 10.0.0.2:5000.
+fn established(calls: &mut Calls) -> (String, String) {
+    let none = Options::default();
+    let out = offer(
+        calls,
+        parties("c", "a", None),
+        &sdp("10.0.0.1", 4000, ""),
+        &none,
+        0.0,
+    );
+    let back = answer(
+        calls,
+        parties("c", "a", Some("b")),
+        &sdp("10.0.0.2", 5000, ""),
+        &none,
+        1.0,
+    );
+    (out.unwrap(), back.unwrap())
+}
+
+/// The RTP streams facing leg 0 and leg 1.
+fn rtp(calls: &Calls) -> [Stream; 2] {
+    let desired = calls.get("c").unwrap().desired();
+    let mut streams: Vec<_> = desired
+        .into_values()
+        .filter(|s| s.kind == Kind::Rtp)
+        .collect();
+    streams.sort_by_key(|s| s.leg);
+    streams.try_into().unwrap()
+}
+
+fn gates(calls: &Calls) -> [bool; 2] {
+    rtp(calls).map(|s| s.gate_open)
+}
+
+#[test]
+fn an_offer_installs_both_directions_and_an_answer_completes_them() {
+    let mut calls = calls(8);
+    let body = sdp("10.0.0.1", 4000, "a=sendrecv\r\na=rtcp:4005\r\n");
+    let options = Options {
+        replace_origin: true,
+        ..Options::default()
+    };
+    let pending = calls
+        .offer(
+            &parties("c", "a", None),
+            body.as_bytes(),
+            &options,
+            now(0.0),
+        )
+        .unwrap();
+    assert_eq!(pending.ops.len(), 4);
+    assert!(calls.get("c").is_none(), "not before the plane has it");
+    let out = commit(&mut calls, pending, 0.0);
+    let [a, b] = rtp(&calls);
+    assert_eq!(a.remote, Some("10.0.0.1:4000".parse().unwrap()));
+    assert_eq!((b.remote, b.learn, b.gate_open), (None, true, true));
+    assert_eq!((a.peer, b.peer), (b.local, a.local));
+    assert_eq!((a.clock_hz, a.signal, b.signal), (8000, 1, 0));
+    let port = b.local.port;
+    assert_eq!(
+        out,
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 203.0.113.1\r\ns=-\r\nt=0 0\r\nm=audio {port} RTP/AVP 8 101\r\nc=IN IP4 203.0.113.1\r\na=rtpmap:8 PCMA/8000\r\na=sendrecv\r\na=rtcp:{}\r\n",
+            port + 1
+        )
+    );
+    let desired = calls.get("c").unwrap().desired();
+    let rtcp = desired[&a.local.rtcp()];
+    assert_eq!(rtcp.remote, Some("10.0.0.1:4005".parse().unwrap()));
+    assert_eq!((rtcp.kind, rtcp.peer), (Kind::Rtcp, b.local.rtcp()));
+
+    let pending = calls
+        .answer(
+            &parties("c", "a", Some("b")),
+            sdp("10.0.0.2", 5000, "").as_bytes(),
+            &Options::default(),
+            now(1.0),
+        )
+        .unwrap();
+    assert_eq!(pending.ops.len(), 2, "only the answerer's streams change");
+    let back = commit(&mut calls, pending, 1.0);
+    assert_eq!(port_of(&back), a.local.port);
+    let [_, b] = rtp(&calls);
+    assert_eq!(
+        (b.remote, b.signal),
+        (Some("10.0.0.2:5000".parse().unwrap()), 1)
+    );
+}
+
+#[test]
+fn a_repeated_offer_or_answer_changes_nothing() {
+    let mut calls = calls(8);
+    let (out, back) = established(&mut calls);
+    let none = Options::default();
+    let p = parties("c", "a", None);
+    let again = calls
+        .offer(&p, sdp("10.0.0.1", 4000, "").as_bytes(), &none, now(2.0))
+        .unwrap();
+    assert_eq!((again.ops.len(), again.sdp.as_slice()), (0, out.as_bytes()));
+    commit(&mut calls, again, 2.0);
+    let p = parties("c", "a", Some("b"));
+    let again = calls
+        .answer(&p, sdp("10.0.0.2", 5000, "").as_bytes(), &none, now(2.0))
+        .unwrap();
+    assert_eq!(
+        (again.ops.len(), again.sdp.as_slice()),
+        (0, back.as_bytes())
+    );
+    commit(&mut calls, again, 2.0);
+}
+
+#[test]
+fn a_re_offer_from_either_side_keeps_its_ports() {
+    let mut calls = calls(8);
+    let (out, back) = established(&mut calls);
+    let none = Options::default();
+    let again = offer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &sdp("10.0.0.9", 4100, ""),
+        &none,
+        2.0,
+    );
+    assert_eq!(port_of(&again.unwrap()), port_of(&out));
+    let swapped = offer(
+        &mut calls,
+        parties("c", "b", Some("a")),
+        &sdp("10.0.0.2", 5002, ""),
+        &none,
+        3.0,
+    );
+    assert_eq!(port_of(&swapped.unwrap()), port_of(&back));
+    let reply = answer(
+        &mut calls,
+        parties("c", "b", Some("a")),
+        &sdp("10.0.0.9", 4102, ""),
+        &none,
+        4.0,
+    );
+    assert_eq!(port_of(&reply.unwrap()), port_of(&out));
+    let [a, b] = rtp(&calls);
+    assert_eq!(a.remote, Some("10.0.0.9:4102".parse().unwrap()));
+    assert_eq!(b.remote, Some("10.0.0.2:5002".parse().unwrap()));
+    assert_eq!((a.signal, b.signal), (3, 2));
+    assert_eq!(calls.get("c").unwrap().dialogs.len(), 1);
+}
+
+#[test]
+fn hold_closes_the_gates_its_direction_asks_for() {
+    let none = Options::default();
+    for (line, want) in [
+        ("a=sendrecv\r\n", [true, true]),
+        ("a=sendonly\r\n", [true, false]),
+        ("a=recvonly\r\n", [false, true]),
+        ("a=inactive\r\n", [false, false]),
+    ] {
+        let mut calls = calls(8);
+        let (out, _) = established(&mut calls);
+        let hold = offer(
+            &mut calls,
+            parties("c", "a", Some("b")),
+            &sdp("10.0.0.1", 4000, line),
+            &none,
+            2.0,
+        );
+        assert_eq!(port_of(&hold.unwrap()), port_of(&out));
+        assert_eq!(gates(&calls), want, "{line}");
+        let desired = calls.get("c").unwrap().desired();
+        let mut rtcp = desired.values().filter(|s| s.kind == Kind::Rtcp);
+        assert!(rtcp.all(|s| s.gate_open));
+        offer(
+            &mut calls,
+            parties("c", "a", Some("b")),
+            &sdp("10.0.0.1", 4000, ""),
+            &none,
+            3.0,
+        )
+        .unwrap();
+        assert_eq!(gates(&calls), [true, true]);
+    }
+}
+
+#[test]
+fn the_zero_address_holds_and_remembers_where_the_leg_was() {
+    let mut calls = calls(8);
+    established(&mut calls);
+    let none = Options::default();
+    let hold = offer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &sdp("0.0.0.0", 4000, ""),
+        &none,
+        2.0,
+    );
+    assert!(hold.unwrap().contains("c=IN IP4 0.0.0.0"));
+    assert_eq!(gates(&calls), [true, false]);
+    assert_eq!(
+        rtp(&calls)[0].remote,
+        Some("10.0.0.1:4000".parse().unwrap())
+    );
+}
+
+#[test]
+fn medias_come_go_and_are_refused() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let two = |video: u16| sdp("10.0.0.1", 4000, &format!("m=video {video} RTP/AVP 31\r\n"));
+    offer(&mut calls, parties("c", "a", None), &two(4002), &none, 0.0).unwrap();
+    assert_eq!(calls.get("c").unwrap().desired().len(), 8);
+    // The callee takes the audio only: its streams go, its ports stay for another fork's answer.
+    let back = answer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &two(0),
+        &none,
+        1.0,
+    )
+    .unwrap();
+    assert!(back.contains("m=video 0 "), "{back}");
+    assert_eq!(calls.get("c").unwrap().desired().len(), 4);
+    assert_eq!(calls.get("c").unwrap().locals().count(), 4);
+    // The caller drops it: the ports go.
+    let out = offer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &two(0),
+        &none,
+        2.0,
+    )
+    .unwrap();
+    assert!(out.contains("m=video 0 "), "{out}");
+    assert_eq!(calls.get("c").unwrap().locals().count(), 2);
+    // And takes it up again.
+    offer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &two(4002),
+        &none,
+        3.0,
+    )
+    .unwrap();
+    assert_eq!(calls.get("c").unwrap().desired().len(), 8);
+    // A body with fewer sections.
+    offer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &sdp("10.0.0.1", 4000, ""),
+        &none,
+        4.0,
+    )
+    .unwrap();
+    assert_eq!(calls.get("c").unwrap().desired().len(), 4);
+    // An answer with more.
+    let error = answer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &two(1),
+        &none,
+        5.0,
+    )
+    .unwrap_err();
+    assert_eq!(
+        error,
+        MediaError::AnswerCount {
+            answered: 2,
+            offered: 1
+        }
+    );
+}
+
+#[test]
+fn rtcp_mux_takes_effect_when_both_want_it() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let mux = "a=rtcp-mux\r\n";
+    let out = offer(
+        &mut calls,
+        parties("c", "a", None),
+        &sdp("10.0.0.1", 4000, mux),
+        &none,
+        0.0,
+    )
+    .unwrap();
+    assert!(
+        out.contains(&format!("a=rtcp:{}\r\na=rtcp-mux", port_of(&out) + 1)),
+        "{out}"
+    );
+    assert_eq!(calls.get("c").unwrap().desired().len(), 4);
+    let back = answer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &sdp("10.0.0.2", 5000, mux),
+        &none,
+        1.0,
+    )
+    .unwrap();
+    assert!(
+        back.contains(&format!("a=rtcp:{}\r\n", port_of(&back))),
+        "{back}"
+    );
+    assert_eq!(calls.get("c").unwrap().desired().len(), 2);
+}
+
+#[test]
+fn transports_convert_only_where_no_keys_are_needed() {
+    use penstock_sdp::Protocol;
+    let mut calls = calls(8);
+    let to = |protocol| Options {
+        protocol: Some(protocol),
+        ..Options::default()
+    };
+    let avpf = sdp("10.0.0.1", 4000, "").replace("RTP/AVP", "RTP/AVPF");
+    let out = offer(
+        &mut calls,
+        parties("c", "a", None),
+        &avpf,
+        &to(Protocol::RtpAvp),
+        0.0,
+    )
+    .unwrap();
+    assert!(out.contains(" RTP/AVP 8"), "{out}");
+    let back = answer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &sdp("10.0.0.2", 5000, ""),
+        &Options::default(),
+        1.0,
+    )
+    .unwrap();
+    assert!(back.contains(" RTP/AVPF 8"), "{back}");
+
+    let savp = sdp("10.0.0.1", 4000, "").replace("RTP/AVP", "RTP/SAVP");
+    let error = offer(
+        &mut calls,
+        parties("d", "a", None),
+        &savp,
+        &to(Protocol::RtpAvp),
+        0.0,
+    )
+    .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("Cannot convert RTP/SAVP to RTP/AVP")
+    );
+    let out = offer(
+        &mut calls,
+        parties("d", "a", None),
+        &savp,
+        &to(Protocol::RtpSavp),
+        0.0,
+    )
+    .unwrap();
+    assert!(out.contains(" RTP/SAVP 8"));
+}
+
+#[test]
+fn sections_that_are_not_rtp() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let fax = sdp(
+        "10.0.0.1",
+        4000,
+        "m=image 4002 udptl t38\r\nm=message 4004 TCP/MSRP *\r\n",
+    );
+    let out = offer(&mut calls, parties("c", "a", None), &fax, &none, 0.0).unwrap();
+    assert!(out.contains("m=message 0 TCP/MSRP"), "{out}");
+    let desired = calls.get("c").unwrap().desired();
+    assert_eq!(desired.values().filter(|s| s.kind == Kind::Raw).count(), 2);
+    assert_eq!(desired.len(), 6);
+    assert_eq!(calls.get("c").unwrap().locals().count(), 4);
+}
+
+#[test]
+fn interfaces_are_chosen_once() {
+    let mut calls = calls(8);
+    let way = |a: &str, b: &str| Options {
+        direction: Some([a.into(), b.into()]),
+        ..Options::default()
+    };
+    let out = offer(
+        &mut calls,
+        parties("c", "a", None),
+        &sdp("10.0.0.1", 4000, ""),
+        &way("internal", "external"),
+        0.0,
+    )
+    .unwrap();
+    assert!(out.contains("c=IN IP4 203.0.113.2"));
+    let [a, b] = rtp(&calls);
+    assert_eq!(
+        (a.local.ip.to_string(), b.local.ip.to_string()),
+        ("198.18.0.1".into(), "198.18.0.2".into())
+    );
+    let out = offer(
+        &mut calls,
+        parties("c", "a", None),
+        &sdp("10.0.0.1", 4002, ""),
+        &way("external", "internal"),
+        1.0,
+    )
+    .unwrap();
+    assert!(out.contains("c=IN IP4 203.0.113.2"));
+    let error = offer(
+        &mut calls,
+        parties("d", "a", None),
+        &sdp("10.0.0.1", 4000, ""),
+        &way("internal", "moon"),
+        1.0,
+    )
+    .unwrap_err();
+    assert_eq!(error.to_string(), "Unknown interface \"moon\"");
+}
+
+#[test]
+fn commands_out_of_order_have_an_answer() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let body = sdp("10.0.0.2", 5000, "");
+    let error = answer(&mut calls, parties("c", "a", Some("b")), &body, &none, 0.0).unwrap_err();
+    assert_eq!(error.to_string(), "Unknown call-id");
+    assert!(!delete(&mut calls, "c", Some("a"), None, 0.0));
+    established(&mut calls);
+    let error = answer(&mut calls, parties("c", "x", Some("b")), &body, &none, 0.0).unwrap_err();
+    assert_eq!(error.to_string(), "From-tag not found");
+    assert!(!delete(&mut calls, "c", Some("x"), None, 0.0));
+    assert!(!delete(&mut calls, "c", Some("a"), Some("x"), 0.0));
+    assert!(
+        delete(&mut calls, "c", Some("b"), Some("a"), 0.0),
+        "either leg may end it"
+    );
+    assert!(!delete(&mut calls, "c", Some("b"), Some("a"), 0.0));
+}
+
+#[test]
+fn forks_are_aliases_and_the_last_answer_wins() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    established(&mut calls);
+    let back = answer(
+        &mut calls,
+        parties("c", "a", Some("fork")),
+        &sdp("10.0.0.3", 6000, ""),
+        &none,
+        2.0,
+    )
+    .unwrap();
+    let [a, b] = rtp(&calls);
+    assert_eq!(port_of(&back), a.local.port);
+    assert_eq!(
+        (b.remote, b.signal),
+        (Some("10.0.0.3:6000".parse().unwrap()), 2)
+    );
+    assert_eq!(
+        calls.get("c").unwrap().dialogs[0].legs[1].tags,
+        ["b", "fork"]
+    );
+    for n in 0..40 {
+        let tag = format!("fork{n}");
+        let result = answer(
+            &mut calls,
+            parties("c", "a", Some(&tag)),
+            &sdp("10.0.0.3", 6000, ""),
+            &none,
+            3.0,
+        );
+        assert_eq!(result.is_err(), n >= MAX_TAGS - 3, "{n}");
+    }
+    assert!(delete(&mut calls, "c", Some("a"), Some("fork"), 4.0));
+    assert!(calls.is_empty());
+}
+
+#[test]
+fn one_call_id_can_have_two_dialogs() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    established(&mut calls);
+    offer(
+        &mut calls,
+        parties("c", "x", None),
+        &sdp("10.0.0.7", 7000, ""),
+        &none,
+        2.0,
+    )
+    .unwrap();
+    assert_eq!(calls.get("c").unwrap().desired().len(), 8);
+    assert!(delete(&mut calls, "c", Some("a"), Some("b"), 3.0));
+    assert_eq!(calls.get("c").unwrap().desired().len(), 4);
+    assert!(delete(&mut calls, "c", None, None, 3.0));
+    assert!(calls.is_empty());
+}
+
+#[test]
+fn what_cannot_be_relayed_takes_no_port() {
+    let mut calls = calls(3);
+    let none = Options::default();
+    let many = |count: usize| {
+        sdp(
+            "10.0.0.1",
+            4000,
+            &"m=audio 4002 RTP/AVP 8\r\n".repeat(count),
+        )
+    };
+    for (body, want) in [
+        (String::new(), "Failed to parse SDP"),
+        (
+            "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nt=0 0\r\n".into(),
+            "Failed to parse SDP: no m=",
+        ),
+        (sdp("phone.example.com", 4000, ""), "Failed to parse SDP"),
+        (many(99), "Failed to parse SDP: 100 media"),
+        (many(1), "Ran out of ports"),
+        (
+            sdp("239.0.0.1", 4000, ""),
+            "Address 239.0.0.1 is not a unicast",
+        ),
+        (
+            sdp(
+                "10.0.0.1",
+                4000,
+                "m=audio 4002 RTP/AVP 8\r\nc=IN IP6 ::1\r\n",
+            ),
+            "Ran out of ports",
+        ),
+        (
+            sdp("10.0.0.1", 4000, "").replace("IP4 10.0.0.1", "IP6 2001:db8::7"),
+            "Address 2001:db8::7 is not of the address family",
+        ),
+    ] {
+        for _ in 0..5 {
+            let error = offer(&mut calls, parties("c", "a", None), &body, &none, 0.0).unwrap_err();
+            assert!(error.to_string().starts_with(want), "{error} for {body}");
+        }
+    }
+    assert!(calls.ports().all(|(_, used, all)| used == 0 && all == 3));
+    assert!(calls.is_empty());
+    established(&mut calls);
+}
+
+#[test]
+fn a_refused_change_gives_its_ports_back_after_a_rest() {
+    let mut calls = calls(2);
+    let none = Options::default();
+    let body = sdp("10.0.0.1", 4000, "");
+    let pending = calls
+        .offer(&parties("c", "a", None), body.as_bytes(), &none, now(0.0))
+        .unwrap();
+    assert_eq!(pending.undo().len(), 4);
+    assert!(pending.undo().iter().all(|op| matches!(op, Op::Remove(_))));
+    calls.rollback(pending, now(0.0));
+    assert!(calls.is_empty());
+    let error = offer(&mut calls, parties("c", "a", None), &body, &none, 1.9).unwrap_err();
+    assert_eq!(error, MediaError::OutOfPorts);
+    offer(&mut calls, parties("c", "a", None), &body, &none, 2.0).unwrap();
+}
+
+#[test]
+fn the_limit_of_calls_counts_those_being_set_up() {
+    let mut calls = calls(64);
+    let none = Options::default();
+    let body = sdp("10.0.0.1", 4000, "");
+    let mut pending = Vec::new();
+    for n in 0..20 {
+        let id = n.to_string();
+        pending.push(
+            calls
+                .offer(&parties(&id, "a", None), body.as_bytes(), &none, now(0.0))
+                .unwrap(),
+        );
+    }
+    let full = calls.offer(&parties("x", "a", None), body.as_bytes(), &none, now(0.0));
+    assert_eq!(full.unwrap_err(), MediaError::TooManyCalls);
+    calls.rollback(pending.pop().unwrap(), now(0.0));
+    pending.push(
+        calls
+            .offer(&parties("x", "a", None), body.as_bytes(), &none, now(0.0))
+            .unwrap(),
+    );
+    let mut keys: Vec<_> = pending.iter().map(|p| p.key).collect();
+    keys.dedup();
+    assert_eq!(keys.len(), 20);
+    for p in pending {
+        calls.commit(p, now(0.0));
+    }
+    assert_eq!(calls.len(), 20);
+}
+
+#[test]
+fn restored_calls_own_their_ports() {
+    let mut first = calls(2);
+    established(&mut first);
+    let json = serde_json::to_string(first.get("c").unwrap()).unwrap();
+    let call: Call = serde_json::from_str(&json).unwrap();
+    assert_eq!(Some(&call), first.get("c"));
+
+    let mut second = calls(2);
+    let thief = Call {
+        id: "d".into(),
+        key: 1,
+        ..call.clone()
+    };
+    let outcome = second.restore([call.clone(), thief]);
+    assert_eq!(
+        outcome,
+        [("c".into(), Restore::Done), ("d".into(), Restore::Clash)]
+    );
+    assert_eq!(second.by_key(call.key), Some(&call));
+    let body = sdp("10.0.0.1", 4000, "");
+    let full = offer(
+        &mut second,
+        parties("e", "a", None),
+        &body,
+        &Options::default(),
+        9.0,
+    );
+    assert_eq!(full.unwrap_err(), MediaError::OutOfPorts);
+    assert!(delete(&mut second, "c", Some("a"), Some("b"), 9.0));
+    offer(
+        &mut second,
+        parties("e", "a", None),
+        &body,
+        &Options::default(),
+        11.0,
+    )
+    .unwrap();
+    assert!(second.get("e").unwrap().key > call.key);
+}
+
+#[test]
+fn addresses_other_than_the_sdp_says() {
+    let mut calls = calls(8);
+    let options = Options {
+        source_address: Some("192.0.2.7".parse().unwrap()),
+        media_address: Some("192.0.2.200".parse().unwrap()),
+        replace_origin: true,
+        no_rtcp_attribute: true,
+        dscp: Some(46),
+        strict: true,
+        ..Options::default()
+    };
+    let body = sdp("10.0.0.1", 4000, "");
+    let out = offer(&mut calls, parties("c", "a", None), &body, &options, 0.0).unwrap();
+    assert!(out.contains("o=- 1 1 IN IP4 192.0.2.200\r\n"), "{out}");
+    assert!(
+        out.contains("c=IN IP4 192.0.2.200\r\n") && !out.contains("a=rtcp"),
+        "{out}"
+    );
+    let [a, b] = rtp(&calls);
+    assert_eq!(a.remote, Some("192.0.2.7:4000".parse().unwrap()));
+    assert_eq!((a.dscp, a.learn, b.learn), (46, false, false));
+}

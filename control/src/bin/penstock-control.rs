@@ -1,0 +1,54 @@
+//! The control daemon.
+
+use clap::Parser;
+use penstock_config::Config;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Answers rtpengine's ng protocol and has the media plane relay the calls.
+///
+/// RUST_LOG says what is logged: error, warn, info (the default), debug.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// The configuration, shared with penstock-dataplane.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/penstock/penstock.toml"
+    )]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words
+        .next()
+        .is_some_and(|word| word == penstock_control::daemon::PROBE_STORE)
+    {
+        let path = words.next().unwrap_or_default();
+        penstock_control::daemon::probe_store(path.as_ref());
+        return ExitCode::SUCCESS;
+    }
+    let args = Args::parse();
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let outcome = Config::load(&args.config)
+        .map_err(|error| error.to_string())
+        .and_then(|config| penstock_control::daemon::run(&config).map_err(|e| e.to_string()));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("penstock-control: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

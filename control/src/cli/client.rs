@@ -1,0 +1,62 @@
+//! Asking control.
+
+use super::CliError;
+use penstock_config::Config;
+use penstock_media::Call;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// How long control may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A call as control lists it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Summary {
+    pub(super) id: String,
+    pub(super) key: u64,
+    pub(super) created_us: u64,
+    pub(super) tags: Vec<Option<String>>,
+}
+
+/// All calls.
+pub(super) fn calls(config: &Config) -> Result<Vec<Summary>, CliError> {
+    ask(config, json!({ "get": "calls" }))
+}
+
+/// One call.
+pub(super) fn call(config: &Config, id: &str) -> Result<Call, CliError> {
+    ask(config, json!({ "get": "call", "id": id }))
+}
+
+/// Call-IDs by what the region calls the calls; nothing if control is away.
+pub(super) fn names(config: &Config) -> Option<HashMap<u64, String>> {
+    let calls = calls(config).ok()?;
+    Some(calls.into_iter().map(|call| (call.key, call.id)).collect())
+}
+
+fn ask<T: DeserializeOwned>(config: &Config, request: Value) -> Result<T, CliError> {
+    let path = &config.control.socket;
+    let failed = |error: &dyn std::fmt::Display| {
+        CliError::new(format!(
+            "penstock-control does not answer at {}: {error}; is it running, and may you write there?",
+            path.display()
+        ))
+    };
+    let mut stream = UnixStream::connect(path).map_err(|error| failed(&error))?;
+    let mut line = String::new();
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| writeln!(stream, "{request}"))
+        .and_then(|()| BufReader::new(stream).read_line(&mut line))
+        .map_err(|error| failed(&error))?;
+    let mut reply: Value = serde_json::from_str(&line).map_err(|error| failed(&error))?;
+    if let Some(error) = reply["error"].as_str() {
+        return Err(CliError::new(error));
+    }
+    serde_json::from_value(reply["ok"].take()).map_err(|error| failed(&error))
+}

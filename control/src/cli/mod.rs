@@ -1,0 +1,206 @@
+//! The command `penstock`: what stands, what passes, what is dropped.
+//!
+//! It reads the region itself, and asks control only for Call-IDs: meters cost the plane nothing,
+//! and either daemon may be away.
+
+mod client;
+mod screen;
+mod show;
+mod streams;
+mod top;
+
+use clap::{Parser, Subcommand};
+use penstock_config::{Config, ConfigError};
+use serde_json::json;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Looks into a running Penstock: its calls, its streams, and what it drops.
+///
+/// Meters are read from the memory that the media plane shares, so looking costs it nothing.
+/// Call-IDs come from penstock-control; without it, streams show its number of the call.
+#[derive(Parser)]
+#[command(name = "penstock", version)]
+#[command(after_help = "\
+Examples:
+  penstock calls                 every call, its parties and its packets
+  penstock calls 3f2a@host       one call: legs, addresses, streams
+  penstock streams --watch       every stream, once a second
+  penstock drops                 why packets were dropped, with an explanation of each reason
+  penstock top                   rates per second, busiest streams first; q ends
+  penstock check penstock.toml   what is wrong with a configuration
+The exit code is 0, or 1 with a sentence that says what is wrong.")]
+struct Args {
+    /// The configuration that the daemons run with.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/penstock/penstock.toml"
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Calls, their parties, age and packets; or one call in detail.
+    Calls {
+        /// Show this call alone, with its streams.
+        call_id: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One line per stream: what arrives at one local port.
+    ///
+    /// LOCAL is where it arrives, REMOTE who sends it (in brackets: as signalled, nothing learned
+    /// yet), PEER the local port its packets leave from. Loss and jitter are computed from RTP
+    /// sequence numbers and timestamps as RFC 3550 says. AGE is the time since it was installed.
+    Streams {
+        /// Show it again every second.
+        #[arg(long)]
+        watch: bool,
+        /// Print JSON: one array, or with --watch one line a second.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Packets dropped, by reason, summed over the workers.
+    Drops {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Rates per second, workers and busiest streams; q or Ctrl-C ends.
+    Top {
+        /// Print one JSON object a second instead.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Says what is wrong with a configuration, one sentence per problem.
+    Check {
+        /// The file; without it, that of --config.
+        file: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Why a command failed: one sentence, or a reader that went away.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error("{0}")]
+    Sentence(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl CliError {
+    fn new(text: impl ToString) -> CliError {
+        CliError::Sentence(text.to_string())
+    }
+}
+
+/// Runs the command with the process's arguments.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(code) => code,
+        // `penstock streams | head` is no failure.
+        Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("penstock: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<ExitCode, CliError> {
+    if let Command::Check { file, json } = &args.command {
+        return check(file.as_deref().unwrap_or(&args.config), *json);
+    }
+    let config = Config::load(&args.config).map_err(CliError::new)?;
+    match &args.command {
+        Command::Calls { call_id, json } => show::calls(&config, call_id.as_deref(), *json)?,
+        Command::Streams { watch: false, json } => show::streams(&config, *json)?,
+        Command::Streams { watch: true, json } => show::watch(&config, *json)?,
+        Command::Drops { json } => show::drops(&config, *json)?,
+        Command::Top { json } => top::top(&config, *json)?,
+        Command::Check { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(file: &Path, as_json: bool) -> Result<ExitCode, CliError> {
+    let (summary, problems) = match Config::load(file) {
+        Ok(config) => (summary(&config), Vec::new()),
+        Err(ConfigError::Problems { problems, .. }) => (Vec::new(), problems),
+        Err(error) => (Vec::new(), vec![error.to_string()]),
+    };
+    let path = file.display().to_string();
+    let mut out = io::stdout().lock();
+    if as_json {
+        let object = json!({ "file": path, "ok": problems.is_empty(), "problems": problems });
+        writeln!(out, "{object}")?;
+    } else if problems.is_empty() {
+        writeln!(out, "{path}: ok")?;
+        for line in summary {
+            writeln!(out, "  {line}")?;
+        }
+    } else {
+        for problem in &problems {
+            // Errors of the file as a whole name it already.
+            let prefix = if problem.contains(&path) {
+                ""
+            } else {
+                &format!("{path}: ")
+            };
+            writeln!(out, "{prefix}{problem}")?;
+        }
+    }
+    Ok(match problems.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// What a sound configuration amounts to.
+fn summary(config: &Config) -> Vec<String> {
+    let mut lines = Vec::new();
+    for port in &config.ports {
+        let addresses: Vec<_> = port
+            .addresses
+            .iter()
+            .map(|a| a.address.to_string())
+            .collect();
+        let device = port.device.name();
+        lines.push(format!(
+            "port {} ({device}): {}",
+            port.name,
+            addresses.join(", ")
+        ));
+    }
+    for interface in &config.control.interfaces {
+        let (first, last) = (interface.ports.first, interface.ports.last);
+        let pairs = u32::from(last)
+            .div_ceil(2)
+            .saturating_sub(u32::from(first.div_ceil(2)));
+        lines.push(format!(
+            "interface {}: {} ports {first}-{last}, room for {} one-media calls",
+            interface.name,
+            interface.address,
+            pairs / 2
+        ));
+    }
+    let cores: Vec<_> = config.plane.cores.iter().map(usize::to_string).collect();
+    lines.push(format!(
+        "workers on CPU {}; a table of {} streams; ng on {}",
+        cores.join(", "),
+        config.region.streams,
+        config.control.ng
+    ));
+    lines
+}

@@ -1,0 +1,193 @@
+//! Rates per second: workers, reasons, busiest streams.
+
+use super::show::{duration, table};
+use super::streams::{Region, Row};
+use super::{CliError, screen};
+use penstock_config::Config;
+use penstock_shm::{RegionInfo, WorkerStat};
+use serde_json::json;
+use std::collections::HashMap;
+use std::time::Instant;
+
+/// Streams shown where the height of the screen does not say.
+const STREAMS: usize = 20;
+
+/// What was read at one moment.
+struct Sample {
+    at: Instant,
+    alive: bool,
+    info: RegionInfo,
+    workers: Vec<WorkerStat>,
+    rows: Vec<Row>,
+}
+
+/// The difference between two samples, per second.
+struct Rates {
+    rx: u64,
+    forwarded: u64,
+    dropped: u64,
+    workers: Vec<[u64; 4]>,
+    /// Packets and bits of each row of the later sample.
+    streams: Vec<(u64, u64)>,
+}
+
+pub(super) fn top(config: &Config, as_json: bool) -> Result<(), CliError> {
+    let mut before: Option<Sample> = None;
+    screen::every_second(!as_json, |rows| {
+        let after = sample(config)?;
+        let rates = rates(before.as_ref().unwrap_or(&after), &after);
+        let text = match as_json {
+            true => object(&after, &rates).to_string(),
+            false => picture(&after, &rates, rows),
+        };
+        before = Some(after);
+        Ok(text)
+    })
+}
+
+fn sample(config: &Config) -> Result<Sample, CliError> {
+    // Opened anew each time: the region may have been set aside meanwhile.
+    let region = Region::open(config)?;
+    Ok(Sample {
+        at: Instant::now(),
+        alive: region.table.plane_alive(),
+        info: region.table.info(),
+        workers: region.table.workers(),
+        rows: region.rows(),
+    })
+}
+
+fn dropped(worker: &WorkerStat) -> u64 {
+    worker.drops.iter().map(|(_, count)| count).sum()
+}
+
+fn rates(before: &Sample, after: &Sample) -> Rates {
+    let seconds = (after.at - before.at).as_secs_f64();
+    // A plane that restarted counts from zero.
+    let rate = |before: u64, after: u64| match seconds > 0.0 {
+        true => (after.saturating_sub(before) as f64 / seconds).round() as u64,
+        false => 0,
+    };
+    let workers: Vec<[u64; 4]> = after
+        .workers
+        .iter()
+        .map(|now| {
+            let then = before
+                .workers
+                .iter()
+                .find(|w| w.number == now.number)
+                .unwrap_or(now);
+            let busy = now.polls_busy.saturating_sub(then.polls_busy);
+            let polls = busy + now.polls_idle.saturating_sub(then.polls_idle);
+            [
+                rate(then.rx, now.rx),
+                rate(then.forwarded, now.forwarded),
+                rate(dropped(then), dropped(now)),
+                (busy * 100).checked_div(polls).unwrap_or(0),
+            ]
+        })
+        .collect();
+    let old: HashMap<_, _> = before.rows.iter().map(|row| (row.id, row)).collect();
+    let streams = after.rows.iter().map(|row| {
+        let (packets, bytes) = old
+            .get(&row.id)
+            .map_or((row.packets, row.bytes), |r| (r.packets, r.bytes));
+        (rate(packets, row.packets), rate(bytes, row.bytes) * 8)
+    });
+    let sum = |idx: usize| workers.iter().map(|worker| worker[idx]).sum();
+    Rates {
+        rx: sum(0),
+        forwarded: sum(1),
+        dropped: sum(2),
+        streams: streams.collect(),
+        workers,
+    }
+}
+
+/// Rows of the sample, busiest first, with their rates.
+fn busiest<'a>(after: &'a Sample, rates: &Rates) -> Vec<(&'a Row, u64, u64)> {
+    let pairs = after.rows.iter().zip(&rates.streams);
+    let mut rows: Vec<_> = pairs.map(|(row, &(pps, bps))| (row, pps, bps)).collect();
+    rows.sort_by_key(|(_, pps, _)| std::cmp::Reverse(*pps));
+    rows
+}
+
+fn calls(after: &Sample) -> usize {
+    let keys: std::collections::HashSet<_> = after.rows.iter().map(|row| row.call).collect();
+    keys.len()
+}
+
+fn picture(after: &Sample, rates: &Rates, rows: Option<usize>) -> String {
+    let uptime_s = penstock_shm::monotonic_ns().saturating_sub(after.info.started_ns) as f64 / 1e9;
+    let state = match after.alive {
+        true => format!("running for {}", duration(uptime_s)),
+        false => "not running".to_owned(),
+    };
+    let mut text = format!(
+        "media plane {state}, {} calls, {} of {} streams\nper second: {} received, {} relayed, {} dropped\n\n",
+        calls(after),
+        after.rows.len(),
+        after.info.capacity,
+        rates.rx,
+        rates.forwarded,
+        rates.dropped
+    );
+    let mut workers = table(
+        &["WORKER", "RX/S", "RELAYED/S", "DROPPED/S", "BUSY%"],
+        &[0, 1, 2, 3, 4],
+    );
+    for (worker, rate) in after.workers.iter().zip(&rates.workers) {
+        workers.add_row([worker.number as u64, rate[0], rate[1], rate[2], rate[3]]);
+    }
+    text += &format!("{}\n\n", workers.trim_fmt());
+    let room = rows.map_or(STREAMS, |rows| rows.saturating_sub(8 + after.workers.len()));
+    let header = [
+        "CALL",
+        "KIND",
+        "LOCAL",
+        "REMOTE",
+        "PACKETS/S",
+        "KBIT/S",
+        "LOSS%",
+        "JITTER",
+    ];
+    let mut streams = table(&header, &[4, 5, 6, 7]);
+    for (row, pps, bps) in busiest(after, rates).into_iter().take(room) {
+        streams.add_row([
+            row.call_name(),
+            row.kind.to_owned(),
+            row.local.clone(),
+            row.remote
+                .map_or("-".to_owned(), |remote| remote.to_string()),
+            pps.to_string(),
+            (bps / 1000).to_string(),
+            format!("{:.2}", row.loss_percent()),
+            format!("{:.1}ms", row.jitter_ms),
+        ]);
+    }
+    text + &streams.trim_fmt()
+}
+
+fn object(after: &Sample, rates: &Rates) -> serde_json::Value {
+    let streams: Vec<_> = busiest(after, rates)
+        .into_iter()
+        .take(STREAMS)
+        .map(|(row, pps, bps)| json!({ "stream": row, "packets_s": pps, "bits_s": bps }))
+        .collect();
+    let workers: Vec<_> = after
+        .workers
+        .iter()
+        .zip(&rates.workers)
+        .map(|(worker, [rx, forwarded, dropped, busy])| {
+            json!({
+                "worker": worker.number, "rx_s": rx, "forwarded_s": forwarded,
+                "dropped_s": dropped, "busy_percent": busy,
+            })
+        })
+        .collect();
+    json!({
+        "plane": after.alive, "calls": calls(after), "streams": after.rows.len(),
+        "capacity": after.info.capacity, "rx_s": rates.rx, "forwarded_s": rates.forwarded,
+        "dropped_s": rates.dropped, "workers": workers, "busiest": streams,
+    })
+}

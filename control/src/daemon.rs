@@ -1,0 +1,201 @@
+//! Starting, running and stopping the daemon.
+
+use crate::link::Link;
+use crate::server::Server;
+use crate::service::{Service, now};
+use crate::stats::Stats;
+use crate::store::{Store, StoreError};
+use crate::{service, socket};
+use penstock_config::{Config, Control};
+use penstock_media::{Calls, Interface, Restore, Settings};
+use std::cell::RefCell;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::UdpSocket;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Why control could not start, or cannot go on: one sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DaemonError(String);
+
+impl DaemonError {
+    fn new(text: impl ToString) -> DaemonError {
+        DaemonError(text.to_string())
+    }
+}
+
+/// Bytes of ng datagrams the kernel may keep for us: a second's worth at a high rate.
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Runs control until SIGTERM or SIGINT. Media goes on afterwards.
+///
+/// # Errors
+/// [`DaemonError`]: what is wrong and how to mend it.
+pub fn run(config: &Config) -> Result<(), DaemonError> {
+    pin(config);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| DaemonError(format!("cannot start: {error}")))?;
+    tokio::task::LocalSet::new().block_on(&runtime, serve(config))
+}
+
+async fn serve(config: &Config) -> Result<(), DaemonError> {
+    let control = &config.control;
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::new)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::new)?;
+
+    let link = Rc::new(Link::new(config.region.dir.clone()));
+    let bell = link.attach().map_err(DaemonError::new)?;
+    let (store, stored) = open_store(&control.store).await?;
+    let ng = bind_ng(control.ng)?;
+    let cli = socket::bind(&control.socket, config.region.group).map_err(|error| {
+        let path = control.socket.display();
+        match error.kind() {
+            io::ErrorKind::AddrInUse => DaemonError(format!(
+                "another penstock-control answers at [control] socket {path}"
+            )),
+            _ => DaemonError(format!("cannot bind [control] socket {path}: {error}")),
+        }
+    })?;
+
+    let mut calls = Calls::new(settings(control), now());
+    let known = stored.len();
+    let outcome = calls.restore(stored);
+    let clashes = outcome.iter().filter(|(_, o)| *o == Restore::Clash);
+    let lost: Vec<_> = clashes.map(|(id, _)| id.clone()).collect();
+    for id in &lost {
+        tracing::error!("call {id} of the store claims ports of another call; it is dropped");
+    }
+    tracing::info!(calls = known - lost.len(), ng = %control.ng, "control is ready");
+
+    let service = Rc::new(Service {
+        calls: RefCell::new(calls),
+        link: link.clone(),
+        store: store.clone(),
+        stats: Stats::default(),
+    });
+    let wanted = service.clone();
+    let desired = Box::new(move || {
+        let calls = wanted.calls.borrow();
+        calls
+            .iter()
+            .map(|call| (call.key, call.desired()))
+            .collect()
+    });
+    let writer = store.clone();
+    tokio::task::spawn_local(async move { writer.run().await });
+    for id in &lost {
+        store.write(id, None).await;
+    }
+    tokio::task::spawn_local(Server::new(ng, service.clone()).run());
+    tokio::task::spawn_local(socket::run(cli, service));
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!("cannot tell systemd that control is ready: {error}");
+    }
+    let outcome = tokio::select! {
+        error = link.run(bell, desired) => Err(DaemonError::new(error)),
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    // What the store was asked to write, it writes.
+    store.commit_queued();
+    // Another control may have taken the place already.
+    if outcome.is_ok() {
+        tracing::info!("control stops; media goes on");
+        drop(std::fs::remove_file(&control.socket));
+    }
+    outcome
+}
+
+/// What [`probe_store`] is called with, as the program's first argument.
+pub const PROBE_STORE: &str = "--probe-store";
+
+/// The other half of opening the store: run in a process of its own, so that a corrupt file kills
+/// that one. Ends with success unless it dies.
+pub fn probe_store(path: &Path) {
+    // Without its parent it would only keep the file locked.
+    let signal = Some(rustix::process::Signal::KILL);
+    let _ = rustix::process::set_parent_process_death_signal(signal);
+    crate::store::try_out(path);
+}
+
+async fn open_store(path: &Path) -> Result<(Rc<Store>, Vec<penstock_media::Call>), DaemonError> {
+    let is_sound = |path: &Path| {
+        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
+        let mut probe = std::process::Command::new(program);
+        probe.arg(PROBE_STORE).arg(path).stderr(Stdio::null());
+        // If it cannot be started, nothing is known against the file.
+        probe.status().map_or(true, |status| status.success())
+    };
+    let mut tries = 0;
+    loop {
+        match Store::open(path, is_sound) {
+            // A control that was just killed may take a moment to be gone.
+            Err(StoreError::Busy(_)) if tries < 10 => tries += 1,
+            outcome => return outcome.map_err(DaemonError::new),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn bind_ng(address: SocketAddr) -> Result<UdpSocket, DaemonError> {
+    if !address.ip().is_loopback() {
+        return Err(DaemonError(format!(
+            "[control] ng is {address}, but ng has no authentication: choose a loopback address"
+        )));
+    }
+    let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
+        socket.set_nonblocking(true)?;
+        // The kernel grants what it allows; less is no error.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
+        UdpSocket::from_std(socket)
+    });
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => DaemonError(format!(
+            "[control] ng {address} is in use: another penstock-control or rtpengine listens there"
+        )),
+        _ => DaemonError(format!("cannot bind [control] ng {address}: {error}")),
+    })
+}
+
+fn settings(control: &Control) -> Settings {
+    let interfaces = control.interfaces.iter().map(|interface| Interface {
+        name: interface.name.clone(),
+        ip: interface.address,
+        vlan: interface.vlan,
+        advertise: interface.advertise.unwrap_or(interface.address),
+        ports: (interface.ports.first, interface.ports.last),
+    });
+    // Where a pool begins should not be guessed: the hasher's keys come from the system.
+    let seed = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), 0);
+    Settings {
+        interfaces: interfaces.collect(),
+        rest: Duration::from_secs(control.port_rest_s.into()),
+        max_calls: control.max_calls as usize,
+        seed: seed ^ service::now().unix_us,
+    }
+}
+
+/// Keeps this thread off the workers' CPUs, where there are others.
+fn pin(config: &Config) {
+    let allowed = core_affinity::get_core_ids().unwrap_or_default();
+    let free = |core: &core_affinity::CoreId| match config.control.core {
+        Some(wanted) => core.id == wanted,
+        None => !config.plane.cores.contains(&core.id),
+    };
+    match allowed.into_iter().find(free) {
+        Some(core) if !core_affinity::set_for_current(core) => {
+            tracing::warn!("cannot run on CPU {}", core.id);
+        }
+        None if config.control.core.is_some() => {
+            tracing::warn!("[control] core is not a CPU that control may run on; it runs anywhere");
+        }
+        _ => {}
+    }
+}

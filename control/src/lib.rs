@@ -1,0 +1,27 @@
+//! Penstock's control side: the daemon `penstock-control` and the command `penstock`.
+//!
+//! The daemon is one thread with one tokio runtime. Its parts:
+//!
+//! | part | does |
+//! | --- | --- |
+//! | [`daemon`] | starts the others, waits for a signal |
+//! | `server` | ng over UDP: cookies, one lane per call, replies |
+//! | `service` | what each command does: media core, plane, store, in that order |
+//! | `link` | owns the region: commands out, refusals and *applied* in, the plane's life and death |
+//! | `store` | the calls, on disk before the reply leaves |
+//! | `socket` | the command's unix socket |
+//!
+//! The store says what is desired, the region what is installed. An operation is prepared in the
+//! media core, applied by the plane, written to the store, committed, and only then answered. A
+//! control killed in between leaves streams that no stored call owns; the next one removes them.
+
+pub mod cli;
+pub mod daemon;
+mod link;
+mod plan;
+mod report;
+mod server;
+mod service;
+mod socket;
+mod stats;
+mod store;

@@ -1,0 +1,83 @@
+//! Control's side of the region while it is attached.
+
+use super::TICK;
+use super::job::Job;
+use crate::plan::Addresses;
+use penstock_shm as shm;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use tokio::net::unix::pipe;
+
+/// The region, attached.
+pub(super) struct Attached {
+    pub(super) commands: shm::CommandProducer,
+    pub(super) events: shm::EventConsumer,
+    pub(super) applied: shm::Applied,
+    pub(super) watch: shm::PlaneWatch,
+    pub(super) table: shm::TableView,
+    pub(super) addresses: Addresses,
+    /// The plane's epoch that was synced; 0 for none.
+    pub(super) synced: u64,
+    pub(super) inflight: VecDeque<(u64, Job)>,
+}
+
+impl Attached {
+    /// Whether a plane works on this region at this moment.
+    pub(super) fn alive(&self) -> bool {
+        // A plane that set the region aside does not listen here any more.
+        self.watch.alive() && !self.watch.replaced()
+    }
+
+    pub(super) fn online(&self) -> bool {
+        self.synced != 0 && self.synced == self.watch.epoch()
+    }
+
+    /// Puts a job into the ring; gives it back if there is no room.
+    pub(super) fn push(&mut self, mut job: Job) -> Option<Job> {
+        for op in &job.ops {
+            if let shm::Op::Remove(endpoint) = op
+                && let Some(number) = self.table.find(*endpoint)
+                && let Some(stat) = self.table.stream(number)
+            {
+                job.ends.push((number, stat.generation));
+            }
+        }
+        match self.commands.push(job.call, &job.ops) {
+            Ok(seq) => self.inflight.push_back((seq, job)),
+            Err(shm::PushError::Full) => {
+                job.ends.clear();
+                return Some(job);
+            }
+            Err(shm::PushError::TooLarge) => {
+                job.refused = Some(shm::Refusal::Malformed);
+                job.finish(Vec::new(), &Rc::default());
+            }
+        }
+        None
+    }
+}
+
+/// The doorbell of an attached region: armed through the region, heard through its pipe.
+pub(super) struct Doorbell {
+    pub(super) bell: shm::ControlBell,
+    pub(super) pipe: pipe::Receiver,
+}
+
+impl Doorbell {
+    pub(super) fn new(bell: shm::ControlBell) -> io::Result<Doorbell> {
+        let fd = bell.as_fd().try_clone_to_owned()?;
+        let pipe = pipe::Receiver::from_owned_fd(fd)?;
+        Ok(Doorbell { bell, pipe })
+    }
+
+    /// Returns once the plane has rung.
+    pub(super) async fn rung(&self) {
+        if self.pipe.readable().await.is_err() {
+            return tokio::time::sleep(TICK).await;
+        }
+        let mut bytes = [0; 512];
+        while matches!(self.pipe.try_read(&mut bytes), Ok(count) if count == bytes.len()) {}
+    }
+}

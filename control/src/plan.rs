@@ -1,0 +1,150 @@
+//! Between the media core's words and the region's: local addresses have numbers there.
+
+use penstock_media::{Desired, Kind, Local, Op, Stream};
+use penstock_shm as shm;
+use std::collections::{BTreeMap, HashMap};
+
+/// The region's numbers of local addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses(HashMap<(std::net::IpAddr, u16), u16>);
+
+impl Addresses {
+    pub(crate) fn read(table: &shm::TableView) -> Addresses {
+        let all = table.addresses().into_iter().filter(|a| a.present);
+        Addresses(
+            all.map(|a| ((a.entry.ip, a.entry.vlan), a.number))
+                .collect(),
+        )
+    }
+
+    pub(crate) fn endpoint(&self, local: Local) -> Option<shm::Endpoint> {
+        let addr = *self.0.get(&(local.ip, local.vlan))?;
+        Some(shm::Endpoint {
+            addr,
+            port: local.port,
+        })
+    }
+
+    fn spec(&self, stream: &Stream) -> Option<shm::StreamSpec> {
+        Some(shm::StreamSpec {
+            endpoint: self.endpoint(stream.local)?,
+            peer: self.endpoint(stream.peer)?,
+            remote: stream.remote,
+            kind: match stream.kind {
+                Kind::Rtp => shm::Kind::Rtp,
+                Kind::Rtcp => shm::Kind::Rtcp,
+                Kind::Raw => shm::Kind::Raw,
+            },
+            learn: match stream.learn {
+                true => shm::Learn::Immediate,
+                false => shm::Learn::Off,
+            },
+            gate_open: stream.gate_open,
+            signal: stream.signal,
+            clock_hz: stream.clock_hz.min(shm::MAX_CLOCK_HZ),
+            dscp: stream.dscp,
+            leg: stream.leg,
+            media: stream.media,
+        })
+    }
+
+    /// The op in the region's words; `Err` with the address that the plane does not have. What
+    /// is to be removed from such an address is gone already.
+    pub(crate) fn ops(&self, ops: &[Op]) -> Result<Vec<shm::Op>, Local> {
+        let mut out = Vec::with_capacity(ops.len());
+        for op in ops {
+            match op {
+                Op::Remove(local) => out.extend(self.endpoint(*local).map(shm::Op::Remove)),
+                Op::Put(stream) => {
+                    let spec = self.spec(stream).ok_or(match self.endpoint(stream.local) {
+                        None => stream.local,
+                        Some(_) => stream.peer,
+                    })?;
+                    out.push(shm::Op::Set(spec));
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// What brings the region to what the calls want.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// Commands: the call's key and its ops.
+    pub(crate) commands: Vec<(u64, Vec<shm::Op>)>,
+    /// Streams wanted at addresses that the plane does not have.
+    pub(crate) homeless: usize,
+}
+
+/// Compares all calls with all live streams of the table.
+pub(crate) fn plan(
+    calls: impl Iterator<Item = (u64, Desired)>,
+    installed: impl Iterator<Item = shm::StreamStat>,
+    addresses: &Addresses,
+) -> Plan {
+    let mut plan = Plan::default();
+    let mut wanted: HashMap<u32, (u64, shm::StreamSpec)> = HashMap::new();
+    for (key, desired) in calls {
+        for stream in desired.values() {
+            match addresses.spec(stream) {
+                Some(spec) => drop(wanted.insert(spec.endpoint.to_bits(), (key, spec))),
+                None => plan.homeless += 1,
+            }
+        }
+    }
+    let mut commands: BTreeMap<u64, Vec<shm::Op>> = BTreeMap::new();
+    // Removals go first, as a whole: an endpoint may have changed hands.
+    for stat in installed {
+        if stat.ended {
+            // Its reader is gone: a former control, or a caller that gave up.
+            let (number, generation) = (stat.number, stat.generation);
+            let ops = commands.entry(stat.call).or_default();
+            ops.push(shm::Op::Acknowledge { number, generation });
+            continue;
+        }
+        match wanted.get(&stat.endpoint.to_bits()) {
+            Some((key, spec)) if *key == stat.call => {
+                if stands(&stat, spec) {
+                    wanted.remove(&stat.endpoint.to_bits());
+                }
+            }
+            _ => {
+                let ops = commands.entry(stat.call).or_default();
+                ops.push(shm::Op::Remove(stat.endpoint));
+            }
+        }
+    }
+    plan.commands = chunks(commands);
+    let mut commands: BTreeMap<u64, Vec<shm::Op>> = BTreeMap::new();
+    for (key, spec) in wanted.into_values() {
+        commands.entry(key).or_default().push(shm::Op::Set(spec));
+    }
+    plan.commands.extend(chunks(commands));
+    plan
+}
+
+fn chunks(commands: BTreeMap<u64, Vec<shm::Op>>) -> Vec<(u64, Vec<shm::Op>)> {
+    let split = |(key, ops): (u64, Vec<shm::Op>)| {
+        let parts: Vec<_> = ops
+            .chunks(shm::MAX_OPS)
+            .map(|p| (key, p.to_vec()))
+            .collect();
+        parts
+    };
+    commands.into_iter().flat_map(split).collect()
+}
+
+/// Whether the stream is as wanted. A learned remote is as good as the signalled one it replaced.
+fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
+    let have = &stat.policy;
+    have.signal == spec.signal
+        && (have.latched || have.remote == spec.remote)
+        && have.kind == spec.kind
+        && have.learn == spec.learn
+        && have.gate_open == spec.gate_open
+        && have.peer_endpoint == spec.peer
+        && have.clock_hz == spec.clock_hz
+        && (have.leg, have.media) == (spec.leg, spec.media)
+        && have.tos >> 2 == spec.dscp
+}

@@ -1,0 +1,136 @@
+//! The command's unix socket: one JSON request a line, one JSON reply a line.
+//!
+//! `{"get":"calls"}`, `{"get":"call","id":"..."}` and `{"get":"stats"}` are answered with
+//! `{"ok":...}`, anything else with `{"error":"..."}`.
+
+use crate::service::Service;
+use penstock_media::Call;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::rc::Rc;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+/// Longest request, bytes.
+const MAX_REQUEST: u64 = 4096;
+
+/// Clients at one time.
+const MAX_CLIENTS: usize = 32;
+
+#[derive(Deserialize)]
+#[serde(tag = "get", rename_all = "lowercase", deny_unknown_fields)]
+enum Request {
+    Calls,
+    Call { id: String },
+    Stats,
+}
+
+/// Binds the socket, over what a killed control left behind.
+pub(crate) fn bind(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(io::Error::from(io::ErrorKind::AddrInUse)),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            std::fs::remove_file(path)?;
+        }
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    if group.is_some() {
+        std::os::unix::fs::chown(path, None, group)?;
+    }
+    Ok(listener)
+}
+
+/// Serves for ever.
+pub(crate) async fn run(listener: UnixListener, service: Rc<Service>) {
+    let clients = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_CLIENTS));
+    loop {
+        let accepted = listener.accept().await;
+        let Ok(permit) = clients.clone().acquire_owned().await else {
+            return;
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of descriptors, mostly: do not spin on it.
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            continue;
+        };
+        let service = service.clone();
+        tokio::task::spawn_local(async move {
+            // A client that hangs up is no event.
+            let _ = serve(stream, &service).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(stream: UnixStream, service: &Service) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut read = BufReader::new(read).take(MAX_REQUEST);
+    let mut line = String::new();
+    while read.read_line(&mut line).await? > 0 {
+        let reply = match serde_json::from_str(&line) {
+            Ok(request) => answer(request, service),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        let mut bytes = serde_json::to_vec(&reply)?;
+        bytes.push(b'\n');
+        write.write_all(&bytes).await?;
+        line.clear();
+        read.set_limit(MAX_REQUEST);
+    }
+    Ok(())
+}
+
+fn answer(request: Request, service: &Service) -> Value {
+    let calls = service.calls.borrow();
+    match request {
+        Request::Calls => {
+            let list: Vec<_> = calls.iter().map(summary).collect();
+            json!({ "ok": list })
+        }
+        Request::Call { id } => match calls.get(&id) {
+            Some(call) => json!({ "ok": call }),
+            None => json!({ "error": format!("there is no call \"{id}\"") }),
+        },
+        Request::Stats => {
+            let ports: serde_json::Map<_, _> = calls
+                .ports()
+                .map(|(name, used, all)| (name.to_owned(), json!({ "used": used, "all": all })))
+                .collect();
+            let link: serde_json::Map<_, _> = service
+                .link
+                .counters()
+                .into_iter()
+                .map(|(name, count)| (name.to_owned(), count.into()))
+                .collect();
+            json!({ "ok": {
+                "calls": calls.len(),
+                "plane": service.link.state().word(),
+                "requests": service.stats.requests(),
+                "errors": service.stats.errors(),
+                "link": link,
+                "ports": ports,
+            }})
+        }
+    }
+}
+
+fn summary(call: &Call) -> Value {
+    let legs = call.dialogs.iter().flat_map(|dialog| &dialog.legs);
+    let tags: Vec<_> = legs.map(|leg| leg.tags.last()).collect();
+    json!({
+        "id": call.id,
+        "key": call.key,
+        "created_us": call.created_us,
+        "last_signal_us": call.last_signal_us,
+        "tags": tags,
+        "streams": call.desired().len(),
+    })
+}

@@ -1,0 +1,31 @@
+//! What the daemon counts. Garbage is counted here and never logged.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// Counters by name.
+#[derive(Default)]
+pub(crate) struct Stats {
+    /// Requests by command, retransmissions and drops.
+    requests: RefCell<BTreeMap<&'static str, u64>>,
+    /// Error replies by reason.
+    errors: RefCell<BTreeMap<&'static str, u64>>,
+}
+
+impl Stats {
+    pub(crate) fn request(&self, name: &'static str) {
+        *self.requests.borrow_mut().entry(name).or_default() += 1;
+    }
+
+    pub(crate) fn error(&self, reason: &'static str) {
+        *self.errors.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn requests(&self) -> BTreeMap<&'static str, u64> {
+        self.requests.borrow().clone()
+    }
+
+    pub(crate) fn errors(&self) -> BTreeMap<&'static str, u64> {
+        self.errors.borrow().clone()
+    }
+}

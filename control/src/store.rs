@@ -1,0 +1,318 @@
+//! The calls on disk: what is desired, for the next control.
+//!
+//! One table, Call-ID -> the call as JSON. Writers that come together share one commit. The
+//! store survives SIGKILL; it lies in tmpfs by default, so not a loss of power.
+
+use penstock_media::Call;
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use std::cell::RefCell;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use thiserror::Error;
+use tokio::sync::{Notify, oneshot};
+
+const CALLS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("calls");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// Grows when the stored form of a call changes.
+const SCHEMA: u64 = 1;
+
+/// Bytes of the store kept in memory.
+const CACHE: usize = 16 << 20;
+
+/// Why the store cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error("cannot create the folder of [control] store {path}: {source}")]
+    Folder {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the store {0} is in use: another penstock-control runs with this configuration")]
+    Busy(PathBuf),
+    #[error("cannot open the store {path}: {message}")]
+    Open { path: PathBuf, message: String },
+}
+
+type Change = (String, Option<Vec<u8>>, oneshot::Sender<bool>);
+
+/// The open store.
+pub(crate) struct Store {
+    db: Database,
+    queue: RefCell<Vec<Change>>,
+    wake: Notify,
+}
+
+impl Store {
+    /// Opens or makes the store and reads its calls. A file that is not a sound store of this
+    /// schema is renamed to `*.aside`. `is_sound` tries it out first: redb may panic on a corrupt
+    /// file, and a panic ends this process.
+    pub(crate) fn open(
+        path: &Path,
+        is_sound: impl FnOnce(&Path) -> bool,
+    ) -> Result<(Rc<Store>, Vec<Call>), StoreError> {
+        if let Some(folder) = path.parent() {
+            let made = DirBuilder::new().recursive(true).mode(0o750).create(folder);
+            made.map_err(|source| StoreError::Folder {
+                path: path.into(),
+                source,
+            })?;
+        }
+        let open = |message: String| StoreError::Open {
+            path: path.into(),
+            message,
+        };
+        let found = match path.exists() && !is_sound(path) {
+            true => Err(Trouble::Foreign("it is corrupt".into())),
+            false => read(path),
+        };
+        let (db, calls) = match found {
+            Ok(found) => found,
+            Err(Trouble::Busy) => return Err(StoreError::Busy(path.into())),
+            Err(Trouble::System(message)) => return Err(open(message)),
+            Err(Trouble::Foreign(why)) => {
+                let mut aside = path.as_os_str().to_owned();
+                aside.push(".aside");
+                std::fs::rename(path, &aside).map_err(|error| open(error.to_string()))?;
+                tracing::error!(
+                    "the store {} cannot be read ({why}); it was renamed to {}, and its calls are lost to control",
+                    path.display(),
+                    Path::new(&aside).display()
+                );
+                read(path).map_err(|trouble| open(trouble.to_string()))?
+            }
+        };
+        let store = Store {
+            db,
+            queue: RefCell::default(),
+            wake: Notify::new(),
+        };
+        Ok((Rc::new(store), calls))
+    }
+
+    /// Writes a call, or with `None` removes it; true once it is on disk.
+    pub(crate) async fn write(&self, call_id: &str, call: Option<&Call>) -> bool {
+        let value = match call.map(serde_json::to_vec).transpose() {
+            Ok(value) => value,
+            Err(error) => {
+                tracing::error!("cannot write a call as JSON: {error}");
+                return false;
+            }
+        };
+        let (done, outcome) = oneshot::channel();
+        let change = (call_id.to_owned(), value, done);
+        self.queue.borrow_mut().push(change);
+        self.wake.notify_one();
+        outcome.await.unwrap_or(false)
+    }
+
+    /// Commits what is queued, for ever.
+    pub(crate) async fn run(&self) {
+        loop {
+            self.wake.notified().await;
+            // Whoever is ready to write now shares the commit.
+            tokio::task::yield_now().await;
+            self.commit_queued();
+        }
+    }
+
+    /// Commits what is queued.
+    pub(crate) fn commit_queued(&self) {
+        let changes = std::mem::take(&mut *self.queue.borrow_mut());
+        if changes.is_empty() {
+            return;
+        }
+        let committed = self.commit(&changes);
+        if let Err(error) = &committed {
+            tracing::error!("cannot write to the store: {error}");
+        }
+        for (_, _, done) in changes {
+            // A caller that was dropped no longer cares.
+            let _ = done.send(committed.is_ok());
+        }
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), redb::Error> {
+        let txn = self.db.begin_write()?;
+        {
+            let mut table = txn.open_table(CALLS)?;
+            for (call_id, value, _) in changes {
+                match value {
+                    Some(value) => drop(table.insert(call_id.as_str(), value.as_slice())?),
+                    None => drop(table.remove(call_id.as_str())?),
+                }
+            }
+        }
+        txn.commit()?;
+        Ok(())
+    }
+}
+
+/// What is wrong with a file.
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error("in use")]
+    Busy,
+    #[error("{0}")]
+    System(String),
+    #[error("{0}")]
+    Foreign(String),
+}
+
+impl From<redb::Error> for Trouble {
+    fn from(error: redb::Error) -> Trouble {
+        match error {
+            redb::Error::DatabaseAlreadyOpen => Trouble::Busy,
+            redb::Error::Io(e) if !is_format(&e) => Trouble::System(e.to_string()),
+            other => Trouble::Foreign(other.to_string()),
+        }
+    }
+}
+
+fn is_format(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    matches!(error.kind(), InvalidData | UnexpectedEof)
+}
+
+/// Opens and reads a store to see whether that panics; any other outcome is fine.
+pub(crate) fn try_out(path: &Path) {
+    // What is wrong with it, if it does not panic, is found out again by who opens it in earnest.
+    drop(read(path));
+}
+
+fn read(path: &Path) -> Result<(Database, Vec<Call>), Trouble> {
+    let opened = Database::builder().set_cache_size(CACHE).create(path);
+    let db = opened.map_err(|error: DatabaseError| Trouble::from(redb::Error::from(error)))?;
+    let calls = read_calls(&db)??;
+    Ok((db, calls))
+}
+
+fn read_calls(db: &Database) -> Result<Result<Vec<Call>, Trouble>, redb::Error> {
+    let txn = db.begin_write()?;
+    {
+        let mut meta = txn.open_table(META)?;
+        let schema = meta.get("schema")?.map(|value| value.value());
+        match schema {
+            None => drop(meta.insert("schema", SCHEMA)?),
+            Some(SCHEMA) => {}
+            Some(other) => {
+                let why = format!("its schema is {other}, not {SCHEMA}");
+                return Ok(Err(Trouble::Foreign(why)));
+            }
+        }
+        txn.open_table(CALLS)?;
+    }
+    txn.commit()?;
+    let table = db.begin_read()?.open_table(CALLS)?;
+    let mut calls = Vec::new();
+    for entry in table.iter()? {
+        let (call_id, value) = entry?;
+        match serde_json::from_slice::<Call>(value.value()) {
+            Ok(call) if call.id == call_id.value() => calls.push(call),
+            Ok(_) => return Ok(Err(Trouble::Foreign("a call under another's name".into()))),
+            Err(error) => return Ok(Err(Trouble::Foreign(error.to_string()))),
+        }
+    }
+    Ok(Ok(calls))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(n: usize) -> Call {
+        Call {
+            id: format!("call{n}"),
+            key: n as u64,
+            created_us: 1,
+            last_signal_us: 2,
+            next_dialog: 0,
+            dialogs: Vec::new(),
+        }
+    }
+
+    fn open(path: &Path) -> Result<(Rc<Store>, Vec<Call>), StoreError> {
+        let is_sound = |path: &Path| std::panic::catch_unwind(|| try_out(path)).is_ok();
+        Store::open(path, is_sound)
+    }
+
+    fn write(store: &Store, calls: impl Iterator<Item = Call>) {
+        let changes: Vec<Change> = calls
+            .map(|call| {
+                let value = serde_json::to_vec(&call).unwrap();
+                (call.id, Some(value), oneshot::channel().0)
+            })
+            .collect();
+        store.commit(&changes).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/calls.redb");
+        let (store, calls) = open(&path).unwrap();
+        assert!(calls.is_empty());
+        assert!(matches!(open(&path), Err(StoreError::Busy(_))));
+        write(&store, (0..20).map(call));
+        drop(store);
+        let (_store, mut calls) = open(&path).unwrap();
+        calls.sort_by_key(|call| call.key);
+        assert_eq!(calls, (0..20).map(call).collect::<Vec<_>>());
+        let mode = std::os::unix::fs::PermissionsExt::mode;
+        let folder = std::fs::metadata(path.parent().unwrap()).unwrap();
+        assert_eq!(mode(&folder.permissions()) & 0o777, 0o750);
+    }
+
+    #[test]
+    fn another_schema_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("calls.redb");
+        let (store, _) = open(&path).unwrap();
+        let txn = store.db.begin_write().unwrap();
+        txn.open_table(META)
+            .unwrap()
+            .insert("schema", SCHEMA + 1)
+            .unwrap();
+        txn.commit().unwrap();
+        drop(store);
+        let (_store, calls) = open(&path).unwrap();
+        assert!(calls.is_empty());
+        assert!(dir.path().join("calls.redb.aside").exists());
+    }
+
+    /// Whatever the file holds, control starts: with these calls, with some, or with none.
+    #[test]
+    fn damage_never_keeps_control_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("calls.redb");
+        let (store, _) = open(&path).unwrap();
+        write(&store, (0..200).map(call));
+        drop(store);
+        let sound = std::fs::read(&path).unwrap();
+        let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
+        let mut state = 1_u64;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        for n in 0..120 {
+            let mut bytes = sound.clone();
+            match n % 4 {
+                0 => bytes.truncate(random(bytes.len())),
+                1 => bytes[random(4096)] ^= 1 << random(8),
+                2 => bytes[random(used)] ^= 1 << random(8),
+                _ => {
+                    let at = random(used);
+                    let end = (at + 4096).min(bytes.len());
+                    bytes[at..end].fill(random(256) as u8);
+                }
+            }
+            std::fs::write(&path, bytes).unwrap();
+            drop(open(&path).unwrap());
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The plane's side of the region without workers: it applies commands to the table.
+
+use penstock_shm::{
+    AddressEntry, Attached, Command, Endpoint, Event, Op, Plane, PlaneParts, Refusal, RegionConfig,
+    Slot, StreamSpec, TableWriter, flag, monotonic_ns,
+};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+type Task = Box<dyn FnOnce(&mut TableWriter) + Send>;
+
+/// What the test may change while the plane runs.
+#[derive(Default)]
+struct Knobs {
+    stop: AtomicBool,
+    refuse: AtomicBool,
+    hang: AtomicBool,
+    commands: AtomicU64,
+}
+
+pub struct TestPlane {
+    knobs: Arc<Knobs>,
+    tasks: mpsc::Sender<Task>,
+    thread: Option<JoinHandle<()>>,
+    pub resumed: bool,
+    pub set_aside: bool,
+}
+
+impl TestPlane {
+    pub fn start(dir: &Path) -> TestPlane {
+        let config = RegionConfig {
+            dir: dir.into(),
+            table_dir: None,
+            streams: 4096,
+            group: None,
+        };
+        let plane = Plane::open(&config).unwrap();
+        let resumed = matches!(plane.attached(), Attached::Resumed { .. });
+        let set_aside = matches!(plane.attached(), Attached::SetAside { .. });
+        let mut parts = plane.split(1);
+        let ip = [198, 18, 0, 1].into();
+        parts
+            .table
+            .set_addresses(&[AddressEntry {
+                ip,
+                vlan: 0,
+                port: 0,
+                mtu: 1500,
+            }])
+            .unwrap();
+        let knobs: Arc<Knobs> = Arc::default();
+        let (tasks, inbox) = mpsc::channel();
+        let mine = knobs.clone();
+        let thread = std::thread::spawn(move || steward(parts, &mine, &inbox));
+        TestPlane {
+            knobs,
+            tasks,
+            thread: Some(thread),
+            resumed,
+            set_aside,
+        }
+    }
+
+    /// As after SIGKILL: the lock goes, the files stay.
+    pub fn kill(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.knobs.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+
+    pub fn refuse(&self, refuse: bool) {
+        self.knobs.refuse.store(refuse, Ordering::Relaxed);
+    }
+
+    /// Takes no commands, but lives.
+    pub fn hang(&self, hang: bool) {
+        self.knobs.hang.store(hang, Ordering::Relaxed);
+    }
+
+    /// Commands that held more than acknowledgements.
+    pub fn commands(&self) -> u64 {
+        self.knobs.commands.load(Ordering::Relaxed)
+    }
+
+    pub fn with<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut TableWriter) -> T + Send + 'static,
+    ) -> T {
+        let (send, receive) = mpsc::channel();
+        self.tasks
+            .send(Box::new(move |table| drop(send.send(f(table)))))
+            .unwrap();
+        receive.recv().unwrap()
+    }
+
+    /// Live streams: port -> remote.
+    pub fn streams(&self) -> BTreeMap<u16, Option<SocketAddr>> {
+        self.with(|table| {
+            let live: Vec<_> = table.live().collect();
+            let port =
+                |no: u32| Endpoint::from_bits(table.head(no).endpoint.load(Ordering::Relaxed)).port;
+            live.into_iter()
+                .map(|no| (port(no), table.slot(no).remote()))
+                .collect()
+        })
+    }
+
+    pub fn ended(&self) -> u32 {
+        self.with(|table| table.counts().ended)
+    }
+
+    /// As if packets had passed at `port`.
+    pub fn feed(&self, port: u16, packets: u64) {
+        self.with(move |table| {
+            let no = table.find(Endpoint { addr: 0, port }).expect("a stream");
+            let meter = table.meter(no);
+            meter.packets.add(packets);
+            meter.bytes.add(packets * 172);
+            meter.last_seen_ns.set(monotonic_ns());
+        });
+    }
+
+    /// As if the stream had learned its source.
+    pub fn latch(&self, port: u16, remote: SocketAddr) {
+        self.with(move |table| {
+            let no = table.find(Endpoint { addr: 0, port }).expect("a stream");
+            let mut slot = table.slot(no);
+            slot.flags |= flag::LATCHED | flag::LOCKED | flag::REMOTE;
+            set_remote(&mut slot, remote);
+            table.update(no, &slot).unwrap();
+        });
+    }
+}
+
+impl Drop for TestPlane {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn steward(mut parts: PlaneParts, knobs: &Knobs, inbox: &mpsc::Receiver<Task>) {
+    while !knobs.stop.load(Ordering::Relaxed) {
+        parts.pulse.beat(monotonic_ns());
+        while let Ok(task) = inbox.try_recv() {
+            task(&mut parts.table);
+        }
+        if knobs.hang.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        }
+        // The one worker takes no packets: it only has to pass quiescent points.
+        parts.workers[0].pin();
+        parts.workers[0].offline();
+        while let Some(command) = parts.commands.next() {
+            let seq = match command {
+                Ok(command) => {
+                    if !command
+                        .ops
+                        .iter()
+                        .all(|op| matches!(op, Op::Acknowledge { .. }))
+                    {
+                        knobs.commands.fetch_add(1, Ordering::Relaxed);
+                    }
+                    if let Err((reason, endpoint)) = apply(&mut parts.table, &command, knobs) {
+                        let seq = command.seq;
+                        assert!(parts.events.push(Event::Refused {
+                            seq,
+                            reason,
+                            endpoint
+                        }));
+                    }
+                    command.seq
+                }
+                Err(bad) => panic!("{bad}"),
+            };
+            parts.commands.applied(seq);
+        }
+        parts.bell.wait(|| false, &[], Duration::from_millis(5));
+    }
+}
+
+fn apply(
+    table: &mut TableWriter,
+    command: &Command,
+    knobs: &Knobs,
+) -> Result<(), (Refusal, Endpoint)> {
+    let now = monotonic_ns();
+    for op in &command.ops {
+        match op {
+            Op::Set(spec) => {
+                if knobs.refuse.load(Ordering::Relaxed) {
+                    return Err((Refusal::NoRoute, spec.endpoint));
+                }
+                let no = table
+                    .insert(spec.endpoint, command.call, now)
+                    .map_err(|_| (Refusal::TableFull, spec.endpoint))?;
+                let slot = slot_of(table, spec, &table.slot(no));
+                table.update(no, &slot).unwrap();
+            }
+            Op::Remove(endpoint) => {
+                if let Some(no) = table.find(*endpoint) {
+                    assert!(table.remove(no, now));
+                }
+            }
+            Op::Acknowledge { number, generation } => {
+                table.acknowledge(*number, *generation);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn slot_of(table: &TableWriter, spec: &StreamSpec, old: &Slot) -> Slot {
+    // A latch stays until the leg signals anew.
+    let mut slot = match old.signal == spec.signal {
+        true => *old,
+        false => Slot::CLOSED,
+    };
+    slot.flags &= !flag::GATE_OPEN;
+    if spec.gate_open {
+        slot.flags |= flag::GATE_OPEN;
+    }
+    if let Some(remote) = spec.remote.filter(|_| slot.flags & flag::LATCHED == 0) {
+        slot.flags |= flag::REMOTE;
+        set_remote(&mut slot, remote);
+    }
+    slot.peer = table.find(spec.peer).unwrap_or(u32::MAX);
+    slot.peer_endpoint = spec.peer.to_bits();
+    slot.signal = spec.signal;
+    (slot.leg, slot.media) = (spec.leg, spec.media);
+    (slot.kind, slot.learn) = (spec.kind as u8, spec.learn as u8);
+    slot.clock_hz = spec.clock_hz;
+    slot.tos = spec.dscp << 2;
+    slot
+}
+
+fn set_remote(slot: &mut Slot, remote: SocketAddr) {
+    slot.remote_port = remote.port().to_be_bytes();
+    match remote.ip() {
+        IpAddr::V4(ip) => slot.remote_v4 = ip.octets(),
+        IpAddr::V6(ip) => slot.remote_v6 = ip.octets(),
+    }
+}

@@ -1,0 +1,129 @@
+//! Either process is killed at random while calls come and go. In the end the store, the region
+//! and the ports agree, and nothing is left behind.
+
+mod common;
+use common::*;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const CALLS: u64 = 24;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) % n
+    }
+}
+
+/// Sends a request and waits for nothing.
+fn request(world: &World, random: &mut Random) {
+    let call = random.below(CALLS).to_string();
+    let video = "m=video 4002 RTP/AVP 31\r\n".repeat(random.below(2) as usize);
+    let sdp = sdp("10.0.0.1", 4000 + random.below(20) as u16) + &video;
+    let message = match random.below(5) {
+        0 | 1 => json!({"command": "offer", "call-id": call, "from-tag": "a", "sdp": sdp}),
+        2 => {
+            json!({"command": "offer", "call-id": call, "from-tag": "b", "to-tag": "a", "sdp": sdp})
+        }
+        3 => {
+            json!({"command": "answer", "call-id": call, "from-tag": "a", "to-tag": "b", "sdp": sdp})
+        }
+        _ => json!({"command": "delete", "call-id": call, "from-tag": "a"}),
+    };
+    let datagram = format!("{} {message}", world.cookie());
+    // Control may be away.
+    let _ = world.client.send_to(datagram.as_bytes(), world.ng);
+}
+
+/// Local ports of all streams that control's calls want.
+fn wanted(world: &World) -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    let calls = world.socket(r#"{"get":"calls"}"#);
+    for call in calls["ok"].as_array().unwrap() {
+        let detail = world.socket(&json!({"get": "call", "id": call["id"]}).to_string());
+        let before = ports.len();
+        for dialog in detail["ok"]["dialogs"].as_array().unwrap() {
+            for media in dialog["medias"].as_array().unwrap() {
+                let declined = |side: usize| media["sides"][side]["declined"] == true;
+                if media["locals"].is_null() || declined(0) || declined(1) {
+                    continue;
+                }
+                for local in media["locals"].as_array().unwrap() {
+                    let port = local["port"].as_u64().unwrap() as u16;
+                    assert!(ports.insert(port) && ports.insert(port + 1), "{port} twice");
+                }
+            }
+        }
+        assert_eq!(
+            call["streams"].as_u64().unwrap() as usize,
+            ports.len() - before
+        );
+    }
+    ports
+}
+
+#[test]
+fn store_region_and_ports_agree_after_random_kills() {
+    let (mut world, mut plane) = World::running(300);
+    let mut random = Random(std::process::id().into());
+    for round in 0..30 {
+        for _ in 0..20 + random.below(200) {
+            request(&world, &mut random);
+            if random.below(8) == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        match round % 3 {
+            0 => {
+                world.sigkill();
+                world.start();
+            }
+            1 => {
+                plane.kill();
+                std::thread::sleep(Duration::from_millis(random.below(150)));
+                for _ in 0..random.below(40) {
+                    request(&world, &mut random);
+                }
+                plane = world.plane();
+            }
+            _ => {
+                plane.kill();
+                world.sigkill();
+                plane = world.plane();
+                world.start();
+            }
+        }
+    }
+    world.wait_state("online");
+    let idle = || {
+        let stats = world.stats();
+        stats["link"]["commands-in-flight"] == 0 && stats["link"]["commands-waiting"] == 0
+    };
+    world.until("control is idle", idle);
+    let streams: BTreeSet<u16> = plane.streams().into_keys().collect();
+    let wanted = wanted(&world);
+    let surplus: Vec<_> = streams.difference(&wanted).collect();
+    let missing: Vec<_> = wanted.difference(&streams).collect();
+    assert!(
+        surplus.is_empty() && missing.is_empty(),
+        "surplus {surplus:?}, missing {missing:?}"
+    );
+    world.client.set_nonblocking(true).unwrap();
+    while world.client.recv(&mut [0; 65_536]).is_ok() {}
+    world.client.set_nonblocking(false).unwrap();
+    for call in world.list() {
+        assert_eq!(
+            world.ng(json!({"command": "delete", "call-id": call}))["result"],
+            "ok"
+        );
+    }
+    assert!(plane.streams().is_empty());
+    assert_eq!(world.stats()["ports"]["default"]["used"], 0);
+    world.until("the last meters are acknowledged", || plane.ended() == 0);
+}

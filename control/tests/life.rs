@@ -1,0 +1,261 @@
+//! Deaths and returns: of control, of the plane, of the region.
+
+mod common;
+use common::*;
+use std::time::Instant;
+
+#[test]
+fn control_is_killed_and_owns_its_calls_again() {
+    let (mut world, plane) = World::running(64);
+    for n in 0..10 {
+        world.offer(&format!("call{n}"), 4000);
+        world.answer(&format!("call{n}"), 5000);
+    }
+    world.delete("call0");
+    let before = plane.streams();
+    let port = *before.keys().find(|port| *port % 2 == 0).unwrap();
+    plane.feed(port, 7);
+    let commands = plane.commands();
+    world.sigkill();
+    assert_eq!(plane.streams(), before, "media goes on");
+    world.start();
+    world.wait_state("online");
+    assert_eq!(world.list().len(), 9);
+    assert_eq!(plane.streams(), before);
+    assert_eq!(plane.commands(), commands, "nothing had to be changed");
+    for n in 1..10 {
+        let reply = world.delete(&format!("call{n}"));
+        assert_eq!(reply["result"], "ok");
+        assert!(reply["warning"].is_null());
+    }
+    assert!(plane.streams().is_empty());
+}
+
+#[test]
+fn what_no_call_owns_is_removed() {
+    let (mut world, plane) = World::running(8);
+    world.offer("call", 4000);
+    world.sigkill();
+    std::fs::remove_file(world.dir.path().join("store/calls.redb")).unwrap();
+    assert_eq!(plane.streams().len(), 4);
+    world.start();
+    world.wait_state("online");
+    assert!(plane.streams().is_empty());
+    assert_eq!(world.offer("other", 4000)["result"], "ok");
+}
+
+#[test]
+fn the_plane_is_killed_and_resumes() {
+    let (world, plane) = World::running(64);
+    let mut latched = 0;
+    for n in 0..5 {
+        world.offer(&format!("call{n}"), 4000);
+        latched = port_of(&world.answer(&format!("call{n}"), 5000));
+    }
+    plane.latch(latched, "192.0.2.99:9999".parse().unwrap());
+    plane.kill();
+
+    let start = Instant::now();
+    assert_eq!(
+        reason(&world.offer("new", 4000)),
+        "media plane is not running"
+    );
+    assert_eq!(
+        reason(&world.answer("call1", 5001)),
+        "media plane is not running"
+    );
+    assert!(
+        start.elapsed().as_millis() < 1000,
+        "at once, not after a time limit"
+    );
+    // Deletes are kept; the rest of the protocol works.
+    assert_eq!(world.delete("call0")["result"], "ok");
+    assert_eq!(world.list(), ["call1", "call2", "call3", "call4"]);
+    assert_eq!(
+        world.ng(serde_json::json!({"command": "ping"}))["result"],
+        "pong"
+    );
+    let query = world.ng(serde_json::json!({"command": "query", "call-id": "call1"}));
+    assert_eq!(query["result"], "ok");
+
+    let plane = world.plane();
+    assert!(plane.resumed);
+    world.wait_state("online");
+    let streams = plane.streams();
+    assert_eq!(streams.len(), 16, "the kept delete was applied");
+    assert_eq!(streams[&latched], Some("192.0.2.99:9999".parse().unwrap()));
+    assert_eq!(plane.commands(), 1, "and nothing else");
+    assert_eq!(world.offer("new", 4000)["result"], "ok");
+}
+
+#[test]
+fn control_starts_without_a_plane() {
+    let mut world = World::new(8);
+    world.start();
+    assert_eq!(
+        reason(&world.offer("call", 4000)),
+        "media plane is not running"
+    );
+    assert_eq!(world.stats()["plane"], "no region");
+    let plane = world.plane();
+    world.wait_state("online");
+    assert_eq!(world.offer("call", 4000)["result"], "ok");
+    assert_eq!(plane.streams().len(), 4);
+}
+
+#[test]
+fn a_region_of_another_version_is_set_aside_and_refilled() {
+    let (world, plane) = World::running(64);
+    for n in 0..5 {
+        world.offer(&format!("call{n}"), 4000);
+    }
+    let before = plane.streams();
+    plane.kill();
+    // The ABI version lies somewhere in the first bytes after the magic.
+    for file in ["rings", "table"] {
+        let path = world.region().join(file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[8..16].fill(0xee);
+        std::fs::write(&path, bytes).unwrap();
+    }
+    let plane = world.plane();
+    assert!(plane.set_aside);
+    world.until("control refills it", || plane.streams() == before);
+    world.wait_state("online");
+    assert_eq!(world.delete("call0")["result"], "ok");
+    assert_eq!(plane.streams().len(), before.len() - 4);
+}
+
+#[test]
+fn both_die_and_the_store_rebuilds_the_region() {
+    let (mut world, plane) = World::running(8);
+    world.offer("call", 4000);
+    world.answer("call", 5000);
+    let before = plane.streams();
+    plane.kill();
+    world.sigkill();
+    std::fs::remove_dir_all(world.region()).unwrap();
+    let plane = world.plane();
+    world.start();
+    world.until("control refills it", || plane.streams() == before);
+}
+
+#[test]
+fn a_second_control_is_refused() {
+    let (world, plane) = World::running(8);
+    world.offer("call", 4000);
+    let second = world.second();
+    assert_eq!(second.status.code(), Some(1));
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(text.contains("another penstock-control"), "{text}");
+    assert_eq!(text.trim_end().lines().count(), 1, "{text}");
+    assert_eq!(world.list(), ["call"]);
+    assert_eq!(plane.streams().len(), 4);
+    plane.kill();
+    std::fs::remove_dir_all(world.region()).unwrap();
+    // Without a region, the store tells.
+    let text = String::from_utf8(world.second().stderr).unwrap();
+    assert!(text.contains("another penstock-control"), "{text}");
+}
+
+#[test]
+fn a_refused_offer_is_rolled_back() {
+    let (world, plane) = World::running(2);
+    plane.refuse(true);
+    assert!(reason(&world.offer("call", 4000)).starts_with("media plane refused: "));
+    assert_eq!(world.list(), Vec::<String>::new());
+    assert!(plane.streams().is_empty());
+    plane.refuse(false);
+    world.until("the ports have rested", || {
+        world.offer("call", 4000)["result"] == "ok"
+    });
+    plane.refuse(true);
+    let before = plane.streams();
+    assert!(reason(&world.offer("call", 4444)).starts_with("media plane refused: "));
+    assert_eq!(plane.streams(), before);
+}
+
+#[test]
+fn a_hanging_plane_has_a_time_limit() {
+    let (world, plane) = World::running(4);
+    assert_eq!(world.offer("stands", 4000)["result"], "ok");
+    plane.hang(true);
+    assert_eq!(
+        reason(&world.offer("call", 4000)),
+        "media plane does not answer"
+    );
+    assert_eq!(world.list(), ["stands"]);
+    assert_eq!(world.delete("stands")["result"], "ok");
+    plane.hang(false);
+    world.until("late commands are undone", || plane.streams().is_empty());
+    world.until("the ports have rested", || {
+        world.offer("call", 4000)["result"] == "ok"
+    });
+    assert_eq!(plane.streams().len(), 4);
+}
+
+#[test]
+fn sigterm_leaves_the_media() {
+    let (mut world, plane) = World::running(8);
+    world.offer("call", 4000);
+    assert!(world.stop());
+    assert_eq!(plane.streams().len(), 4);
+    assert!(!world.dir.path().join("control.sock").exists());
+    world.start();
+    assert_eq!(world.list(), ["call"]);
+}
+
+#[test]
+fn a_store_that_is_none_is_set_aside() {
+    let mut world = World::new(8);
+    let store = world.dir.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    for garbage in [vec![0; 10], vec![0xff; 100_000], b"hello".repeat(5000)] {
+        std::fs::write(store.join("calls.redb"), garbage).unwrap();
+        world.start();
+        assert_eq!(world.list(), Vec::<String>::new());
+        assert!(world.stop());
+        assert!(store.join("calls.redb.aside").exists());
+        std::fs::remove_file(store.join("calls.redb.aside")).unwrap();
+    }
+    let sentences = world.log_text();
+    assert_eq!(
+        sentences.matches("cannot be read").count(),
+        3,
+        "{sentences}"
+    );
+}
+
+#[test]
+fn a_corrupt_store_does_not_keep_control_from_starting() {
+    let (mut world, _plane) = World::running(200);
+    for n in 0..40 {
+        assert_eq!(world.offer(&format!("call{n}"), 4000)["result"], "ok");
+    }
+    world.sigkill();
+    let path = world.dir.path().join("store/calls.redb");
+    let sound = std::fs::read(&path).unwrap();
+    let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
+    // Page after page is wiped; the calls may be lost, control may not.
+    for page in (0..used / 4096).step_by(used / 4096 / 12 + 1) {
+        let mut bytes = sound.clone();
+        bytes[page * 4096..][..4096].fill(0xa5);
+        std::fs::write(&path, bytes).unwrap();
+        world.start();
+        world.wait_state("online");
+        world.sigkill();
+    }
+}
+
+#[test]
+fn a_public_address_is_refused() {
+    let world = World::new(8);
+    let text = std::fs::read_to_string(world.config()).unwrap();
+    let public = text.replace(&format!("ng = \"{}\"", world.ng), "ng = \"0.0.0.0:2223\"");
+    assert_ne!(text, public);
+    std::fs::write(world.config(), public).unwrap();
+    let output = world.second();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("loopback"), "{text}");
+}

@@ -1,0 +1,156 @@
+//! An ng client as Kamailio's module is one: a cookie, a dictionary, one answer.
+
+use serde_json::{Value, json};
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// A client that speaks JSON, the other of ng's two encodings: Kamailio speaks bencode.
+pub struct Ng {
+    socket: UdpSocket,
+    server: SocketAddr,
+    next: AtomicU32,
+}
+
+/// The plane's endpoints of a call with one media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// Where the caller sends its RTP; its RTCP goes one port higher.
+    pub caller: SocketAddr,
+    /// Where the callee sends its RTP; its RTCP goes one port higher.
+    pub callee: SocketAddr,
+}
+
+/// The RTCP address that belongs to an RTP address (RFC 3550, 11).
+pub fn rtcp(rtp: SocketAddr) -> SocketAddr {
+    SocketAddr::new(rtp.ip(), rtp.port() + 1)
+}
+
+/// An offer or answer with one G.711 stream.
+pub fn sdp(remote: SocketAddr) -> String {
+    let (family, ip) = (if remote.is_ipv4() { "IP4" } else { "IP6" }, remote.ip());
+    format!(
+        "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n",
+        port = remote.port()
+    )
+}
+
+/// Address and port of the first m= line's media.
+fn media(sdp: &str) -> Option<SocketAddr> {
+    let port = sdp
+        .lines()
+        .find_map(|l| l.strip_prefix("m=audio "))?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
+    let ip = sdp
+        .lines()
+        .find_map(|l| l.strip_prefix("c=IN IP4 ").or(l.strip_prefix("c=IN IP6 ")))?;
+    Some(SocketAddr::new(ip.trim().parse().ok()?, port))
+}
+
+impl Ng {
+    pub(crate) fn new(socket: UdpSocket, server: SocketAddr) -> Ng {
+        Ng {
+            socket,
+            server,
+            next: AtomicU32::new(0),
+        }
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&self, datagram: &[u8]) {
+        self.socket.send_to(datagram, self.server).expect("ng");
+    }
+
+    /// One request and its answer; `None` after `limit`.
+    pub fn ask_within(&self, request: &Value, limit: Duration) -> Option<Value> {
+        let port = self.socket.local_addr().expect("an address").port();
+        let cookie = format!("{port}_{}_e2e", self.next.fetch_add(1, Ordering::Relaxed));
+        self.socket
+            .set_read_timeout(Some(limit))
+            .expect("a timeout");
+        self.send(format!("{cookie} {request}").as_bytes());
+        let mut buf = vec![0; 65_536];
+        loop {
+            let n = self.socket.recv(&mut buf).ok()?;
+            let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+            if let Some(body) = text.strip_prefix(&cookie) {
+                return serde_json::from_str(body.trim_start()).ok();
+            }
+        }
+    }
+
+    /// One request and its answer.
+    pub fn ask(&self, request: &Value) -> Value {
+        self.ask_within(request, Duration::from_secs(20))
+            .unwrap_or_else(|| panic!("no answer to {request}"))
+    }
+
+    /// An offer; the local endpoint that the callee is to send to.
+    pub fn offer(&self, call: &str, caller: SocketAddr) -> Result<SocketAddr, String> {
+        self.offer_sdp(call, &sdp(caller))
+    }
+
+    /// The answer; the local endpoint that the caller is to send to.
+    pub fn answer(&self, call: &str, callee: SocketAddr) -> Result<SocketAddr, String> {
+        self.answer_sdp(call, &sdp(callee))
+    }
+
+    /// An offer with an SDP of one's own.
+    pub fn offer_sdp(&self, call: &str, sdp: &str) -> Result<SocketAddr, String> {
+        self.signal(&json!({
+            "command": "offer", "call-id": call, "from-tag": "a", "sdp": sdp,
+            "ICE": "remove", "replace": ["origin"],
+        }))
+    }
+
+    /// An answer with an SDP of one's own.
+    pub fn answer_sdp(&self, call: &str, sdp: &str) -> Result<SocketAddr, String> {
+        self.signal(&json!({
+            "command": "answer", "call-id": call, "from-tag": "a", "to-tag": "b", "sdp": sdp,
+            "ICE": "remove", "replace": ["origin"],
+        }))
+    }
+
+    /// Offer and answer of a whole call.
+    pub fn call(&self, call: &str, caller: SocketAddr, callee: SocketAddr) -> Sides {
+        let failed = |e| panic!("call {call}: {e}");
+        let callee_side = self.offer(call, caller).unwrap_or_else(failed);
+        let caller_side = self.answer(call, callee).unwrap_or_else(failed);
+        Sides {
+            caller: caller_side,
+            callee: callee_side,
+        }
+    }
+
+    fn signal(&self, request: &Value) -> Result<SocketAddr, String> {
+        let reply = self.ask(request);
+        if reply["result"] != "ok" {
+            return Err(reply["error-reason"]
+                .as_str()
+                .unwrap_or("no reason")
+                .to_owned());
+        }
+        reply["sdp"]
+            .as_str()
+            .and_then(media)
+            .ok_or_else(|| format!("no media in {reply}"))
+    }
+
+    /// Ends a call.
+    pub fn delete(&self, call: &str) -> Value {
+        self.ask(&json!({"command": "delete", "call-id": call, "from-tag": "a"}))
+    }
+
+    /// Call-IDs that control knows.
+    pub fn list(&self) -> Vec<String> {
+        let reply = self.ask(&json!({"command": "list", "limit": 100_000}));
+        let calls = reply["calls"].as_array().cloned().unwrap_or_default();
+        calls
+            .iter()
+            .filter_map(|c| c.as_str().map(str::to_owned))
+            .collect()
+    }
+}

@@ -1,0 +1,128 @@
+//! The region as a test sees it: read like the CLI does, or driven in control's place.
+
+use crate::{Lab, wait_for};
+use penstock_shm::counters::Drop;
+use penstock_shm::{Control, Endpoint, Op, StreamStat, TableView, WorkerStat};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// The workers' counters, added up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Packets received.
+    pub rx: u64,
+    /// Packets sent on.
+    pub forwarded: u64,
+    /// Packets the steward took.
+    pub consumed: u64,
+    /// Packets given to another worker.
+    pub handed_over: u64,
+    /// Packets dropped, by reason; reasons without any are left out.
+    pub drops: BTreeMap<&'static str, u64>,
+}
+
+impl Totals {
+    /// Packets dropped for this reason.
+    pub fn dropped(&self, reason: Drop) -> u64 {
+        self.drops.get(reason.name()).copied().unwrap_or(0)
+    }
+
+    /// Packets dropped for any reason.
+    pub fn dropped_at_all(&self) -> u64 {
+        self.drops.values().sum()
+    }
+}
+
+/// The workers' counters as they stand, added up.
+pub fn totals(table: &TableView) -> Totals {
+    add(table.workers())
+}
+
+/// One worker's counters as they stand.
+pub fn worker(table: &TableView, number: usize) -> Totals {
+    add(table
+        .workers()
+        .into_iter()
+        .filter(|worker| worker.number == number))
+}
+
+fn add(workers: impl IntoIterator<Item = WorkerStat>) -> Totals {
+    let mut sum = Totals::default();
+    for worker in workers {
+        sum.rx += worker.rx;
+        sum.forwarded += worker.forwarded;
+        sum.consumed += worker.consumed;
+        sum.handed_over += worker.handed_over;
+        for (reason, n) in worker.drops.into_iter().filter(|(_, n)| *n > 0) {
+            *sum.drops.entry(reason.name()).or_default() += n;
+        }
+    }
+    sum
+}
+
+/// Waits until no packet is under way, asserts that each worker (and the steward, which counts as one
+/// more) accounts for all it received, and returns the sum.
+pub fn balanced(table: &TableView) -> Totals {
+    let mut last = totals(table);
+    let mut loses_count = None;
+    let rests = wait_for(Duration::from_secs(10), || {
+        std::thread::sleep(Duration::from_millis(100));
+        let is_still = std::mem::replace(&mut last, totals(table)) == last;
+        loses_count = table.workers().into_iter().find(|worker| {
+            let drops: u64 = worker.drops.iter().map(|(_, n)| n).sum();
+            worker.rx != worker.forwarded + worker.consumed + worker.handed_over + drops
+        });
+        is_still && loses_count.is_none()
+    });
+    assert!(
+        rests,
+        "packets are under way or lost: {last:?} {loses_count:?}"
+    );
+    last
+}
+
+/// The live stream at a local address (outside VLANs) and port.
+pub fn stream(table: &TableView, local: SocketAddr) -> Option<StreamStat> {
+    table
+        .stream(table.find(endpoint(table, local, 0))?)
+        .filter(|stream| !stream.ended)
+}
+
+/// Its live streams, by local port.
+pub fn live(table: &TableView) -> Vec<StreamStat> {
+    table.iter().filter(|stream| !stream.ended).collect()
+}
+
+/// The endpoint of a local address and port.
+pub fn endpoint(table: &TableView, local: SocketAddr, vlan: u16) -> Endpoint {
+    Endpoint {
+        addr: address(table, local.ip(), vlan),
+        port: local.port(),
+    }
+}
+
+fn address(table: &TableView, ip: IpAddr, vlan: u16) -> u16 {
+    let addresses = table.addresses();
+    let found = addresses
+        .iter()
+        .find(|a| a.entry.ip == ip && a.entry.vlan == vlan);
+    found
+        .unwrap_or_else(|| panic!("{ip} (VLAN {vlan}) is not among {addresses:?}"))
+        .number
+}
+
+impl Lab {
+    /// Takes control's place for a moment: pushes one command, waits until it is applied.
+    pub fn install(&self, call: u64, ops: &[Op]) {
+        let mut control = Control::attach(self.region()).expect("the region").split();
+        let seq = control
+            .commands
+            .push(call, ops)
+            .expect("room for a command");
+        let applied = wait_for(Duration::from_secs(10), || control.applied.get() >= seq);
+        let refused: Vec<_> = std::iter::from_fn(|| control.events.next()).collect();
+        assert!(applied, "the plane does not apply commands: {refused:?}");
+        assert!(refused.is_empty(), "{refused:?}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Next hops: what Ethernet header a packet leaves with, and through which port.
+//!
+//! The table is read by every worker for every packet and written by the steward alone. An entry is
+//! two words, so a neighbour's new MAC is one store.
+
+use penstock_relay::L2Header;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many next hops a plane knows at most.
+pub const CAPACITY: usize = 4096;
+
+const RESOLVED: u64 = 1;
+const DEFINED: u64 = 2;
+
+/// The table. Numbers are handed out by [`crate::neighbour::Neighbours`].
+pub struct Adjacencies {
+    entries: Box<[Entry]>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// MAC of the next hop in the upper 48 bits, the port's index in the next 8, flags below.
+    hop: AtomicU64,
+    /// MAC of the port in the upper 48 bits, VLAN below. Set once, before `hop`.
+    port: AtomicU64,
+}
+
+/// A next hop, as a worker uses it.
+#[derive(Clone, Copy)]
+pub struct Hop {
+    /// Index of the egress port.
+    pub port: usize,
+    /// The header to write; its destination is zero while the next hop is not resolved.
+    pub l2: L2Header,
+    /// Whether the next hop's MAC is known.
+    pub resolved: bool,
+}
+
+impl Hop {
+    /// No next hop at all.
+    pub fn none() -> Hop {
+        Hop {
+            port: 0,
+            l2: L2Header::new([0; 6], [0; 6], 0),
+            resolved: false,
+        }
+    }
+}
+
+fn mac_word(mac: [u8; 6]) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_be_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+fn mac_of(word: u64) -> [u8; 6] {
+    let [a, b, c, d, e, f, _, _] = word.to_be_bytes();
+    [a, b, c, d, e, f]
+}
+
+impl Adjacencies {
+    /// An empty table.
+    pub fn new() -> Self {
+        Adjacencies {
+            entries: (0..CAPACITY).map(|_| Entry::default()).collect(),
+        }
+    }
+
+    /// Says where number `n` leaves: a port, its MAC and a VLAN. The next hop is not resolved yet.
+    pub fn define(&self, n: u16, port: u8, mac: [u8; 6], vlan: u16) {
+        let entry = &self.entries[usize::from(n)];
+        entry
+            .port
+            .store(mac_word(mac) | u64::from(vlan), Ordering::Relaxed);
+        entry
+            .hop
+            .store(u64::from(port) << 8 | DEFINED, Ordering::Release);
+    }
+
+    /// The next hop's MAC is known, or has changed.
+    pub fn resolve(&self, n: u16, mac: [u8; 6]) {
+        let hop = &self.entries[usize::from(n)].hop;
+        let port = hop.load(Ordering::Relaxed) & 0xff00;
+        // Release: pairs with the worker's Acquire load in `get`, for the entry's other word.
+        hop.store(mac_word(mac) | port | DEFINED | RESOLVED, Ordering::Release);
+    }
+
+    /// A next hop; `None` if the number was never defined.
+    #[inline]
+    pub fn get(&self, n: u16) -> Option<Hop> {
+        let entry = self.entries.get(usize::from(n))?;
+        let hop = entry.hop.load(Ordering::Acquire);
+        if hop & DEFINED == 0 {
+            return None;
+        }
+        let port = entry.port.load(Ordering::Relaxed);
+        Some(Hop {
+            port: (hop >> 8) as u8 as usize,
+            l2: L2Header::new(mac_of(hop), mac_of(port), port as u16),
+            resolved: hop & RESOLVED != 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_seen_once_it_is_resolved() {
+        let table = Adjacencies::new();
+        table.define(7, 3, [2, 0, 0, 0, 0, 9], 100);
+        assert!(!table.get(7).unwrap().resolved);
+        assert_eq!(
+            table.get(7).unwrap().l2,
+            L2Header::new([0; 6], [2, 0, 0, 0, 0, 9], 100)
+        );
+        table.resolve(7, [2, 1, 2, 3, 4, 5]);
+        let hop = table.get(7).unwrap();
+        assert_eq!(hop.port, 3);
+        assert!(hop.resolved);
+        assert_eq!(
+            hop.l2,
+            L2Header::new([2, 1, 2, 3, 4, 5], [2, 0, 0, 0, 0, 9], 100)
+        );
+        table.resolve(7, [2, 9, 9, 9, 9, 9]);
+        assert_eq!(table.get(7).unwrap().port, 3);
+        assert!(table.get(8).is_none() && table.get(CAPACITY as u16).is_none());
+    }
+}

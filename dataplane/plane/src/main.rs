@@ -1,0 +1,292 @@
+//! `penstock-dataplane`: relays media between DPDK ports, as the region's stream table says.
+
+mod addresses;
+mod adjacency;
+mod neighbour;
+mod ports;
+mod slow;
+mod steward;
+mod streams;
+mod waiting;
+mod worker;
+
+use adjacency::Adjacencies;
+use clap::Parser;
+use neighbour::{Key, Neighbours};
+use penstock_config::Config;
+use penstock_relay::LocalAddrs;
+use penstock_shm::{
+    AddressEntry, Attached, Plane, RegionConfig, TableWriter, WorkerTable, monotonic_ns,
+};
+use slow::Queues;
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use steward::Steward;
+use streams::Streams;
+use worker::{Shared, Worker};
+
+/// Relays media between DPDK ports.
+///
+/// Which streams it relays is penstock-control's to say, through the region (shared memory). Media goes on
+/// while control is away; after a restart of this daemon every stream goes on where it was.
+/// SIGTERM and SIGINT end it; the streams stay in the region.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// The configuration file.
+    #[arg(long, default_value = "/etc/penstock/penstock.toml")]
+    config: PathBuf,
+}
+
+/// Why the plane cannot go on: one sentence.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] penstock_config::ConfigError),
+    #[error(transparent)]
+    Region(#[from] penstock_shm::RegionError),
+    #[error(transparent)]
+    Dpdk(#[from] penstock_dpdk::Error),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn new(what: String) -> Self {
+        Failure::Other(what)
+    }
+}
+
+/// The CPUs this process may use.
+fn cpus() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).unwrap_or_default();
+    (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|&cpu| set.is_set(cpu))
+        .collect()
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("penstock-dataplane: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let config = Config::load(&args.config)?;
+    let plane = Plane::open(&RegionConfig {
+        dir: config.region.dir.clone(),
+        table_dir: config.region.table_dir.clone(),
+        streams: config.region.streams,
+        group: config.region.group,
+    })?;
+    match plane.attached() {
+        Attached::Fresh => tracing::info!(dir = %config.region.dir.display(), "new region"),
+        Attached::Resumed { records } => tracing::info!(records, "region resumed"),
+        Attached::SetAside { why } => tracing::warn!(
+            why,
+            "the old region was set aside; control will refill the new one"
+        ),
+    }
+    let stop_pipe =
+        stop_on_signals().map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
+    let (eal, hugepages) = ports::start_eal(&config)?;
+    penstock_dpdk::block_rt_signals();
+    let (pool, steward_pool) = ports::pools(&eal, hugepages, &config)?;
+    let mut opened = ports::open(&eal, &config, &pool)?;
+
+    let workers = config.plane.cores.len();
+    let mut parts = plane.split(workers + 1);
+    let steward_counters = parts.workers.pop().expect("one more than workers");
+    let macs: Vec<[u8; 6]> = opened.iter().map(|port| port.mac).collect();
+    let locals = addresses::locals(&config, &macs);
+    let numbers = number_addresses(&mut parts.table, &locals)?;
+    let adjacencies = Arc::new(Adjacencies::new());
+    let queues = Arc::new(Queues::new(workers));
+    let stop = Arc::new(AtomicBool::new(false));
+
+    let mut by_number = Vec::new();
+    for (local, &number) in locals.iter().zip(&numbers) {
+        by_number.resize(by_number.len().max(usize::from(number) + 1), None);
+        by_number[usize::from(number)] = Some(local.clone());
+    }
+    let mut streams = Streams::new(
+        parts.table,
+        by_number,
+        Neighbours::new(adjacency::CAPACITY),
+        Arc::clone(&adjacencies),
+    );
+    fix_neighbours(&config, &locals, &mut streams)?;
+    let resumed = streams.resume(monotonic_ns());
+
+    let ringer = parts.bell.ringer();
+    let mut running = Vec::new();
+    for (index, table) in parts.workers.into_iter().enumerate() {
+        let shared = Shared {
+            adjacencies: Arc::clone(&adjacencies),
+            queues: Arc::clone(&queues),
+            ringer: ringer.clone(),
+            stop: Arc::clone(&stop),
+        };
+        let worker = worker(
+            &config,
+            index,
+            table,
+            &mut opened,
+            &locals,
+            &numbers,
+            shared,
+        );
+        running.push(eal.launch(index, move || worker.run())?);
+    }
+    let steward = Steward {
+        streams,
+        commands: parts.commands,
+        events: parts.events,
+        bell: parts.bell,
+        pulse: parts.pulse,
+        locals,
+        adjacencies,
+        queues,
+        pool: steward_pool,
+        counters: steward_counters,
+    };
+    tracing::info!(workers, resumed, "relaying");
+    let status = format!("relaying with {workers} worker(s)");
+    let _ = sd_notify::notify(&[
+        sd_notify::NotifyState::Ready,
+        sd_notify::NotifyState::Status(&status),
+    ]);
+    steward.run(stop_pipe.as_fd());
+
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    stop.store(true, Ordering::Relaxed);
+    for worker in running {
+        worker.join();
+    }
+    for port in &opened {
+        if let Ok(stats) = port.port().stats() {
+            tracing::info!(
+                port = port.port().name(),
+                received = stats.ipackets,
+                sent = stats.opackets,
+                missed = stats.imissed,
+                "port stopped"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A pipe that is readable once SIGTERM or SIGINT has come.
+fn stop_on_signals() -> std::io::Result<UnixStream> {
+    let (read, write) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, write.try_clone()?)?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, write)?;
+    Ok(read)
+}
+
+fn number_addresses(
+    table: &mut TableWriter,
+    locals: &[addresses::Local],
+) -> Result<Vec<u16>, Failure> {
+    let entries: Vec<AddressEntry> = locals
+        .iter()
+        .map(|l| AddressEntry {
+            ip: l.ip,
+            vlan: l.vlan,
+            port: u16::from(l.port),
+            mtu: l.mtu,
+        })
+        .collect();
+    table
+        .set_addresses(&entries)
+        .map_err(|e| Failure::new(e.to_string()))
+}
+
+fn fix_neighbours(
+    config: &Config,
+    locals: &[addresses::Local],
+    streams: &mut Streams,
+) -> Result<(), Failure> {
+    for (port, declared) in config.ports.iter().enumerate() {
+        for neighbour in &declared.neighbours {
+            let key = Key {
+                port: port as u8,
+                vlan: neighbour.vlan,
+                ip: neighbour.address,
+            };
+            let on_link = |l: &&addresses::Local| l.next_hop(neighbour.address) == Some(key);
+            let Some(local) = locals.iter().find(on_link) else {
+                continue;
+            };
+            streams.fix(key, local, neighbour.mac.0).map_err(|e| {
+                Failure::new(format!(
+                    "port \"{}\": neighbour {}: {e}",
+                    declared.name, neighbour.address
+                ))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn worker(
+    config: &Config,
+    index: usize,
+    table: WorkerTable,
+    opened: &mut [ports::Opened],
+    locals: &[addresses::Local],
+    numbers: &[u16],
+    shared: Shared,
+) -> Worker {
+    let sides = opened.iter_mut().enumerate().map(|(port, opened)| {
+        let mut ours = LocalAddrs::new();
+        for (local, &number) in locals
+            .iter()
+            .zip(numbers)
+            .filter(|(l, _)| usize::from(l.port) == port)
+        {
+            // The configuration was checked: no address stands twice, and there are not too many.
+            let _ = ours.insert(local.vlan, local.ip, number);
+        }
+        opened.side(index, ours)
+    });
+    Worker::new(
+        table,
+        sides.collect(),
+        shared,
+        usize::from(config.plane.burst),
+        config.plane.polling,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use penstock_relay::Drop;
+
+    #[test]
+    fn the_manual_lists_every_drop_reason() {
+        let manual = include_str!("../../../README.md");
+        for reason in Drop::ALL {
+            let row = format!("| `{}` | {} |", reason.name(), reason.help().trim());
+            assert!(manual.contains(&row), "README.md lacks: {row}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What workers and steward hand each other, through bounded queues that never block.
+
+use crossbeam::queue::ArrayQueue;
+use penstock_dpdk::Mbuf;
+use std::net::SocketAddr;
+
+/// A packet or a request for the steward.
+pub enum ToSteward {
+    /// ARP or ICMP that arrived at a port.
+    Local {
+        /// Index of the port.
+        port: u8,
+        /// The packet.
+        mbuf: Mbuf,
+    },
+    /// A rewritten packet whose next hop is not resolved; all but its Ethernet addresses stands.
+    Unresolved {
+        /// The next hop's number.
+        adjacency: u16,
+        /// The packet.
+        mbuf: Mbuf,
+    },
+    /// A source to adopt as a stream's remote address.
+    Latch(Latch),
+}
+
+/// A worker saw the first packet from a source that its stream may learn.
+#[derive(Clone, Copy, Debug)]
+pub struct Latch {
+    /// The stream's record.
+    pub record: u32,
+    /// Version of the slot that the worker judged by.
+    pub version: u32,
+    /// Where the packet came from.
+    pub source: SocketAddr,
+}
+
+/// A packet for a worker to send for another thread.
+pub struct ToWorker {
+    /// Index of the port.
+    pub port: u8,
+    /// The packet.
+    pub mbuf: Mbuf,
+    /// Relayed by a worker that has no queue at the port, rather than sent by the steward.
+    pub relayed: bool,
+}
+
+/// A packet given to the worker that owns its stream, with the port it arrived at.
+pub struct HandOver {
+    /// Index of the port.
+    pub port: u8,
+    /// The packet.
+    pub mbuf: Mbuf,
+}
+
+/// All queues of the plane.
+pub struct Queues {
+    /// From every worker.
+    pub steward: ArrayQueue<ToSteward>,
+    /// From the steward, by worker.
+    pub send: Vec<ArrayQueue<ToWorker>>,
+    /// From other workers, by worker.
+    pub hand_over: Vec<ArrayQueue<HandOver>>,
+}
+
+impl Queues {
+    /// Queues for so many workers.
+    pub fn new(workers: usize) -> Self {
+        Queues {
+            steward: ArrayQueue::new(4096),
+            send: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
+            hand_over: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What happens to a packet: pure judgement, no I/O, no clock, no allocation.
+//!
+//! Bytes, a stream's record and `now` go in; a verdict and rewritten bytes come out. The worker
+//! runs these stages over a burst and prefetches between them:
+//!
+//! | stage | function | touches |
+//! | --- | --- | --- |
+//! | parse | [`classify`] | the packet's first line |
+//! | address | [`LocalAddrs::find`] | a table of 1 KiB |
+//! | verdict | [`judge`] | the slot's first line, the meter |
+//! | rewrite | [`rewrite`] | the packet's first line, one [`L2Header`] |
+//!
+//! ```
+//! use penstock_relay::{Class, Drop, classify};
+//!
+//! let port_mac = [2, 0, 0, 0, 0, 1];
+//! assert_eq!(classify(&[0; 9], &port_mac, false), Class::Drop(Drop::Malformed));
+//! ```
+//!
+//! [`route::fill`] makes the slots these functions read, and [`local`] answers what is addressed
+//! to the plane itself (ARP, ICMP echo). No function here panics, whatever its input: a geometry
+//! that cannot be is [`Drop::Malformed`].
+//!
+//! Limits: one 802.1Q tag; no IP options, extension headers or fragments; a packet leaves in the IP
+//! version it came in.
+
+mod classify;
+pub mod headers;
+mod judge;
+pub mod local;
+mod local_addrs;
+pub mod meter;
+mod rewrite;
+pub mod route;
+mod sum;
+#[cfg(test)]
+mod testing;
+pub mod usual;
+
+pub use classify::{Class, Udp, classify};
+pub use judge::{Pass, judge, latch_requested, source};
+pub use local_addrs::{AddrError, LocalAddrs};
+pub use penstock_shm::counters::Drop;
+pub use rewrite::{L2Header, rewrite};

@@ -1,0 +1,137 @@
+use crate::support::{egress, policy};
+use penstock_relay::route::{Egress, Peer, Policy, fill};
+use penstock_shm::record::{Endpoint, Kind, Learn, Slot, StreamSpec, flag};
+
+fn spec() -> StreamSpec {
+    StreamSpec {
+        endpoint: Endpoint {
+            addr: 1,
+            port: 20000,
+        },
+        peer: Endpoint {
+            addr: 2,
+            port: 20002,
+        },
+        remote: Some("198.51.100.7:40000".parse().unwrap()),
+        kind: Kind::Rtp,
+        learn: Learn::Off,
+        gate_open: true,
+        signal: 9,
+        clock_hz: 8000,
+        dscp: 46,
+        leg: 1,
+        media: 2,
+    }
+}
+
+#[test]
+fn a_slot_gives_back_the_policy_it_was_filled_with() {
+    let cases = [Kind::Rtp, Kind::Rtcp, Kind::Raw]
+        .into_iter()
+        .flat_map(|kind| {
+            [Learn::Off, Learn::Immediate]
+                .into_iter()
+                .flat_map(move |learn| {
+                    ["198.51.100.7:40000", "[2001:db8::7]:40000"].map(move |remote| {
+                        let remote = Some(remote.parse().unwrap());
+                        StreamSpec {
+                            kind,
+                            learn,
+                            remote,
+                            gate_open: learn == Learn::Off,
+                            ..spec()
+                        }
+                    })
+                })
+        });
+    for spec in cases {
+        let v6 = spec.remote.unwrap().is_ipv6();
+        let mut policy = Policy::new(&spec, v6, [1, 2, 3, 4]);
+        assert_eq!(policy.locked, spec.learn == Learn::Off);
+        assert_eq!(Policy::of_slot(&fill(&policy, None, None, 7)), policy);
+        (policy.locked, policy.latched) = (true, true);
+        assert_eq!(
+            Policy::of_slot(&fill(&policy, None, Some(&egress(v6)), 7)),
+            policy
+        );
+        policy = Policy {
+            remote: None,
+            locked: false,
+            latched: false,
+            ..policy
+        };
+        assert_eq!(Policy::of_slot(&fill(&policy, None, None, 7)), policy);
+    }
+}
+
+#[test]
+fn a_filled_slot_says_what_it_was_filled_with() {
+    let peer = Peer {
+        record: 77,
+        endpoint: Endpoint {
+            addr: 2,
+            port: 20002,
+        },
+    };
+    let slot = fill(
+        &Policy::new(&spec(), false, [0; 4]),
+        Some(peer),
+        Some(&egress(false)),
+        5,
+    );
+    let flags = flag::GATE_OPEN | flag::LOCKED | flag::REMOTE | flag::RTP | flag::ROUTED;
+    assert_eq!(slot.flags, flags);
+    assert_eq!((slot.peer, slot.peer_endpoint), (77, 2 << 16 | 20002));
+    assert_eq!((slot.adjacency, slot.mtu, slot.version), (3, 1500, 5));
+    assert_eq!(
+        (slot.signal, slot.leg, slot.media, slot.tos),
+        (9, 1, 2, 46 << 2)
+    );
+    assert_eq!((slot.clock_hz, slot.clock_mult), (8000, 34360));
+    assert_eq!(slot.remote(), spec().remote);
+}
+
+#[test]
+fn a_remote_of_the_other_version_is_none() {
+    let slot = fill(&Policy::new(&spec(), true, [0; 4]), None, None, 1);
+    assert_eq!(slot.remote(), None);
+    assert_eq!(slot.flags & flag::LOCKED, 0);
+}
+
+#[test]
+fn nothing_is_sent_where_no_host_is() {
+    let policy = policy("198.51.100.7:40000".parse().unwrap());
+    for destination in [
+        "0.0.0.0:9",
+        "239.1.1.1:9",
+        "255.255.255.255:9",
+        "127.0.0.1:9",
+        "192.0.2.9:0",
+        "[fd00::1]:9",
+    ] {
+        let egress = Egress {
+            destination: destination.parse().unwrap(),
+            ..egress(false)
+        };
+        let slot = fill(&policy, None, Some(&egress), 1);
+        assert_eq!(slot.flags & flag::ROUTED, 0, "{destination}");
+        assert_eq!(slot.ip4, Slot::CLOSED.ip4);
+    }
+}
+
+#[test]
+fn a_clock_becomes_ticks() {
+    for (clock_hz, mult) in [
+        (0, 0),
+        (8000, 34360),
+        (48000, 206158),
+        (90000, 386547),
+        (u32::MAX, 0),
+    ] {
+        let policy = Policy {
+            clock_hz,
+            ..policy("198.51.100.7:40000".parse().unwrap())
+        };
+        assert_eq!(fill(&policy, None, None, 1).clock_mult, mult, "{clock_hz}");
+    }
+}

@@ -1,0 +1,242 @@
+//! Packets in numbers: what is received at once, and what is sent at once.
+
+use std::fmt;
+use std::mem::{self, MaybeUninit};
+use std::ops::{Deref, DerefMut};
+use std::slice;
+
+use penstock_dpdk_sys as sys;
+
+use crate::mbuf::Mbuf;
+
+/// Up to [`CAPACITY`](Burst::CAPACITY) owned packets, in order: a slice of [`Mbuf`]s.
+/// What it still holds when it is dropped goes back to its pools, in one call.
+pub struct Burst {
+    // Invariant: the first `len` slots are initialised.
+    slots: [MaybeUninit<Mbuf>; Burst::CAPACITY],
+    len: usize,
+}
+
+impl Burst {
+    /// How many packets fit.
+    pub const CAPACITY: usize = 64;
+
+    /// An empty burst.
+    #[inline]
+    pub const fn new() -> Self {
+        Self {
+            slots: [const { MaybeUninit::uninit() }; Self::CAPACITY],
+            len: 0,
+        }
+    }
+
+    /// Adds a packet at the end; gives it back if the burst is full.
+    #[inline]
+    pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        match self.slots.get_mut(self.len) {
+            Some(slot) => {
+                slot.write(mbuf);
+                self.len += 1;
+                Ok(())
+            }
+            None => Err(mbuf),
+        }
+    }
+
+    /// Takes the packets out by value, first to last. Those that the iterator was not asked
+    /// for are freed with it.
+    #[inline]
+    pub fn drain(&mut self) -> Drain<'_> {
+        // From here on the iterator owns them: one that is forgotten leaks, no more.
+        let len = mem::take(&mut self.len);
+        Drain {
+            burst: self,
+            next: 0,
+            len,
+        }
+    }
+
+    /// Frees all packets, in one call.
+    #[inline]
+    pub fn clear(&mut self) {
+        let len = mem::take(&mut self.len);
+        self.free(0, len);
+    }
+
+    /// Frees the slots `from..to`, which are initialised and no longer counted by `len`.
+    #[inline]
+    fn free(&mut self, from: usize, to: usize) {
+        if let Some(slots) = self.slots.get_mut(from..to)
+            && !slots.is_empty()
+        {
+            // SAFETY: an Mbuf is one pointer to a packet that is ours alone (both invariants);
+            // each is freed once, since `len` no longer counts it. At most 64 fit a c_uint.
+            unsafe { sys::rte_pktmbuf_free_bulk(slots.as_mut_ptr().cast(), slots.len() as u32) }
+        }
+    }
+
+    /// Lets `fill` write packets behind the last one: it is given where, and how many of the
+    /// `max` asked for there is room for.
+    ///
+    /// # Safety
+    ///
+    /// `fill` returns how many valid, unshared mbufs it wrote there: no more than it was allowed.
+    #[inline]
+    pub(crate) unsafe fn fill(
+        &mut self,
+        max: usize,
+        fill: impl FnOnce(*mut *mut sys::rte_mbuf, u16) -> u16,
+    ) -> usize {
+        let free = &mut self.slots[self.len..];
+        let room = free.len().min(max) as u16;
+        let got = usize::from(fill(free.as_mut_ptr().cast(), room));
+        self.len += got;
+        got
+    }
+
+    /// Offers all packets to `consume`, which takes the first ones; frees the others.
+    /// Returns how many were taken.
+    ///
+    /// # Safety
+    ///
+    /// `consume` returns how many, from the first on, it has taken over.
+    #[inline]
+    pub(crate) unsafe fn consume(
+        &mut self,
+        consume: impl FnOnce(*mut *mut sys::rte_mbuf, u16) -> u16,
+    ) -> usize {
+        let len = mem::take(&mut self.len);
+        let taken = usize::from(consume(self.slots.as_mut_ptr().cast(), len as u16));
+        self.free(taken, len);
+        taken
+    }
+}
+
+impl Default for Burst {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Burst {
+    #[inline]
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl Deref for Burst {
+    type Target = [Mbuf];
+
+    #[inline]
+    fn deref(&self) -> &[Mbuf] {
+        // SAFETY: the first `len` slots are initialised (the type's invariant).
+        unsafe { slice::from_raw_parts(self.slots.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for Burst {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Mbuf] {
+        // SAFETY: the first `len` slots are initialised (the type's invariant).
+        unsafe { slice::from_raw_parts_mut(self.slots.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+impl fmt::Debug for Burst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+/// The packets of a [`Burst`], by value: see [`Burst::drain`].
+#[derive(Debug)]
+pub struct Drain<'a> {
+    burst: &'a mut Burst,
+    // Invariant: the slots `next..len` are initialised, and owned by the iterator.
+    next: usize,
+    len: usize,
+}
+
+impl Iterator for Drain<'_> {
+    type Item = Mbuf;
+
+    #[inline]
+    fn next(&mut self) -> Option<Mbuf> {
+        if self.next == self.len {
+            return None;
+        }
+        // SAFETY: `next < len <= CAPACITY`, the slot is initialised (the type's invariant),
+        // and is left behind by the next line.
+        let mbuf = unsafe { self.burst.slots.get_unchecked(self.next).assume_init_read() };
+        self.next += 1;
+        Some(mbuf)
+    }
+
+    #[inline]
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.len - self.next;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Drain<'_> {}
+
+impl Drop for Drain<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.burst.free(self.next, self.len);
+    }
+}
+
+/// Packets on their way to one queue, in order, to be sent at once.
+/// They are frames of one segment each: all that any driver sends.
+#[derive(Debug, Default)]
+pub struct TxBatch(Burst);
+
+impl TxBatch {
+    /// How many packets fit.
+    pub const CAPACITY: usize = Burst::CAPACITY;
+
+    /// An empty batch.
+    #[inline]
+    pub const fn new() -> Self {
+        Self(Burst::new())
+    }
+
+    /// Adds a packet at the end; gives it back if the batch is full or the packet has
+    /// several segments. Its frame should be 60 bytes at least: not every driver pads.
+    #[inline]
+    pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        if mbuf.segments() != 1 {
+            return Err(mbuf);
+        }
+        self.0.push(mbuf)
+    }
+
+    /// How many packets it holds.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Whether it holds none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
+    /// As [`Burst::consume`].
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline]
+    pub(crate) unsafe fn consume(
+        &mut self,
+        consume: impl FnOnce(*mut *mut sys::rte_mbuf, u16) -> u16,
+    ) -> usize {
+        // SAFETY: the caller's promise, handed on.
+        unsafe { self.0.consume(consume) }
+    }
+}

@@ -1,0 +1,128 @@
+//! The ends of a started port, each polled by its one owner.
+
+use std::cell::Cell;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use penstock_dpdk_sys as sys;
+
+use crate::burst::{Burst, TxBatch};
+use crate::port::Device;
+
+/// A receive queue of a started port. It can move to another thread, but has one owner.
+#[derive(Debug)]
+pub struct RxQueue {
+    port: u16,
+    queue: u16,
+    _device: Arc<Device>,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+/// A send queue of a started port. It can move to another thread, but has one owner.
+#[derive(Debug)]
+pub struct TxQueue {
+    port: u16,
+    queue: u16,
+    _device: Arc<Device>,
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+/// What became of a [`TxBatch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Sent {
+    /// Packets that the port took over.
+    pub sent: usize,
+    /// Packets that found the queue full, and were freed.
+    pub unsent: usize,
+}
+
+impl RxQueue {
+    /// The queues of a started device, numbered from 0. To be called once in its life.
+    pub(crate) fn all(device: &Arc<Device>, count: u16) -> Vec<Self> {
+        let port = device.id();
+        let queue = |queue| Self {
+            port,
+            queue,
+            _device: Arc::clone(device),
+            _not_sync: PhantomData,
+        };
+        (0..count).map(queue).collect()
+    }
+
+    /// Receives up to `max` packets behind those that `burst` holds, as far as there is
+    /// room, without waiting. Returns how many. `max` is 32 or 64 and the burst empty for
+    /// the drivers that work in vectors, which return none if asked for fewer than 4.
+    #[inline]
+    pub fn receive(&mut self, burst: &mut Burst, max: usize) -> usize {
+        // SAFETY: the port is started and the queue set up while `_device` lives, and nobody
+        // else polls it (`&mut self` of the queue's only handle). It writes `room` mbufs at
+        // most, each valid and handed over to us, and returns how many.
+        unsafe {
+            burst.fill(max, |slots, room| {
+                sys::rte_eth_rx_burst(self.port, self.queue, slots, room)
+            })
+        }
+    }
+
+    /// The queue's number, from 0.
+    pub fn index(&self) -> u16 {
+        self.queue
+    }
+}
+
+impl TxQueue {
+    /// As [`RxQueue::all`].
+    pub(crate) fn all(device: &Arc<Device>, count: u16) -> Vec<Self> {
+        let port = device.id();
+        let queue = |queue| Self {
+            port,
+            queue,
+            _device: Arc::clone(device),
+            _not_sync: PhantomData,
+        };
+        (0..count).map(queue).collect()
+    }
+
+    /// Sends the batch in order, in one call to the driver, and leaves it empty. Packets
+    /// that the queue has no room for are freed: the last ones.
+    #[inline]
+    pub fn send(&mut self, batch: &mut TxBatch) -> Sent {
+        let len = batch.len();
+        if len == 0 {
+            return Sent { sent: 0, unsent: 0 };
+        }
+        // SAFETY: the port is started and the queue set up while `_device` lives, and nobody
+        // else uses it (`&mut self` of the queue's only handle). The driver takes over the
+        // first packets, which are single segments, and returns how many.
+        let sent = unsafe {
+            batch.consume(|slots, count| sys::rte_eth_tx_burst(self.port, self.queue, slots, count))
+        };
+        Sent {
+            sent,
+            unsent: len - sent,
+        }
+    }
+
+    /// As [`send`](Self::send), a whole burst as it is. None, and the burst untouched, if a packet
+    /// in it has several segments.
+    #[inline]
+    pub fn send_burst(&mut self, burst: &mut Burst) -> Option<Sent> {
+        if burst.iter().any(|mbuf| mbuf.segments() != 1) {
+            return None;
+        }
+        let len = burst.len();
+        // SAFETY: as in `send`: all packets are single segments.
+        let sent = unsafe {
+            burst.consume(|slots, count| {
+                sys::rte_eth_tx_burst(self.port, self.queue, slots, count)
+            })
+        };
+        Some(Sent { sent, unsent: len - sent })
+    }
+
+    /// The queue's number, from 0.
+    pub fn index(&self) -> u16 {
+        self.queue
+    }
+}

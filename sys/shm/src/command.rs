@@ -1,0 +1,297 @@
+//! Commands: what control asks of the plane.
+//!
+//! A command is a header slot followed by one 64-byte slot per [`Op`]. Numbers are little-endian;
+//! every byte not named below is zero.
+//!
+//! | slot | bytes |
+//! | --- | --- |
+//! | header | 0..8 number, 8..16 call, 16..18 count of ops |
+//! | any op | 0 tag (1 set, 2 remove, 3 acknowledge), 4..6 address and 6..8 port of the endpoint |
+//! | set | 1 kind, 2 learn, 3 gate, 8..12 peer, 12 IP version of the remote (0, 4, 6), 13 DSCP, 14..16 remote port, 16..32 remote address, 32..36 signal, 36..40 clock, 40..42 leg, 42..44 media |
+//! | acknowledge | 32..36 record, 36..40 generation |
+
+use crate::bytes::{Block, get16, get32, get64, put16, put32, put64, zero_but};
+use crate::layout::MAX_ADDRESSES;
+use crate::record::{Endpoint, Kind, Learn, StreamSpec};
+use std::net::{IpAddr, SocketAddr};
+
+/// The most ops one command carries.
+pub const MAX_OPS: usize = 512;
+
+/// The fastest RTP clock accepted, Hz.
+pub const MAX_CLOCK_HZ: u32 = 1_000_000;
+
+/// One entry of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Install the stream, or bring the installed one to this specification.
+    Set(StreamSpec),
+    /// Remove the stream; nothing happens if there is none.
+    Remove(Endpoint),
+    /// The last meter of an ended stream was read: the record may be reused.
+    Acknowledge {
+        /// The record's number.
+        number: u32,
+        /// Its generation when it was read.
+        generation: u32,
+    },
+}
+
+/// One whole change of a call, as the plane receives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The command's number: what [`crate::Applied::get`] reaches once it stands.
+    pub seq: u64,
+    /// Control's key of the call.
+    pub call: u64,
+    /// The change, in order. At most [`MAX_OPS`].
+    pub ops: Vec<Op>,
+}
+
+/// A command that cannot be what control meant. It takes its place in the order: answer it with
+/// a refusal and mark it applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("command {seq} of the ring is malformed: {why}")]
+pub struct BadCommand {
+    /// The number to mark as applied.
+    pub seq: u64,
+    /// What is wrong.
+    pub why: &'static str,
+}
+
+/// Where a command starts and how far it reaches.
+pub(crate) struct Header {
+    pub(crate) seq: u64,
+    pub(crate) call: u64,
+    pub(crate) count: u16,
+}
+
+impl Header {
+    pub(crate) fn encode(&self) -> Block {
+        let mut b = [0; 64];
+        put64(&mut b, 0, self.seq);
+        put64(&mut b, 8, self.call);
+        put16(&mut b, 16, self.count);
+        b
+    }
+
+    pub(crate) fn decode(b: &Block) -> Result<Header, &'static str> {
+        let header = Header {
+            seq: get64(b, 0),
+            call: get64(b, 8),
+            count: get16(b, 16),
+        };
+        if usize::from(header.count) > MAX_OPS {
+            return Err("more ops than a command holds");
+        }
+        zero_but(b, &[0..16, 16..18])?;
+        Ok(header)
+    }
+}
+
+fn put_endpoint(b: &mut Block, at: usize, endpoint: Endpoint) {
+    put16(b, at, endpoint.addr);
+    put16(b, at + 2, endpoint.port);
+}
+
+fn get_endpoint(b: &Block, at: usize) -> Result<Endpoint, &'static str> {
+    let endpoint = Endpoint {
+        addr: get16(b, at),
+        port: get16(b, at + 2),
+    };
+    if usize::from(endpoint.addr) >= MAX_ADDRESSES {
+        return Err("address number out of range");
+    }
+    Ok(endpoint)
+}
+
+impl Op {
+    pub(crate) fn encode(&self) -> Block {
+        let mut b = [0; 64];
+        match self {
+            Op::Set(spec) => {
+                b[0] = 1;
+                encode_spec(&mut b, spec);
+            }
+            Op::Remove(endpoint) => {
+                b[0] = 2;
+                put_endpoint(&mut b, 4, *endpoint);
+            }
+            Op::Acknowledge { number, generation } => {
+                b[0] = 3;
+                put32(&mut b, 32, *number);
+                put32(&mut b, 36, *generation);
+            }
+        }
+        b
+    }
+
+    pub(crate) fn decode(b: &Block) -> Result<Op, &'static str> {
+        match b[0] {
+            1 => decode_spec(b).map(Op::Set),
+            2 => {
+                zero_but(b, &[0..1, 4..8])?;
+                get_endpoint(b, 4).map(Op::Remove)
+            }
+            3 => {
+                zero_but(b, &[0..1, 32..40])?;
+                Ok(Op::Acknowledge {
+                    number: get32(b, 32),
+                    generation: get32(b, 36),
+                })
+            }
+            _ => Err("unknown op"),
+        }
+    }
+}
+
+fn encode_spec(b: &mut Block, spec: &StreamSpec) {
+    b[1] = spec.kind as u8;
+    b[2] = spec.learn as u8;
+    b[3] = u8::from(spec.gate_open);
+    put_endpoint(b, 4, spec.endpoint);
+    put_endpoint(b, 8, spec.peer);
+    b[13] = spec.dscp;
+    if let Some(remote) = spec.remote {
+        encode_remote(b, remote);
+    }
+    put32(b, 32, spec.signal);
+    put32(b, 36, spec.clock_hz);
+    put16(b, 40, spec.leg);
+    put16(b, 42, spec.media);
+}
+
+fn decode_spec(b: &Block) -> Result<StreamSpec, &'static str> {
+    let spec = StreamSpec {
+        endpoint: get_endpoint(b, 4)?,
+        peer: get_endpoint(b, 8)?,
+        remote: decode_remote(b)?,
+        kind: Kind::from_u8(b[1]).ok_or("unknown kind")?,
+        learn: Learn::from_u8(b[2]).ok_or("unknown way to learn")?,
+        gate_open: match b[3] {
+            0 => false,
+            1 => true,
+            _ => return Err("gate neither open nor closed"),
+        },
+        signal: get32(b, 32),
+        clock_hz: get32(b, 36),
+        dscp: b[13],
+        leg: get16(b, 40),
+        media: get16(b, 42),
+    };
+    if spec.dscp > 63 {
+        return Err("DSCP above 63");
+    }
+    if spec.clock_hz > MAX_CLOCK_HZ {
+        return Err("clock rate out of range");
+    }
+    zero_but(b, &[0..4, 4..44])?;
+    Ok(spec)
+}
+
+/// The remote address at bytes 12 (IP version), 14..16 (port) and 16..32 (address).
+pub(crate) fn decode_remote(b: &Block) -> Result<Option<SocketAddr>, &'static str> {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&b[16..32]);
+    let [a, c, d, e, rest @ ..] = octets;
+    let ip = match b[12] {
+        0 if octets == [0; 16] && b[14..16] == [0; 2] => return Ok(None),
+        4 if rest == [0; 12] => IpAddr::from([a, c, d, e]),
+        6 => IpAddr::from(octets),
+        _ => return Err("remote address of no IP version"),
+    };
+    Ok(Some(SocketAddr::new(ip, get16(b, 14))))
+}
+
+/// Writes the remote address where [`decode_remote`] reads it.
+pub(crate) fn encode_remote(b: &mut Block, remote: SocketAddr) {
+    put16(b, 14, remote.port());
+    match remote.ip() {
+        IpAddr::V4(ip) => {
+            b[12] = 4;
+            b[16..20].copy_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            b[12] = 6;
+            b[16..32].copy_from_slice(&ip.octets());
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Every single field out of its range is an error.
+    #[test]
+    fn fields_out_of_range_are_refused() {
+        let endpoint = Endpoint { addr: 1, port: 2 };
+        let spec = StreamSpec {
+            endpoint,
+            peer: endpoint,
+            remote: Some("192.0.2.1:4000".parse().unwrap()),
+            kind: Kind::Raw,
+            learn: Learn::Immediate,
+            gate_open: true,
+            signal: 9,
+            clock_hz: MAX_CLOCK_HZ,
+            dscp: 63,
+            leg: 1,
+            media: 2,
+        };
+        let good = Op::Set(spec).encode();
+        assert_eq!(Op::decode(&good), Ok(Op::Set(spec)));
+        let clock = (MAX_CLOCK_HZ + 1).to_le_bytes();
+        let bad: [(usize, &[u8]); 13] = [
+            (0, &[0]),
+            (0, &[4]),
+            (1, &[3]),
+            (2, &[2]),
+            (3, &[2]),
+            (4, &[64, 0]),
+            (8, &[64, 0]),
+            (12, &[0]),
+            (12, &[5]),
+            (13, &[64]),
+            (20, &[1]),
+            (36, &clock),
+            (44, &[1]),
+        ];
+        for (at, bytes) in bad {
+            let mut b = good;
+            b[at..at + bytes.len()].copy_from_slice(bytes);
+            assert!(Op::decode(&b).is_err(), "{bytes:?} at {at}");
+        }
+        for (op, stray) in [
+            (Op::Remove(endpoint), 8),
+            (
+                Op::Acknowledge {
+                    number: 1,
+                    generation: 2,
+                },
+                4,
+            ),
+        ] {
+            let mut b = op.encode();
+            assert_eq!(Op::decode(&b), Ok(op));
+            b[stray] = 1;
+            assert!(Op::decode(&b).is_err(), "{op:?}");
+        }
+        let header = Header {
+            seq: 1,
+            call: 2,
+            count: MAX_OPS as u16,
+        };
+        assert!(Header::decode(&header.encode()).is_ok());
+        assert!(
+            Header::decode(
+                &Header {
+                    count: MAX_OPS as u16 + 1,
+                    ..header
+                }
+                .encode()
+            )
+            .is_err()
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! The table as a reader sees it: control, the CLI, metrics. Costs the plane nothing.
+
+use crate::address::Address;
+use crate::counters::{Drop, MAX_WORKERS};
+use crate::layout::PlaneInfo;
+use crate::life::entry_number;
+use crate::lifecycle::{RegionError, TableFile, open_table};
+use crate::lock::{Lock, PLANE};
+use crate::record::{Endpoint, Kind, Learn, Meter, Record, Slot, flag, state};
+use crate::sync::Ordering;
+use crate::table::Counts;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The table, mapped read-only.
+#[derive(Clone)]
+pub struct TableView {
+    table: TableFile,
+    plane: Arc<Lock>,
+}
+
+/// What the plane says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegionInfo {
+    /// The random number of this region.
+    pub generation: u64,
+    /// How many planes have started on it.
+    pub epoch: u64,
+    /// The plane's process.
+    pub pid: u32,
+    /// When the plane started, ns of CLOCK_MONOTONIC.
+    pub started_ns: u64,
+    /// When its steward last turned, ns of CLOCK_MONOTONIC.
+    pub heartbeat_ns: u64,
+    /// How many records there are.
+    pub capacity: u32,
+    /// How many are in which state.
+    pub counts: Counts,
+    /// How many workers run.
+    pub workers: usize,
+}
+
+/// One stream, live or ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StreamStat {
+    /// The record's number.
+    pub number: u32,
+    /// Its generation; [`crate::Op::Acknowledge`] wants both.
+    pub generation: u32,
+    /// Whether the stream was removed, and only its meter is left.
+    pub ended: bool,
+    /// Where the stream arrives.
+    pub endpoint: Endpoint,
+    /// Control's key of the call.
+    pub call: u64,
+    /// When it was installed, ns of CLOCK_MONOTONIC.
+    pub created_ns: u64,
+    /// When it was removed, ns of CLOCK_MONOTONIC.
+    pub ended_ns: u64,
+    /// Policy and route.
+    pub policy: Policy,
+    /// What passed.
+    pub meter: MeterStat,
+}
+
+/// The live slot of a stream, decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether packets that arrive are forwarded.
+    pub gate_open: bool,
+    /// Whether only `remote` may send.
+    pub locked: bool,
+    /// Whether the route is complete.
+    pub routed: bool,
+    /// Whether `remote` was learned from a packet.
+    pub latched: bool,
+    /// The remote address: who may send, and where the peer stream's packets go.
+    pub remote: Option<SocketAddr>,
+    /// What passes.
+    pub kind: Kind,
+    /// How a source is accepted.
+    pub learn: Learn,
+    /// The last signalling applied.
+    pub signal: u32,
+    /// Which leg of the call.
+    pub leg: u16,
+    /// Which media of the leg.
+    pub media: u16,
+    /// Record number of the opposite direction.
+    pub peer: Option<u32>,
+    /// The endpoint packets leave from.
+    pub peer_endpoint: Endpoint,
+    /// RTP clock rate, Hz; 0 for none.
+    pub clock_hz: u32,
+    /// How often the stream was updated.
+    pub version: u32,
+    /// TOS or traffic class towards `remote`.
+    pub tos: u8,
+}
+
+/// The meter of a stream, decoded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MeterStat {
+    /// Packets that passed every check.
+    pub packets: u64,
+    /// Their UDP payload, octets.
+    pub bytes: u64,
+    /// When the last one came, ns of CLOCK_MONOTONIC; 0 for never.
+    pub last_seen_ns: u64,
+    /// Packets that were dropped.
+    pub dropped: u32,
+    /// The present source, if RTP came.
+    pub ssrc: Option<u32>,
+    /// The payload type last seen, if RTP came.
+    pub payload_type: Option<u8>,
+    /// Packets of the present source.
+    pub received: u32,
+    /// Extended highest sequence number.
+    pub ext_seq: u32,
+    /// Packets lost of all sources; negative if more came than were sent (RFC 3550, A.3).
+    pub lost: i64,
+    /// Interarrival jitter, ms (RFC 3550, A.8); 0 without a clock.
+    pub jitter_ms: f64,
+    /// The worker that owns the stream.
+    pub owner: Option<usize>,
+}
+
+/// One worker's counters; see [`crate::WorkerCounters`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the counters document them")]
+pub struct WorkerStat {
+    pub number: usize,
+    pub rx: u64,
+    pub forwarded: u64,
+    pub consumed: u64,
+    pub handed_over: u64,
+    pub tx_steward: u64,
+    pub polls_busy: u64,
+    pub polls_idle: u64,
+    pub drops: Vec<(Drop, u64)>,
+}
+
+impl TableView {
+    pub(crate) fn new(table: TableFile, plane: Arc<Lock>) -> TableView {
+        TableView { table, plane }
+    }
+
+    /// Opens the table of the region in `dir`. Needs no lock, and the plane need not live.
+    pub fn open(dir: &Path) -> Result<TableView, RegionError> {
+        let table = open_table(dir)?;
+        Ok(TableView {
+            table,
+            plane: Arc::new(Lock::watch(dir, &PLANE)?),
+        })
+    }
+
+    /// Whether a plane holds its lock.
+    pub fn plane_alive(&self) -> bool {
+        self.plane.is_held()
+    }
+
+    /// What the plane says of itself.
+    pub fn info(&self) -> RegionInfo {
+        let identity = &self.table.head.identity;
+        let plane: &PlaneInfo = &self.table.head.plane;
+        let epoch = plane.epoch.load(Ordering::Acquire);
+        let capacity = self.table.records.len() as u32;
+        let live = plane.live.load(Ordering::Relaxed);
+        let ended = plane.ended.load(Ordering::Relaxed);
+        let free = capacity.saturating_sub(live).saturating_sub(ended);
+        RegionInfo {
+            generation: identity.generation.load(Ordering::Relaxed),
+            epoch,
+            pid: plane.pid.load(Ordering::Relaxed),
+            started_ns: plane.started_ns.load(Ordering::Relaxed),
+            heartbeat_ns: plane.heartbeat_ns.load(Ordering::Relaxed),
+            capacity,
+            counts: Counts { live, ended, free },
+            workers: (plane.workers.load(Ordering::Relaxed) as usize).min(MAX_WORKERS),
+        }
+    }
+
+    /// Every address that was ever the plane's.
+    pub fn addresses(&self) -> Vec<Address> {
+        crate::address::list(&self.table.head.addresses)
+    }
+
+    /// The number of the stream installed at the endpoint.
+    pub fn find(&self, endpoint: Endpoint) -> Option<u32> {
+        let index = self.table.head.index.get(endpoint.to_bits() as usize)?;
+        entry_number(index.load(Ordering::Acquire))
+    }
+
+    /// A consistent copy of the stream; none if no stream has this number.
+    pub fn stream(&self, number: u32) -> Option<StreamStat> {
+        let record = self.table.records.get(number as usize)?;
+        record.read(|record, slot| decode(number, record, &slot))
+    }
+
+    /// Every stream, live or ended.
+    pub fn iter(&self) -> impl Iterator<Item = StreamStat> {
+        (0..self.table.records.len() as u32).filter_map(|number| self.stream(number))
+    }
+
+    /// The counters of the workers that run.
+    pub fn workers(&self) -> Vec<WorkerStat> {
+        let counters = self.table.head.counters.iter().take(self.info().workers);
+        let stat = |(number, c): (usize, &crate::WorkerCounters)| WorkerStat {
+            number,
+            rx: c.rx.get(),
+            forwarded: c.forwarded.get(),
+            consumed: c.consumed.get(),
+            handed_over: c.handed_over.get(),
+            tx_steward: c.tx_steward.get(),
+            polls_busy: c.polls_busy.get(),
+            polls_idle: c.polls_idle.get(),
+            drops: Drop::ALL
+                .iter()
+                .zip(&c.drops)
+                .map(|(drop, c)| (*drop, c.get()))
+                .collect(),
+        };
+        counters.enumerate().map(stat).collect()
+    }
+}
+
+fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
+    let head = &record.head;
+    StreamStat {
+        number,
+        generation: record.generation(),
+        // Pairs with `Record::end`: the time belongs to the state.
+        ended: head.state.load(Ordering::Acquire) == state::ENDED,
+        endpoint: record.endpoint(),
+        call: head.call.load(Ordering::Relaxed),
+        created_ns: head.created_ns.load(Ordering::Relaxed),
+        ended_ns: head.ended_ns.load(Ordering::Relaxed),
+        policy: decode_policy(slot),
+        meter: decode_meter(&record.meter, slot.clock_hz),
+    }
+}
+
+fn decode_policy(slot: &Slot) -> Policy {
+    let is = |bit| slot.flags & bit != 0;
+    Policy {
+        gate_open: is(flag::GATE_OPEN),
+        locked: is(flag::LOCKED),
+        routed: is(flag::ROUTED),
+        latched: is(flag::LATCHED),
+        remote: slot.remote(),
+        kind: Kind::from_u8(slot.kind).unwrap_or(Kind::Raw),
+        learn: Learn::from_u8(slot.learn).unwrap_or(Learn::Off),
+        signal: slot.signal,
+        leg: slot.leg,
+        media: slot.media,
+        peer: (slot.peer != u32::MAX).then_some(slot.peer),
+        peer_endpoint: Endpoint::from_bits(slot.peer_endpoint),
+        clock_hz: slot.clock_hz,
+        version: slot.version,
+        tos: slot.tos,
+    }
+}
+
+fn decode_meter(meter: &Meter, clock_hz: u32) -> MeterStat {
+    let seen = meter.rtp_seen.load(Ordering::Relaxed) != 0;
+    let received = meter.received.load(Ordering::Relaxed);
+    let ext_seq = meter.ext_seq.load(Ordering::Relaxed);
+    let expected = match seen {
+        true => ext_seq
+            .wrapping_sub(meter.base_seq.load(Ordering::Relaxed))
+            .wrapping_add(1),
+        false => 0,
+    };
+    let lost_before = i64::from(meter.lost_before.load(Ordering::Relaxed));
+    let jitter_q4 = f64::from(meter.jitter_q4.load(Ordering::Relaxed));
+    MeterStat {
+        packets: meter.packets.get(),
+        bytes: meter.bytes.get(),
+        last_seen_ns: meter.last_seen_ns.get(),
+        dropped: meter.dropped.load(Ordering::Relaxed),
+        ssrc: seen.then(|| meter.ssrc.load(Ordering::Relaxed)),
+        payload_type: seen.then(|| meter.payload_type.load(Ordering::Relaxed)),
+        received,
+        ext_seq,
+        lost: lost_before + i64::from(expected) - i64::from(if seen { received } else { 0 }),
+        jitter_ms: match clock_hz {
+            0 => 0.0,
+            hz => jitter_q4 / 16.0 * 1000.0 / f64::from(hz),
+        },
+        owner: usize::from(meter.owner.load(Ordering::Relaxed)).checked_sub(1),
+    }
+}

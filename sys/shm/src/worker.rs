@@ -1,0 +1,176 @@
+//! The workers' view of the table: from an endpoint to its slot and meter in a few instructions.
+//!
+//! ```text
+//! loop {
+//!     let table = worker.pin();              // once per burst
+//!     let packets = rx_burst();
+//!     for each packet: table.prefetch_index(endpoint)
+//!     for each packet: if let Some(entry) = table.entry(endpoint) { entry.prefetch() }
+//!     for each packet: judge by entry.slot(), count in entry.meter()
+//! }
+//! ```
+
+use crate::cell::Shared;
+use crate::counters::WorkerCounters;
+use crate::life::entry_number;
+use crate::qsbr::Epochs;
+use crate::record::{Endpoint, Meter, Record, Slot};
+use crate::sync::{AtomicU32, Ordering};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// One worker's end of the table.
+pub struct WorkerTable {
+    pub(crate) number: usize,
+    pub(crate) epochs: Arc<Epochs>,
+    pub(crate) index: Shared<[AtomicU32]>,
+    pub(crate) records: Shared<[Record]>,
+    pub(crate) counters: Shared<WorkerCounters>,
+}
+
+impl WorkerTable {
+    /// The worker's number, from 0.
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// A quiescent point: what was looked up before is given back, and what is looked up now stays
+    /// until the next call. Once per burst. Brings the worker back online.
+    #[inline(always)]
+    pub fn pin(&mut self) -> Pinned<'_> {
+        self.epochs.enter(self.number);
+        Pinned {
+            index: &self.index,
+            records: &self.records,
+            counters: &self.counters,
+            owner: self.number as u8 + 1,
+            stays: PhantomData,
+        }
+    }
+
+    /// Lets the steward go on without this worker until the next [`WorkerTable::pin`]. Call before
+    /// sleeping.
+    pub fn offline(&mut self) {
+        self.epochs.leave(self.number);
+    }
+
+    /// The worker's counters.
+    pub fn counters(&self) -> &WorkerCounters {
+        &self.counters
+    }
+}
+
+impl Drop for WorkerTable {
+    fn drop(&mut self) {
+        self.offline();
+    }
+}
+
+/// The table as it stands during one burst.
+#[derive(Clone, Copy)]
+pub struct Pinned<'a> {
+    index: &'a [AtomicU32],
+    records: &'a [Record],
+    counters: &'a WorkerCounters,
+    owner: u8,
+    // Not Send: another thread's reads would escape the quiescent points of this one.
+    stays: PhantomData<*const ()>,
+}
+
+impl<'a> Pinned<'a> {
+    /// Starts loading the endpoint's index entry.
+    #[inline(always)]
+    pub fn prefetch_index(self, endpoint: Endpoint) {
+        if let Some(entry) = self.index.get(endpoint.to_bits() as usize) {
+            prefetch(entry);
+        }
+    }
+
+    /// The stream installed at the endpoint.
+    #[inline(always)]
+    pub fn entry(self, endpoint: Endpoint) -> Option<Entry<'a>> {
+        let index = self.index.get(endpoint.to_bits() as usize)?;
+        // Pairs with `Record::enter_index`: the slot it names is filled.
+        let entry = index.load(Ordering::Acquire);
+        let record = self.records.get(entry_number(entry)? as usize)?;
+        Some(Entry {
+            record,
+            entry,
+            stays: PhantomData,
+        })
+    }
+
+    /// The worker's counters.
+    #[inline(always)]
+    pub fn counters(self) -> &'a WorkerCounters {
+        self.counters
+    }
+
+    /// Whether this worker owns the stream, which it does from now on if nobody did.
+    #[inline(always)]
+    pub fn claim(self, meter: &Meter) -> bool {
+        let owner = meter.owner.load(Ordering::Relaxed);
+        owner == self.owner
+            || owner == 0
+                && meter
+                    .owner
+                    .compare_exchange(0, self.owner, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
+    }
+
+    /// The number of the worker that owns the stream.
+    #[inline(always)]
+    pub fn owner(self, meter: &Meter) -> Option<usize> {
+        usize::from(meter.owner.load(Ordering::Relaxed)).checked_sub(1)
+    }
+}
+
+/// A stream and the slot of it that is live, until the worker's next quiescent point.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    record: &'a Record,
+    /// The index entry: names the record and its live slot.
+    entry: u32,
+    stays: PhantomData<*const ()>,
+}
+
+impl<'a> Entry<'a> {
+    /// Starts loading the meter and the slot's first line.
+    #[inline(always)]
+    pub fn prefetch(self) {
+        prefetch(&self.record.slots[self.entry as usize & 1]);
+        prefetch(&self.record.meter);
+    }
+
+    /// Policy and route.
+    #[inline(always)]
+    pub fn slot(self) -> &'a Slot {
+        // SAFETY: the index entry was loaded after the quiescent point that began 'a, and the steward
+        // fills a slot that has left the index only after the next one, which ends 'a.
+        unsafe { self.record.slots[self.entry as usize & 1].get() }
+    }
+
+    /// The meter. Only its owner may count there, see [`Pinned::claim`].
+    #[inline(always)]
+    pub fn meter(self) -> &'a Meter {
+        &self.record.meter
+    }
+
+    /// The record's number.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        (self.entry >> 1) - 1
+    }
+}
+
+#[inline(always)]
+fn prefetch<T>(value: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = value;
+}
