@@ -1,10 +1,11 @@
 //! What the relay costs per burst of 32 packets of 214 octets: G.711 with 20 ms a packet, each packet of
-//! another stream.
+//! another stream. `usual` is the short way that these packets take, `full` the way of all others.
 //!
 //! `cargo bench -p penstock-benches --bench relay`
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use penstock_relay::route::{Egress, Policy, fill};
+use penstock_relay::usual::{Glance, Mac, glance, pass};
 use penstock_relay::{Class, L2Header, LocalAddrs, Udp, classify, judge, rewrite};
 use penstock_shm::record::{Kind, Learn, Meter, Slot};
 use std::hint::black_box;
@@ -66,6 +67,7 @@ fn slot(stream: usize) -> Slot {
         signalled: [0; 4],
     };
     let egress = Egress {
+        endpoint: SocketAddr::from((LOCAL, FIRST_PORT + 2 * stream as u16)),
         source: SocketAddr::from((LOCAL, 30_000)),
         destination: SocketAddr::from(([203, 0, 113, 9], 50_000)),
         adjacency: 0,
@@ -82,33 +84,110 @@ fn udp_of(buffer: &[u8]) -> Udp {
     }
 }
 
-fn bursts(c: &mut Criterion) {
-    let buffers: Vec<_> = (0..BURST).map(buffer).collect();
-    let udps: Vec<_> = buffers.iter().map(|buffer| udp_of(buffer)).collect();
-    let slots: Vec<_> = (0..BURST).map(slot).collect();
-    let meters: Vec<_> = (0..BURST).map(|_| Meter::default()).collect();
-    let mut addrs = LocalAddrs::new();
-    addrs.insert(0, LOCAL.into(), 0).expect("the first address");
-    let mut index = vec![0u32; 1 << 16];
-    for stream in 0..BURST {
-        index[usize::from(FIRST_PORT) + 2 * stream] = (stream as u32 + 1) << 1;
+/// A burst, and what a worker has at hand.
+struct Bench {
+    buffers: Vec<Vec<u8>>,
+    slots: Vec<Slot>,
+    meters: Vec<Meter>,
+    addrs: LocalAddrs,
+    index: Vec<u32>,
+    l2: L2Header,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mut addrs = LocalAddrs::new();
+        addrs.insert(0, LOCAL.into(), 0).expect("the first address");
+        let mut index = vec![0u32; 1 << 16];
+        for stream in 0..BURST {
+            index[usize::from(FIRST_PORT) + 2 * stream] = (stream as u32 + 1) << 1;
+        }
+        Bench {
+            buffers: (0..BURST).map(buffer).collect(),
+            slots: (0..BURST).map(slot).collect(),
+            meters: (0..BURST).map(|_| Meter::default()).collect(),
+            addrs,
+            index,
+            l2: L2Header::new([2, 0, 0, 0, 0, 7], MAC, 0),
+        }
     }
 
-    let mut group = c.benchmark_group("relay");
+    /// The index entry of a local address's port.
+    fn entry(&self, number: Option<u16>, port: u16) -> Option<&u32> {
+        let number = number.unwrap_or(u16::MAX);
+        self.index
+            .get(usize::from(number) << 16 | usize::from(port))
+    }
+}
+
+fn usual(c: &mut Criterion) {
+    let bench = Bench::new();
+    let mac = Mac::new(MAC);
+    let look = |buffer: &[u8]| glance(&buffer[HEADROOM..], mac, false);
+    let glances: Vec<Glance> = bench
+        .buffers
+        .iter()
+        .map(|buffer| look(buffer).expect("a usual packet"))
+        .collect();
+
+    let mut group = c.benchmark_group("usual");
     group.throughput(Throughput::Elements(BURST as u64));
     group.bench_function("parse", |b| {
         b.iter(|| {
-            for buffer in black_box(&buffers) {
+            for buffer in black_box(&bench.buffers) {
+                black_box(look(buffer));
+            }
+        });
+    });
+    group.bench_function("lookup", |b| {
+        b.iter(|| {
+            for glance in black_box(&glances) {
+                let number = bench.addrs.get4(0, glance.destination);
+                black_box(bench.entry(number, glance.port));
+            }
+        });
+    });
+    let mut now_ns = 0;
+    group.bench_function("verdict and rewrite", |b| {
+        b.iter_batched_ref(
+            || bench.buffers.clone(),
+            |buffers| {
+                now_ns += 20_000_000;
+                for (i, buffer) in buffers.iter_mut().enumerate() {
+                    let frame = &mut buffer[HEADROOM..];
+                    assert!(pass(
+                        frame,
+                        &bench.slots[i],
+                        &bench.meters[i],
+                        &bench.l2,
+                        now_ns
+                    ));
+                }
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn full(c: &mut Criterion) {
+    let bench = Bench::new();
+    let udps: Vec<_> = bench.buffers.iter().map(|buffer| udp_of(buffer)).collect();
+
+    let mut group = c.benchmark_group("full");
+    group.throughput(Throughput::Elements(BURST as u64));
+    group.bench_function("parse", |b| {
+        b.iter(|| {
+            for buffer in black_box(&bench.buffers) {
                 black_box(classify(&buffer[HEADROOM..], &MAC, false));
             }
         });
     });
     group.bench_function("lookup", |b| {
         b.iter(|| {
-            for (buffer, udp) in black_box(&buffers).iter().zip(&udps) {
-                let number = addrs.find(&buffer[HEADROOM..], udp).unwrap_or(u16::MAX);
-                let at = usize::from(number) << 16 | usize::from(udp.port);
-                black_box(index.get(at));
+            for (buffer, udp) in black_box(&bench.buffers).iter().zip(&udps) {
+                let number = bench.addrs.find(&buffer[HEADROOM..], udp);
+                black_box(bench.entry(number, udp.port));
             }
         });
     });
@@ -116,19 +195,19 @@ fn bursts(c: &mut Criterion) {
     group.bench_function("verdict", |b| {
         b.iter(|| {
             now_ns += 20_000_000;
-            for (i, buffer) in black_box(&buffers).iter().enumerate() {
-                let verdict = judge(&buffer[HEADROOM..], &udps[i], &slots[i], &meters[i], now_ns);
+            for (i, buffer) in black_box(&bench.buffers).iter().enumerate() {
+                let (slot, meter) = (&bench.slots[i], &bench.meters[i]);
+                let verdict = judge(&buffer[HEADROOM..], &udps[i], slot, meter, now_ns);
                 assert!(black_box(verdict).is_ok());
             }
         });
     });
-    let l2 = L2Header::new([2, 0, 0, 0, 0, 7], MAC, 0);
     group.bench_function("rewrite", |b| {
         b.iter_batched_ref(
-            || buffers.clone(),
+            || bench.buffers.clone(),
             |buffers| {
                 for (i, buffer) in buffers.iter_mut().enumerate() {
-                    let left = rewrite(buffer, HEADROOM, &udps[i], &slots[i], &l2);
+                    let left = rewrite(buffer, HEADROOM, &udps[i], &bench.slots[i], &bench.l2);
                     assert!(black_box(left).is_ok());
                 }
             },
@@ -138,5 +217,5 @@ fn bursts(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, bursts);
+criterion_group!(benches, usual, full);
 criterion_main!(benches);

@@ -70,6 +70,9 @@ struct Out {
     exits: Vec<Exit>,
     /// Packets that were dropped in this burst: freed together.
     dead: Burst,
+    /// The next hop of the packet before: mostly it is this one's too.
+    hop: Hop,
+    hop_number: u32,
 }
 
 /// How this worker sends through a port.
@@ -87,9 +90,9 @@ enum Exit {
 /// What the first stage made of a packet.
 #[derive(Clone, Copy)]
 struct Look {
+    /// A datagram's destination, as [`Endpoint::to_bits`].
+    endpoint: u32,
     fate: Fate,
-    /// A datagram's destination.
-    endpoint: Endpoint,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -106,9 +109,14 @@ enum Fate {
 
 impl Look {
     const LOCAL: Look = Look {
+        endpoint: 0,
         fate: Fate::Local,
-        endpoint: Endpoint { addr: 0, port: 0 },
     };
+
+    #[inline(always)]
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::from_bits(self.endpoint)
+    }
 
     #[inline(always)]
     fn is_datagram(&self) -> bool {
@@ -132,6 +140,8 @@ impl Worker {
         let out = Out {
             exits: ports.iter_mut().map(exit).collect(),
             dead: Burst::new(),
+            hop: Hop::none(),
+            hop_number: u32::MAX,
         };
         Worker {
             number: table.number(),
@@ -162,8 +172,12 @@ impl Worker {
                     self.relay(port, &mut burst);
                 }
             }
-            got += self.handed_over(&mut burst);
-            got += self.send_for_others();
+            if !self.shared.queues.hand_over[self.number].is_empty() {
+                got += self.handed_over(&mut burst);
+            }
+            if !self.shared.queues.send[self.number].is_empty() {
+                got += self.send_for_others();
+            }
             if got > 0 {
                 self.table.counters().polls_busy.add(1);
                 idle_polls = 0;
@@ -208,10 +222,11 @@ impl Worker {
             shared: &self.shared,
             out: &mut self.out,
         };
-        let mut passed = [false; Burst::CAPACITY];
-        match step.pass(burst, &self.looks, &entries, &mut passed) {
-            Some(exit) => step.send_burst(exit, burst),
-            None => step.finish(burst, &self.looks, &entries, &passed),
+        let passed = step.pass(burst, &self.looks, &entries);
+        if passed.0 == burst.len() {
+            step.send_burst(passed.1, burst);
+        } else {
+            step.finish(burst, &self.looks, &entries, passed);
         }
     }
 
@@ -284,19 +299,16 @@ fn look(burst: &[Mbuf], side: &PortSide, view: Pinned<'_>, looks: &mut [Look; Bu
             }
             if let Some(addr) = last.1 {
                 *look = Look {
+                    endpoint: u32::from(addr) << 16 | u32::from(glance.port),
                     fate: Fate::Usual,
-                    endpoint: Endpoint {
-                        addr,
-                        port: glance.port,
-                    },
                 };
-                view.prefetch_index(look.endpoint);
+                view.prefetch_index(look.endpoint());
                 continue;
             }
         }
         *look = second_look(mbuf, side);
         if look.is_datagram() {
-            view.prefetch_index(look.endpoint);
+            view.prefetch_index(look.endpoint());
         }
     }
 }
@@ -308,10 +320,7 @@ fn second_look(mbuf: &Mbuf, side: &PortSide) -> Look {
     look.fate = match classified(mbuf, side.mac) {
         Class::Udp(udp) => match side.locals.find(mbuf.frame(), &udp) {
             Some(addr) => {
-                look.endpoint = Endpoint {
-                    addr,
-                    port: udp.port,
-                };
+                look.endpoint = u32::from(addr) << 16 | u32::from(udp.port);
                 Fate::Datagram
             }
             None => Fate::Dropped(Drop::NotOurAddress),
@@ -339,7 +348,7 @@ fn classified(mbuf: &Mbuf, mac: [u8; 6]) -> Class {
 fn find<'a>(looks: &[Look], view: Pinned<'a>, entries: &mut [Option<Entry<'a>>; Burst::CAPACITY]) {
     for (look, entry) in looks.iter().zip(entries) {
         if look.is_datagram()
-            && let Some(found) = view.entry(look.endpoint)
+            && let Some(found) = view.entry(look.endpoint())
         {
             found.prefetch();
             *entry = Some(found);
@@ -362,44 +371,56 @@ struct Step<'a> {
 type Entries<'a> = [Option<Entry<'a>>; Burst::CAPACITY];
 
 impl Step<'_> {
-    /// The third stage: judges, meters and rewrites the usual packets, and says which those were. If
-    /// all of them were, and leave through one port, says which port that is.
+    /// The third stage: judges, meters and rewrites usual packets that leave through one port, up to the
+    /// first that is not one. Says how many those were, and through which port they leave.
     #[inline(never)]
     fn pass(
-        &self,
+        &mut self,
         burst: &mut Burst,
         looks: &[Look; Burst::CAPACITY],
         entries: &Entries<'_>,
-        passed: &mut [bool; Burst::CAPACITY],
-    ) -> Option<usize> {
-        let mut hop = Hop::none();
-        let mut hop_number = u32::MAX;
+    ) -> (usize, usize) {
+        self.out.hop_number = u32::MAX;
         let mut exit = None;
-        let mut all = true;
-        let packets = burst.iter_mut().zip(looks).zip(entries).zip(passed);
-        for (((mbuf, look), entry), passed) in packets {
-            if let (Fate::Usual, Some(entry)) = (look.fate, entry) {
-                let (slot, meter) = (entry.slot(), entry.meter());
-                if hop_number != u32::from(slot.adjacency) {
-                    (hop, hop_number) = self.hop(slot.adjacency);
-                    all &= exit.is_none_or(|exit| exit == hop.port);
-                    exit = Some(hop.port);
+        let mut count = 0;
+        for ((mbuf, look), entry) in burst.iter_mut().zip(looks).zip(entries) {
+            let (Fate::Usual, Some(entry)) = (look.fate, *entry) else {
+                break;
+            };
+            if self.out.hop_number != u32::from(entry.slot().adjacency) {
+                if !self.refresh_hop(entry) || exit.is_some_and(|exit| exit != self.out.hop.port) {
+                    break;
                 }
-                *passed = self.view.claim(meter)
-                    && hop_number != u32::MAX
-                    && pass(mbuf.frame_mut(), slot, meter, &hop.l2, self.now_ns);
+                exit = Some(self.out.hop.port);
             }
-            all &= *passed;
+            if !self.short_way(mbuf, entry) {
+                break;
+            }
+            count += 1;
         }
-        exit.filter(|_| all)
+        (count, exit.unwrap_or(0))
     }
 
-    /// The next hop, if the short way can take it: resolved and untagged.
+    /// Whether the packet could go the short way, by the hop at hand, and did.
+    #[inline(always)]
+    fn short_way(&self, mbuf: &mut Mbuf, entry: Entry<'_>) -> bool {
+        let (slot, meter) = (entry.slot(), entry.meter());
+        self.view.claim(meter) && pass(mbuf.frame_mut(), slot, meter, &self.out.hop.l2, self.now_ns)
+    }
+
+    /// Takes the stream's next hop at hand: once per burst, and where it changes. False if the short
+    /// way cannot take it: it is not resolved, or tagged.
     #[inline(never)]
-    fn hop(&self, adjacency: u16) -> (Hop, u32) {
+    fn refresh_hop(&mut self, entry: Entry<'_>) -> bool {
+        let adjacency = entry.slot().adjacency;
+        self.out.hop_number = u32::MAX;
         match self.shared.adjacencies.get(adjacency) {
-            Some(hop) if hop.resolved && hop.l2.is_untagged() => (hop, u32::from(adjacency)),
-            _ => (Hop::none(), u32::MAX),
+            Some(hop) if hop.resolved && hop.l2.is_untagged() => {
+                self.out.hop = hop;
+                self.out.hop_number = u32::from(adjacency);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -418,26 +439,25 @@ impl Step<'_> {
         self.flush();
     }
 
-    /// The last stage of a burst that is mixed: one packet after the other, in order.
+    /// The last stage of a burst that is mixed: one packet after the other, in order. The first
+    /// `passed` only have to be sent.
     #[inline(never)]
     fn finish(
         &mut self,
         burst: &mut Burst,
         looks: &[Look; Burst::CAPACITY],
         entries: &Entries<'_>,
-        passed: &[bool; Burst::CAPACITY],
+        (passed, exit): (usize, usize),
     ) {
-        let packets = burst.drain().zip(looks).zip(entries).zip(passed);
-        for (((mbuf, look), entry), &passed) in packets {
-            match (look.fate, *entry) {
-                (Fate::Usual | Fate::Datagram, Some(entry)) => {
-                    if passed && let Some(hop) = self.shared.adjacencies.get(entry.slot().adjacency)
-                    {
-                        self.send(hop.port, mbuf);
-                    } else {
-                        self.long_way(mbuf, entry);
-                    }
+        for (i, mut mbuf) in burst.drain().enumerate() {
+            match (looks[i].fate, entries[i]) {
+                _ if i < passed => self.send(exit, mbuf),
+                (Fate::Usual, Some(entry))
+                    if self.hop_is(entry) && self.short_way(&mut mbuf, entry) =>
+                {
+                    self.send(self.out.hop.port, mbuf);
                 }
+                (Fate::Usual | Fate::Datagram, Some(entry)) => self.long_way(mbuf, entry),
                 (Fate::Usual | Fate::Datagram, None) => self.drop(mbuf, Drop::NoStream),
                 (Fate::Local, _) => {
                     self.tell_steward(|port| ToSteward::Local { port, mbuf }, Drop::SlowPath);
@@ -446,6 +466,10 @@ impl Step<'_> {
             }
         }
         self.flush();
+    }
+
+    fn hop_is(&mut self, entry: Entry<'_>) -> bool {
+        self.out.hop_number == u32::from(entry.slot().adjacency) || self.refresh_hop(entry)
     }
 
     /// Judges, meters and rewrites a packet by one check after the other.

@@ -186,22 +186,3 @@ fn not_udp(next_header: u8) -> Class {
         _ => Drop::Protocol,
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::damaged;
-    use proptest::prelude::*;
-
-    #[test]
-    fn plain_udp_takes_the_short_cut() {
-        assert!(usual::<14, 42>(&crate::testing::sound(), &[2; 6], false).is_some());
-    }
-
-    proptest! {
-        #[test]
-        fn the_short_cut_agrees(frame in damaged(), mac in prop_oneof![Just([2; 6]), any::<[u8; 6]>()], ip_checked: bool) {
-            prop_assert_eq!(classify(&frame, &mac, ip_checked), in_full(&frame, &mac, ip_checked));
-        }
-    }
-}

@@ -33,8 +33,6 @@ pub mod meter;
 mod rewrite;
 pub mod route;
 mod sum;
-#[cfg(test)]
-mod testing;
 pub mod usual;
 
 pub use classify::{Class, Udp, classify};

@@ -130,7 +130,9 @@ fn jitter(meter: &Meter, transit: u32) {
     meter.transit.store(transit, Relaxed);
     let old = meter.jitter_q4.load(Relaxed);
     let difference = difference.unsigned_abs().min(1 << 27);
-    let new = old.wrapping_add(difference).wrapping_sub(old.wrapping_add(8) >> 4);
+    let new = old
+        .wrapping_add(difference)
+        .wrapping_sub(old.wrapping_add(8) >> 4);
     meter.jitter_q4.store(new, Relaxed);
 }
 

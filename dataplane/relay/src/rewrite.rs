@@ -23,24 +23,24 @@ const HEAD6: usize = TAGGED + IP6 + 8;
 #[repr(align(32))]
 pub struct L2Header {
     /// Flush right, so that it can be copied whole in front of the IP header, tagged or not. The type
-    /// field stands for IPv4.
-    bytes: [u8; TAGGED],
+    /// field stands for IPv4. Two octets of the packet behind it make sixteen of the untagged one.
+    bytes: [u8; TAGGED + 2],
     size: u8,
 }
 
 impl L2Header {
     /// A header from `source` to `destination`, tagged if `vlan` is not 0.
     pub fn new(destination: [u8; 6], source: [u8; 6], vlan: u16) -> Self {
-        let mut bytes = [0; TAGGED];
+        let mut bytes = [0; TAGGED + 2];
         let size = if vlan == 0 { 14 } else { TAGGED };
-        let header = &mut bytes[TAGGED - size..];
+        let header = &mut bytes[TAGGED - size..TAGGED];
         header[..6].copy_from_slice(&destination);
         header[6..12].copy_from_slice(&source);
         if vlan != 0 {
             header[12..14].copy_from_slice(&ethertype::VLAN.to_be_bytes());
             header[14..16].copy_from_slice(&(vlan & 0x0fff).to_be_bytes());
         }
-        bytes[TAGGED - 2..].copy_from_slice(&ethertype::IPV4.to_be_bytes());
+        bytes[TAGGED - 2..TAGGED].copy_from_slice(&ethertype::IPV4.to_be_bytes());
         L2Header {
             bytes,
             size: size as u8,
@@ -53,18 +53,22 @@ impl L2Header {
         self.size as usize
     }
 
+    #[inline(always)]
+    fn tagged(&self) -> [u8; TAGGED] {
+        *view(&self.bytes, 0)
+    }
+
     /// Whether it has no VLAN tag.
     #[inline(always)]
     pub fn is_untagged(&self) -> bool {
         self.size != TAGGED as u8
     }
 
-    /// Writes a header without a tag to the front of a frame.
+    /// Writes a header without a tag to the front of a frame, and two octets more, which the IP header
+    /// has to overwrite.
     #[inline(always)]
     pub(crate) fn write_untagged<const N: usize>(&self, frame: &mut [u8; N]) {
-        if let Some(front) = frame.first_chunk_mut::<14>() {
-            *front = *view(&self.bytes, TAGGED - 14);
-        }
+        *view_mut::<16, N>(frame, 0) = *view(&self.bytes, TAGGED - 14);
     }
 
     /// The MAC address of the next hop.
@@ -98,7 +102,7 @@ pub fn rewrite(
         return Err(Drop::NoRoute);
     }
     let (at, end, head) = place::<HEAD4>(buffer, start, udp).ok_or(Drop::Malformed)?;
-    *view_mut(head, 0) = l2.bytes;
+    *view_mut(head, 0) = l2.tagged();
     headers4(head, TAGGED, slot, udp.length.wrapping_add(IP4) as u16);
     Ok(at + TAGGED - l2.size()..end)
 }
@@ -149,19 +153,27 @@ pub(crate) fn headers4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slo
 #[inline(always)]
 pub(crate) fn known4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot) {
     let old = u16::from_ne_bytes(*view(head, at + IP4 + 6));
-    let new = !carried(u32::from(!old) + u32::from(slot.udp_delta));
-    let new = if new == 0 { 0xffff } else { new };
-    let checksum = if old == 0 { 0 } else { new };
-    put4(head, at, slot, *view(head, at + 2), checksum.to_ne_bytes());
+    // RFC 1624, equation 2: the one that never makes 0 of anything else, as UDP wants it.
+    let new = carried(u32::from(old) + u32::from(slot.udp_delta));
+    let new = if old == 0 { 0 } else { new };
+    put4(head, at, slot, *view(head, at + 2), new.to_ne_bytes());
 }
 
 #[inline(always)]
-fn put4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, total_len: [u8; 2], udp_checksum: [u8; 2]) {
+fn put4<const N: usize>(
+    head: &mut [u8; N],
+    at: usize,
+    slot: &Slot,
+    total_len: [u8; 2],
+    udp_checksum: [u8; 2],
+) {
     let udp = at + IP4;
-    let ip_checksum = !carried(slot.ip4_sum + u32::from(u16::from_ne_bytes(total_len)));
+    // `ip4_sum` is the checksum for a total length of 0; one's complement subtraction.
+    let (checksum, borrow) = slot.ip4_sum.overflowing_sub(u16::from_ne_bytes(total_len));
+    let checksum = checksum.wrapping_sub(u16::from(borrow));
     *view_mut(head, at) = slot.ip4;
     *view_mut(head, at + 2) = total_len;
-    *view_mut(head, at + 10) = ip_checksum.to_ne_bytes();
+    *view_mut(head, at + 10) = checksum.to_ne_bytes();
     *view_mut(head, udp) = slot.udp_ports;
     *view_mut(head, udp + 6) = udp_checksum;
 }
@@ -188,7 +200,7 @@ fn headers6(head: &mut [u8; HEAD6], slot: &Slot, l2: &L2Header, payload_len: u16
     let old = words(view::<36, HEAD6>(head, UDP - 32));
     let checksum = updated::<9>(*view(head, UDP + 6), old, u32::from(slot.udp_sum));
 
-    head[..TAGGED].copy_from_slice(&l2.bytes);
+    head[..TAGGED].copy_from_slice(&l2.tagged());
     head[TAGGED - 2..TAGGED].copy_from_slice(&ethertype::IPV6.to_be_bytes());
     head[TAGGED..TAGGED + 8].copy_from_slice(&slot.ip4[..8]);
     head[TAGGED + 4..TAGGED + 6].copy_from_slice(&payload_len.to_be_bytes());

@@ -182,7 +182,7 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
             slot.ip4[9] = protocol::UDP;
             slot.ip4[12..16].copy_from_slice(&source.octets());
             slot.ip4[16..].copy_from_slice(&destination.octets());
-            slot.ip4_sum = u32::from(fold(bytes(&slot.ip4)));
+            slot.ip4_sum = !fold(bytes(&slot.ip4));
             bytes(&slot.ip4[12..])
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
@@ -201,7 +201,7 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
     slot.udp_ports[..2].copy_from_slice(&egress.source.port().to_be_bytes());
     slot.udp_ports[2..].copy_from_slice(&egress.destination.port().to_be_bytes());
     slot.udp_sum = fold(addresses + bytes(&slot.udp_ports));
-    slot.udp_delta = fold(u64::from(slot.udp_sum) + u64::from(!arriving(slot, &egress.endpoint)));
+    slot.udp_delta = fold(u64::from(!slot.udp_sum) + u64::from(arriving(slot, &egress.endpoint)));
     slot.adjacency = egress.adjacency;
     slot.mtu = egress.mtu;
     slot.flags |= flag::ROUTED;
@@ -209,7 +209,9 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
 
 /// Sum over the addresses and ports of what arrives over IPv4 from the remote.
 fn arriving(slot: &Slot, endpoint: &SocketAddr) -> u16 {
-    let IpAddr::V4(ip) = endpoint.ip() else { return 0 };
+    let IpAddr::V4(ip) = endpoint.ip() else {
+        return 0;
+    };
     let local = bytes(&ip.octets()) + bytes(&endpoint.port().to_be_bytes());
     fold(local + bytes(&slot.remote_v4) + bytes(&slot.remote_port))
 }

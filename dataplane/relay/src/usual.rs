@@ -50,8 +50,16 @@ pub fn glance(frame: &[u8], mac: Mac, ip_checked: bool) -> Option<Glance> {
     let total_len = ((frame.len() - Ethernet::LEN) as u16).to_be_bytes();
     let length = ((frame.len() - UDP) as u16).to_be_bytes();
     let is_usual = u64::from_le_bytes(*view(headers, 0)) << 16 == mac.0
-        && masked(view(headers, Ethernet::LEN - 2), [0xff, 0xff, 0xff, 0], PLAIN)
-        && masked(view(headers, Ethernet::LEN + 6), [0x3f, 0xff, 0, 0xff], UNFRAGMENTED_UDP)
+        && masked(
+            view(headers, Ethernet::LEN - 2),
+            [0xff, 0xff, 0xff, 0],
+            PLAIN,
+        )
+        && masked(
+            view(headers, Ethernet::LEN + 6),
+            [0x3f, 0xff, 0, 0xff],
+            UNFRAGMENTED_UDP,
+        )
         && *view(headers, Ethernet::LEN + 2) == total_len
         && *view(headers, UDP + 4) == length
         && frame.len() <= LONGEST

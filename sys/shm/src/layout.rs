@@ -246,6 +246,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             udp_delta,
             ip4,
             ip4_sum,
+            spare,
             udp_ports,
             version,
             clock_mult,

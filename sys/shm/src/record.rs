@@ -290,15 +290,19 @@ pub struct Slot {
     pub mtu: u16,
     /// The IPv4 source that may send here, if LOCKED and not V6.
     pub remote_v4: [u8; 4],
-    /// One's-complement sum of the new UDP pseudo-header addresses and ports, folded to 16 bits.
+    /// One's-complement sum of the addresses and ports that leave, folded to 16 bits. Sums are over words
+    /// in native byte order.
     pub udp_sum: u16,
-    /// What the UDP checksum's complement grows by, from what arrives to what leaves, if LOCKED and IPv4
-    /// on both sides: `udp_sum` less the sum of the old addresses and ports.
+    /// What the UDP checksum grows by, from what arrives to what leaves, if LOCKED and IPv4 on both
+    /// sides: the sum over the old addresses and ports less `udp_sum`.
     pub udp_delta: u16,
-    /// The IPv4 header that leaves, with total length and checksum zero (if not EGRESS_V6).
+    /// The IPv4 header that leaves, with total length and checksum zero; with EGRESS_V6, the first
+    /// eight octets of the IPv6 header.
     pub ip4: [u8; 20],
-    /// One's-complement sum over `ip4`, folded to 16 bits.
-    pub ip4_sum: u32,
+    /// The checksum that `ip4` would have with a total length of 0.
+    pub ip4_sum: u16,
+    /// Zero.
+    pub spare: u16,
     /// Source and destination port that leave, network order.
     pub udp_ports: [u8; 4],
     /// Number of times the stream's slots were filled: tells a worker that a latch was answered.
@@ -357,6 +361,7 @@ impl Slot {
         udp_delta: 0,
         ip4: [0; 20],
         ip4_sum: 0,
+        spare: 0,
         udp_ports: [0; 4],
         version: 0,
         clock_mult: 0,

@@ -1,16 +1,30 @@
 //! One body for the fuzz target and for the tests that run its corpus: whatever the frame, nothing
-//! panics, and what passes leaves as the same datagram under new headers.
+//! panics, what passes leaves as the same datagram under new headers, and the short way of
+//! [`penstock_relay::usual`] does what the long way does.
 //!
 //! Input: sixteen octets that choose the stream ([`Choice`]), then the frame.
 
 use penstock_relay::route::{self, Egress, Policy};
+use penstock_relay::usual::{self, Mac};
 use penstock_relay::{
-    Class, L2Header, LocalAddrs, Udp, classify, judge, local, meter, rewrite, source,
+    Class, L2Header, LocalAddrs, Pass, Udp, classify, judge, local, meter, rewrite, source,
 };
-use penstock_shm::record::{Kind, Learn, Meter, Slot};
+use penstock_shm::record::{Kind, Learn, Meter, Slot, flag};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
 
 const HEADROOM: usize = 64;
+const NEXT_HOP: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const PORT: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// How a packet passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// By [`usual::glance`] and [`usual::pass`].
+    Short,
+    /// By [`classify`], [`judge`] and [`rewrite()`](rewrite).
+    Long,
+}
 
 struct Choice<'a>(&'a [u8; 16]);
 
@@ -23,10 +37,18 @@ impl Choice<'_> {
         u16::from_be_bytes([self.0[at], self.0[at + 1]])
     }
 
-    fn slot(&self, v6: bool, source: Option<SocketAddr>) -> Slot {
+    /// The slot of a stream to which `source` sends, or another does.
+    fn slot(&self, v6: bool, source: Option<SocketAddr>, endpoint: SocketAddr) -> Slot {
+        let other = |mut remote: SocketAddr| {
+            remote.set_port(remote.port() ^ u16::from(self.bit(40)));
+            if self.bit(41) {
+                remote.set_ip([9; 4].into());
+            }
+            remote
+        };
         let policy = Policy {
             v6,
-            remote: source.filter(|_| self.bit(0)),
+            remote: source.filter(|_| self.bit(0)).map(other),
             locked: self.bit(1),
             latched: self.bit(2),
             kind: [Kind::Rtp, Kind::Rtcp, Kind::Raw][usize::from(self.0[1] % 3)],
@@ -50,58 +72,162 @@ impl Choice<'_> {
             (IpAddr::from([10; 4]), IpAddr::from([self.0[8]; 4]))
         };
         let egress = Egress {
+            endpoint,
             source: SocketAddr::new(from, !port),
             destination: SocketAddr::new(to, port),
             adjacency: 1,
             mtu: self.number(10),
             tos: self.0[9],
         };
-        route::fill(&policy, None, Some(&egress), 1)
+        let egress = Some(&egress).filter(|_| !self.bit(42));
+        route::fill(&policy, None, egress, 1)
     }
 }
 
-/// Judges the frame in `data` as a stream that `data` chooses would. Says whether it passed.
-pub fn run(data: &[u8]) -> bool {
-    let Some((choice, frame)) = data.split_first_chunk() else {
-        return false;
-    };
+/// Judges the frame in `data` as a stream that `data` chooses would, twice. Says how it passed the first
+/// time.
+pub fn run(data: &[u8]) -> Option<Way> {
+    let (choice, frame) = data.split_first_chunk()?;
     let choice = Choice(choice);
     let mac = match frame.first_chunk() {
         Some(destination) if !choice.bit(6) => *destination,
-        _ => [2, 0, 0, 0, 0, 1],
+        _ => PORT,
     };
     steward(frame, mac);
     misplaced(frame, &choice);
-    let Class::Udp(udp) = classify(frame, &mac, choice.bit(7)) else {
-        return false;
-    };
+    let udp = first_look(frame, mac, choice.bit(7))?;
     let end = udp.l3 + udp.packet_len();
     assert!(end <= frame.len() && udp.length >= 8);
     let source = source(frame, &udp);
     assert!(source.is_some_and(|source| source.is_ipv6() == udp.v6));
-    let slot = choice.slot(udp.v6, source);
+    let slot = choice.slot(udp.v6, source, destination(frame, &udp));
 
-    let meter = Meter::default();
-    let verdict = judge(frame, &udp, &slot, &meter, u64::from(choice.number(12)));
-    let dropped = meter.dropped.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(verdict.is_ok(), meter.packets.get() == 1);
-    assert_eq!(verdict.is_err(), dropped == 1);
-    assert_eq!(meter::lost_total(&meter), 0);
-    if verdict.is_err() {
-        return false;
+    let meters = Default::default();
+    let now_ns = u64::from(choice.number(12));
+    let way = relay(frame, (mac, choice.bit(7)), &slot, &meters, now_ns);
+    assert_eq!(way.is_some(), meters[0].packets.get() == 1);
+    assert_eq!(way.is_none(), meters[0].dropped.load(Relaxed) == 1);
+    assert_eq!(meter::lost_total(&meters[0]), 0);
+    relay(frame, (mac, choice.bit(7)), &slot, &meters, !now_ns);
+    if way.is_some() {
+        assert!(udp.packet_len() <= usize::from(slot.mtu));
+        forward(frame, &udp, &slot, choice.number(14) & 0x0fff);
     }
-    assert!(udp.packet_len() <= usize::from(slot.mtu));
-    forward(frame, &udp, &slot, choice.number(14) & 0x0fff);
-    true
+    way
+}
+
+/// What both ways make of a frame at first: the short one says no more than the long one.
+fn first_look(frame: &[u8], mac: [u8; 6], ip_checked: bool) -> Option<Udp> {
+    let class = classify(frame, &mac, ip_checked);
+    let glance = usual::glance(frame, Mac::new(mac), ip_checked);
+    let Class::Udp(udp) = class else {
+        assert_eq!(glance, None, "{class:?}");
+        return None;
+    };
+    if let Some(glance) = glance {
+        assert_eq!((udp.l3, udp.v6, udp.vlan), (14, false, 0));
+        assert_eq!(frame.len(), 14 + udp.packet_len(), "nothing behind it");
+        let to = SocketAddr::from((glance.destination, glance.port));
+        assert_eq!(to, destination(frame, &udp));
+        assert_eq!(glance.port, udp.port);
+    }
+    Some(udp)
+}
+
+/// Relays a packet of the stream at its destination by both ways, which must come to the same: octets,
+/// and meters that agreed before. The short way must take what is ordinary and must not touch what
+/// it leaves to the long one. `port` is its MAC, and whether it checked the IPv4 header checksum.
+pub fn relay(
+    frame: &[u8],
+    port: ([u8; 6], bool),
+    slot: &Slot,
+    meters: &[Meter; 2],
+    now_ns: u64,
+) -> Option<Way> {
+    let (mac, ip_checked) = port;
+    let udp = first_look(frame, mac, ip_checked)?;
+    let before = reading(&meters[0]);
+    let l2 = L2Header::new(NEXT_HOP, PORT, 0);
+    let mut short = frame.to_vec();
+    let is_short = usual::glance(frame, Mac::new(mac), ip_checked).is_some()
+        && usual::pass(&mut short, slot, &meters[0], &l2, now_ns);
+    if !is_short {
+        assert_eq!(short, frame, "left to the long way");
+        assert_eq!(reading(&meters[0]), before, "left to the long way");
+        let _ = judge(frame, &udp, slot, &meters[0], now_ns);
+    }
+
+    let verdict = judge(frame, &udp, slot, &meters[1], now_ns);
+    assert_eq!(reading(&meters[0]), reading(&meters[1]));
+    let mut buffer = vec![0; HEADROOM];
+    buffer.extend_from_slice(frame);
+    let left = rewrite(&mut buffer, HEADROOM, &udp, slot, &l2);
+    let is_ordinary = verdict == Ok(Pass { latch: false }) && is_ordinary(frame, &udp, slot);
+    assert_eq!(is_short, is_ordinary, "{verdict:?}");
+    if is_short {
+        assert_eq!(left, Ok(HEADROOM..buffer.len()));
+        assert_eq!(buffer[HEADROOM..], short);
+        return Some(Way::Short);
+    }
+    verdict.ok().map(|_| Way::Long)
+}
+
+/// What a relay mostly sees, if it passes: untagged IPv4 with nothing behind it, from a locked source,
+/// RTP with neither contributing sources nor an extension.
+fn is_ordinary(frame: &[u8], udp: &Udp, slot: &Slot) -> bool {
+    let payload = &udp_part(frame, udp)[8..];
+    let is_locked_rtp = slot.flags & flag::LOCKED != 0 && slot.flags & flag::RTP != 0;
+    is_locked_rtp
+        && (udp.l3, udp.v6) == (14, false)
+        && frame.len() == 14 + udp.packet_len()
+        && payload.len() >= 12
+        && matches!(payload[0], 0x80 | 0xa0)
+        && !matches!(payload[1], 192..=223)
+}
+
+/// Everything a meter holds.
+fn reading(meter: &Meter) -> ([u64; 3], [u32; 8], [u8; 4]) {
+    let Meter {
+        packets,
+        bytes,
+        last_seen_ns,
+        dropped,
+        ssrc,
+        ext_seq,
+        base_seq,
+        received,
+        lost_before,
+        jitter_q4,
+        transit,
+        owner,
+        payload_type,
+        rtp_seen,
+        latch_asked,
+    } = meter;
+    let words = [
+        dropped,
+        ssrc,
+        ext_seq,
+        base_seq,
+        received,
+        lost_before,
+        jitter_q4,
+        transit,
+    ];
+    (
+        [packets.get(), bytes.get(), last_seen_ns.get()],
+        words.map(|word| word.load(Relaxed)),
+        [owner, payload_type, rtp_seen, latch_asked].map(|octet| octet.load(Relaxed)),
+    )
 }
 
 fn forward(frame: &[u8], udp: &Udp, slot: &Slot, vlan: u16) {
     let mut buffer = vec![0; HEADROOM];
     buffer.extend_from_slice(frame);
-    let l2 = L2Header::new([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1], vlan);
+    let l2 = L2Header::new(NEXT_HOP, PORT, vlan);
     let range = rewrite(&mut buffer, HEADROOM, udp, slot, &l2).expect("a packet that passed");
     let (before, after) = (udp_part(frame, udp), &buffer[range.clone()]);
-    let class = classify(after, &[2, 0, 0, 0, 0, 2], false);
+    let class = classify(after, &NEXT_HOP, false);
     let Class::Udp(left) = class else {
         panic!("what left is {class:?}")
     };
@@ -123,6 +249,17 @@ fn forward(frame: &[u8], udp: &Udp, slot: &Slot, vlan: u16) {
             "an error stays an error"
         );
     }
+}
+
+/// Where a datagram was sent.
+pub fn destination(frame: &[u8], udp: &Udp) -> SocketAddr {
+    let packet = &frame[udp.l3..];
+    let ip = if udp.v6 {
+        IpAddr::from(<[u8; 16]>::try_from(&packet[24..40]).expect("16 octets"))
+    } else {
+        IpAddr::from(<[u8; 4]>::try_from(&packet[16..20]).expect("4 octets"))
+    };
+    SocketAddr::new(ip, udp.port)
 }
 
 /// UDP header and payload.
@@ -179,9 +316,10 @@ fn misplaced(frame: &[u8], choice: &Choice<'_>) {
             port: choice.number(6),
         };
         let _ = addrs.find(frame, &udp);
-        let slot = choice.slot(v6, source(frame, &udp));
+        let slot = choice.slot(v6, source(frame, &udp), ([10; 4], 9).into());
         let _ = judge(frame, &udp, &slot, &Meter::default(), 0);
         let l2 = L2Header::new([0; 6], [0; 6], choice.number(14));
+        let _ = usual::pass(&mut frame.to_vec(), &slot, &Meter::default(), &l2, 0);
         for start in [
             usize::from(choice.0[13]),
             usize::MAX - usize::from(choice.0[13]),

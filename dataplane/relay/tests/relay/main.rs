@@ -10,3 +10,4 @@ mod meter;
 mod rewrite;
 mod route;
 mod support;
+mod usual;

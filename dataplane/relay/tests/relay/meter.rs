@@ -261,7 +261,20 @@ fn jitter_is_that_of_the_rfc() {
 }
 
 #[test]
-fn without_a_clock_there_is_no_jitter() {
+fn jitter_stays_in_bounds_whatever_the_times() {
+    let (meter, mut jitter) = (Meter::default(), 0u64);
+    for i in 0..200u32 {
+        // The transit time alternates between its extremes: |D| = 2^31, cut to 2^27.
+        feed(&meter, 1, i as u16, (i % 2) << 31, 0);
+        let d = if i == 0 { 0 } else { 1 << 27 };
+        jitter = jitter + d - ((jitter + 8) >> 4);
+        assert_eq!(u64::from(meter.jitter_q4.load(Relaxed)), jitter);
+    }
+    assert!(jitter > 0x7fff_0000 && jitter <= 1 << 31, "{jitter:x}");
+}
+
+#[test]
+fn without_a_clock_all_but_jitter_is_metered() {
     let meter = Meter::default();
     let packet = rtp(1, 2, 3);
     for now_ns in [0, 1 << 40] {
@@ -273,6 +286,7 @@ fn without_a_clock_there_is_no_jitter() {
             Rtp::split(&packet).map(|(header, _)| header),
         );
     }
-    assert_eq!(meter.jitter_q4.load(Relaxed), 0);
+    assert_eq!((meter.packets.get(), meter.bytes.get()), (2, 344));
     assert_eq!(meter.received.load(Relaxed), 2);
+    assert_eq!(lost_total(&meter), 0);
 }

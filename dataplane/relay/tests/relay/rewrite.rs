@@ -99,6 +99,7 @@ fn tags_come_and_go() {
                     ..datagram
                 }
                 .frame();
+                assert_eq!(L2Header::new(NEXT_HOP, PORT, to).is_untagged(), to == 0);
                 let left = rewritten(&frame, &egress(v6), to);
                 let udp = assert_left(&left, &egress(v6), to, &payload);
                 assert_eq!(udp_error(&left, &udp), 0);
@@ -165,7 +166,7 @@ fn too_little_headroom_is_no_packet() {
     }
 }
 
-fn endpoints(v6: bool) -> impl Strategy<Value = (SocketAddr, SocketAddr, Egress)> {
+pub(crate) fn endpoints(v6: bool) -> impl Strategy<Value = (SocketAddr, SocketAddr, Egress)> {
     let address = move || {
         (any::<[u8; 16]>(), 1u16..).prop_map(move |(octets, port)| {
             let [a, b, c, d, ..] = octets;
@@ -181,15 +182,18 @@ fn endpoints(v6: bool) -> impl Strategy<Value = (SocketAddr, SocketAddr, Egress)
             SocketAddr::new(ip, port)
         })
     };
-    let egress =
-        (address(), address(), any::<u8>()).prop_map(|(source, destination, tos)| Egress {
+    let ends = [address(), address(), address(), address()];
+    (ends, any::<u8>()).prop_map(|([from, to, source, destination], tos)| {
+        let egress = Egress {
+            endpoint: to,
             source,
             destination,
             adjacency: 0,
             mtu: 9000,
             tos,
-        });
-    (address(), address(), egress)
+        };
+        (from, to, egress)
+    })
 }
 
 fn datagrams() -> impl Strategy<Value = (Datagram, Egress)> {

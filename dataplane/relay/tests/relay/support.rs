@@ -153,12 +153,17 @@ pub(crate) fn policy(remote: SocketAddr) -> Policy {
 }
 
 pub(crate) fn egress(v6: bool) -> Egress {
-    let (source, destination) = if v6 {
-        ("[2001:db8::2]:20002", "[2001:db8:2::9]:50000")
+    let (endpoint, source, destination) = if v6 {
+        (
+            "[2001:db8::1]:20000",
+            "[2001:db8::2]:20002",
+            "[2001:db8:2::9]:50000",
+        )
     } else {
-        ("192.0.2.2:20002", "203.0.113.9:50000")
+        ("192.0.2.1:20000", "192.0.2.2:20002", "203.0.113.9:50000")
     };
     Egress {
+        endpoint: endpoint.parse().unwrap(),
         source: source.parse().unwrap(),
         destination: destination.parse().unwrap(),
         adjacency: 3,
