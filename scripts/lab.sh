@@ -19,11 +19,11 @@ env_fail() {
 # lab_cargo: puts a cargo that is new enough for the workspace on the PATH.
 lab_cargo() {
     local wanted found
-    PATH=$PATH:${CARGO_HOME:-${HOME:-/root}/.cargo}/bin
+    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
     wanted=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$ROOT/Cargo.toml")
-    type -P cargo >/dev/null || env_fail "there is no cargo: install Rust $wanted or newer (https://rustup.rs)"
+    type -P cargo >/dev/null || env_fail "there is no cargo: install Rust $wanted or newer"
     found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || true
-    [[ -n $found ]] || env_fail "cargo does not run: install Rust $wanted or newer (https://rustup.rs)"
+    [[ -n $found ]] || env_fail "cargo does not run: install Rust $wanted or newer"
     printf '%s\n' "$wanted" "${found%%-*}" | sort -CV ||
         env_fail "cargo $found is too old: Rust $wanted or newer is needed (rustup update)"
 }

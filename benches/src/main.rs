@@ -29,7 +29,7 @@ struct Args {
     #[arg(
         long,
         global = true,
-        default_value = "target/release/penstock-dataplane"
+        default_value = "target/release/penstock-dataplane", hide = true
     )]
     plane: PathBuf,
     /// CPU of the worker; everything else runs on the others.

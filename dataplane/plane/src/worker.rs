@@ -570,7 +570,7 @@ impl Step<'_> {
             return;
         };
         let latch = Latch {
-            record: entry.number(),
+            record: self.view.number(entry),
             version: entry.slot().version,
             source,
         };

@@ -179,7 +179,7 @@ impl Ipv4<'_> {
     /// Whether the header checksum is right.
     #[inline(always)]
     pub fn checksum_ok(self) -> bool {
-        crate::sum::words(self.0).is_multiple_of(0xffff)
+        crate::sum::twenty(self.0).is_multiple_of(0xffff)
     }
 
     /// Source address.

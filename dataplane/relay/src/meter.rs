@@ -28,7 +28,8 @@ const JUMPED: u8 = 0x80;
 
 /// Counts a packet of `bytes` octets of UDP payload that passed every check.
 ///
-/// `rtp` is its RTP header, if it is RTP; `clock_mult` is [`Slot::clock_mult`], 0 for no jitter.
+/// `rtp` is its RTP header, if it is RTP; `clock_mult` is [`Slot::clock_mult`]; without a clock the
+/// jitter means nothing.
 ///
 /// [`Slot::clock_mult`]: penstock_shm::record::Slot::clock_mult
 #[inline(always)]

@@ -23,6 +23,16 @@ pub(crate) fn words<const N: usize>(bytes: &[u8; N]) -> u64 {
         .sum()
 }
 
+/// Sum over 20 bytes modulo 2^64 - 1, which is a multiple of 2^16 - 1.
+#[inline(always)]
+pub(crate) fn twenty(bytes: &[u8; 20]) -> u64 {
+    let word = |at| u64::from_ne_bytes(*crate::headers::view::<8, 20>(bytes, at));
+    let last = u32::from_ne_bytes(*crate::headers::view(bytes, 16));
+    let (sum, carry) = word(0).overflowing_add(word(8));
+    let (sum, carry) = sum.overflowing_add(u64::from(last) + u64::from(carry));
+    sum + u64::from(carry)
+}
+
 /// Sum over any number of bytes, an odd last one padded with zero. For the slow path.
 pub(crate) fn bytes(bytes: &[u8]) -> u64 {
     let (pairs, rest) = bytes.as_chunks::<2>();

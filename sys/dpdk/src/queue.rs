@@ -114,11 +114,12 @@ impl TxQueue {
         let len = burst.len();
         // SAFETY: as in `send`: all packets are single segments.
         let sent = unsafe {
-            burst.consume(|slots, count| {
-                sys::rte_eth_tx_burst(self.port, self.queue, slots, count)
-            })
+            burst.consume(|slots, count| sys::rte_eth_tx_burst(self.port, self.queue, slots, count))
         };
-        Some(Sent { sent, unsent: len - sent })
+        Some(Sent {
+            sent,
+            unsent: len - sent,
+        })
     }
 
     /// The queue's number, from 0.

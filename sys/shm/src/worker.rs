@@ -10,7 +10,7 @@
 //! }
 //! ```
 
-use crate::cell::Shared;
+use crate::cell::{Shared, SlotCell};
 use crate::counters::WorkerCounters;
 use crate::life::entry_number;
 use crate::qsbr::Epochs;
@@ -95,9 +95,16 @@ impl<'a> Pinned<'a> {
         let record = self.records.get(entry_number(entry)? as usize)?;
         Some(Entry {
             record,
-            entry,
+            slot: &record.slots[entry as usize & 1],
             stays: PhantomData,
         })
+    }
+
+    /// The number of an entry's record.
+    #[inline(always)]
+    pub fn number(self, entry: Entry<'a>) -> u32 {
+        let offset = std::ptr::from_ref(entry.record).addr() - self.records.as_ptr().addr();
+        (offset / size_of::<Record>()) as u32
     }
 
     /// The worker's counters.
@@ -129,8 +136,7 @@ impl<'a> Pinned<'a> {
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
     record: &'a Record,
-    /// The index entry: names the record and its live slot.
-    entry: u32,
+    slot: &'a SlotCell,
     stays: PhantomData<*const ()>,
 }
 
@@ -138,7 +144,7 @@ impl<'a> Entry<'a> {
     /// Starts loading the meter and the slot's first line.
     #[inline(always)]
     pub fn prefetch(self) {
-        prefetch(&self.record.slots[self.entry as usize & 1]);
+        prefetch(self.slot);
         prefetch(&self.record.meter);
     }
 
@@ -147,19 +153,13 @@ impl<'a> Entry<'a> {
     pub fn slot(self) -> &'a Slot {
         // SAFETY: the index entry was loaded after the quiescent point that began 'a, and the steward
         // fills a slot that has left the index only after the next one, which ends 'a.
-        unsafe { self.record.slots[self.entry as usize & 1].get() }
+        unsafe { self.slot.get() }
     }
 
     /// The meter. Only its owner may count there, see [`Pinned::claim`].
     #[inline(always)]
     pub fn meter(self) -> &'a Meter {
         &self.record.meter
-    }
-
-    /// The record's number.
-    #[inline(always)]
-    pub fn number(self) -> u32 {
-        (self.entry >> 1) - 1
     }
 }
 

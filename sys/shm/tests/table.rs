@@ -179,7 +179,10 @@ impl Subject {
             assert_eq!(parts.table.find(at(port)), number);
             assert_eq!(view.find(at(port)), number);
             let pinned = parts.workers[0].pin();
-            assert_eq!(pinned.entry(at(port)).map(|entry| entry.number()), number);
+            assert_eq!(
+                pinned.entry(at(port)).map(|entry| pinned.number(entry)),
+                number
+            );
             let signal = pinned.entry(at(port)).map(|entry| entry.slot().signal);
             assert_eq!(signal, oracle.live.get(&port).map(|stream| stream.signal));
         }
@@ -305,8 +308,7 @@ fn two_workers_read_while_the_steward_writes() {
     };
     parts.table.update(number, &slot(0)).unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
-    let whole =
-        |s: &Slot| s.signal == s.peer && s.ip6_dst == [s.peer as u8; 16];
+    let whole = |s: &Slot| s.signal == s.peer && s.ip6_dst == [s.peer as u8; 16];
     let read = |mut worker: WorkerTable| {
         let mut last = 0;
         while !done.load(Relaxed) {
