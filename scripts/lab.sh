@@ -19,7 +19,7 @@ env_fail() {
 # lab_cargo: puts a cargo that is new enough for the workspace on the PATH.
 lab_cargo() {
     local wanted found
-    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    PATH=$PATH:${CARGO_HOME:-${HOME-}/.cargo}/bin
     wanted=$(sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$ROOT/Cargo.toml")
     type -P cargo >/dev/null || env_fail "there is no cargo: install Rust $wanted or newer"
     found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || true
@@ -65,6 +65,8 @@ lab_drop_netns() {
     local pid
     for pid in $(ip netns pids "$1"); do
         kill -KILL "$pid" 2>/dev/null
+        # The shell would report the death of its own children.
+        wait "$pid" 2>/dev/null
     done
     ip netns del "$1"
 }
@@ -146,6 +148,14 @@ lab_stop() {
         sleep 0.1
     done
     kill -KILL "$pid" 2>/dev/null || true
+    wait "$pid" 2>/dev/null || true
+}
+
+# lab_kill NAME: no warning, no chance to tidy up; false if it had ended already.
+lab_kill() {
+    local pid=${LAB_PID[$1]}
+    unset "LAB_PID[$1]"
+    kill -KILL "$pid" 2>/dev/null || return 1
     wait "$pid" 2>/dev/null || true
 }
 

@@ -29,12 +29,16 @@ struct Args {
     #[arg(
         long,
         global = true,
-        default_value = "target/release/penstock-dataplane", hide = true
+        default_value = "target/release/penstock-dataplane",
+        hide = true
     )]
     plane: PathBuf,
     /// CPU of the worker; everything else runs on the others.
     #[arg(long, default_value_t = 1, global = true)]
     core: usize,
+    /// A hugetlbfs for the plane's stream table.
+    #[arg(long, global = true, hide = true)]
+    table_dir: Option<PathBuf>,
     /// MiB of memory for DPDK, on both sides.
     #[arg(long, default_value_t = 1024, global = true)]
     memory_mb: u32,

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Bench {
     dir: tempfile::TempDir,
     region: PathBuf,
-    /// On which huge pages the table lies, if any are free.
+    /// A hugetlbfs for the table.
     table_dir: Option<PathBuf>,
     plane: PathBuf,
     core: usize,
@@ -41,15 +41,19 @@ impl Bench {
             .tempdir()?;
         let name = dir.path().file_name().unwrap_or_default();
         let region = Path::new("/dev/shm").join(name);
+        let table_dir = args.table_dir.as_ref().map(|huge| huge.join(name));
         let plane = fs::canonicalize(&args.plane).map_err(|e| {
             Failure::Environment(format!(
                 "{}: {e}; cargo build --release",
                 args.plane.display()
             ))
         })?;
+        if let Some(table) = &table_dir {
+            fs::create_dir(table)?;
+        }
         Ok(Bench {
             region,
-            table_dir: None,
+            table_dir,
             plane,
             core: args.core,
             memory_mb: args.memory_mb,
@@ -173,6 +177,9 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.region);
+        if let Some(table) = &self.table_dir {
+            let _ = fs::remove_dir_all(table);
+        }
     }
 }
 

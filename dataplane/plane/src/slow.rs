@@ -4,7 +4,7 @@ use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::Mbuf;
 use std::net::SocketAddr;
 
-/// A packet or a request for the steward.
+/// A packet for the steward.
 pub enum ToSteward {
     /// ARP or ICMP that arrived at a port.
     Local {
@@ -20,8 +20,6 @@ pub enum ToSteward {
         /// The packet.
         mbuf: Mbuf,
     },
-    /// A source to adopt as a stream's remote address.
-    Latch(Latch),
 }
 
 /// A worker saw the first packet from a source that its stream may learn.
@@ -55,8 +53,10 @@ pub struct HandOver {
 
 /// All queues of the plane.
 pub struct Queues {
-    /// From every worker.
+    /// Packets from every worker.
     pub steward: ArrayQueue<ToSteward>,
+    /// Sources to adopt, from every worker: apart, so that a flood of pings cannot keep calls from latching.
+    pub latches: ArrayQueue<Latch>,
     /// From the steward, by worker.
     pub send: Vec<ArrayQueue<ToWorker>>,
     /// From other workers, by worker.
@@ -68,6 +68,7 @@ impl Queues {
     pub fn new(workers: usize) -> Self {
         Queues {
             steward: ArrayQueue::new(4096),
+            latches: ArrayQueue::new(4096),
             send: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
             hand_over: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
         }

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// The longest sleep: next hops are asked for at this grain.
 const PULSE: Duration = Duration::from_millis(50);
 const EXPIRE_NS: u64 = 1_000_000_000;
-/// Packets from workers between two looks at the commands.
+/// Commands, latches and packets handled before a look at the others.
 const BATCH: usize = 1024;
 
 /// The steward's parts.
@@ -59,6 +59,7 @@ impl Steward {
         let mut expire_at = 0;
         loop {
             let now_ns = monotonic_ns();
+            self.latch(now_ns);
             self.hear_workers(&mut waiting, now_ns);
             self.apply_commands(now_ns);
             for ask in self.streams.neighbours().due(now_ns) {
@@ -72,10 +73,8 @@ impl Steward {
             }
             self.pulse.beat(now_ns);
             let queues = &self.queues;
-            if self
-                .bell
-                .wait(|| !queues.steward.is_empty(), &[stop], PULSE)
-            {
+            let more = || !queues.steward.is_empty() || !queues.latches.is_empty();
+            if self.bell.wait(more, &[stop], PULSE) {
                 return;
             }
         }
@@ -83,9 +82,13 @@ impl Steward {
 
     fn apply_commands(&mut self, now_ns: u64) {
         // A refusal is never lost: there is room for it before the command is taken.
-        while self.events.room() > 0
-            && let Some(next) = self.commands.next()
-        {
+        for _ in 0..BATCH {
+            if self.events.room() == 0 {
+                return;
+            }
+            let Some(next) = self.commands.next() else {
+                return;
+            };
             let (seq, result) = match next {
                 Ok(command) => (command.seq, self.streams.apply(&command, now_ns)),
                 Err(bad) => {
@@ -114,18 +117,24 @@ impl Steward {
         }
     }
 
+    fn latch(&mut self, now_ns: u64) {
+        for _ in 0..BATCH {
+            let Some(latch) = self.queues.latches.pop() else {
+                return;
+            };
+            if let Some(event) = self.streams.latch(&latch, now_ns) {
+                // Control reads the latch in the table if it missed the event.
+                self.events.push(event);
+            }
+        }
+    }
+
     fn hear_workers(&mut self, waiting: &mut Waiting, now_ns: u64) {
         for _ in 0..BATCH {
             let Some(message) = self.queues.steward.pop() else {
                 return;
             };
             match message {
-                ToSteward::Latch(latch) => {
-                    if let Some(event) = self.streams.latch(&latch, now_ns) {
-                        // Control reads the latch in the table if it missed the event.
-                        self.events.push(event);
-                    }
-                }
                 ToSteward::Local { port, mbuf } => {
                     let counters = self.counters.counters();
                     counters.rx.add(1);

@@ -87,7 +87,9 @@ impl Streams {
     pub fn resume(&mut self, now_ns: u64) -> u32 {
         let live: Vec<u32> = self.table.live().collect();
         let drafts = live.iter().map(|&no| (no, self.draft(no))).collect();
-        self.store(&drafts, now_ns);
+        if let Err((reason, endpoint)) = self.store(&drafts, now_ns) {
+            tracing::error!(?endpoint, %reason, "a resumed stream has no route");
+        }
         live.len() as u32
     }
 
@@ -114,8 +116,7 @@ impl Streams {
             }
         }
         self.add_peers(&mut drafts);
-        self.store(&drafts, now_ns);
-        Ok(())
+        self.store(&drafts, now_ns)
     }
 
     /// Everything that can be refused, before anything is changed.
@@ -126,13 +127,18 @@ impl Streams {
             let local = self
                 .local(spec.endpoint)
                 .ok_or((Refusal::NoSuchAddress, spec.endpoint))?;
-            self.local(spec.peer)
+            let peer = self
+                .local(spec.peer)
                 .ok_or((Refusal::NoSuchAddress, spec.peer))?;
+            if peer.ip.is_ipv4() != local.ip.is_ipv4() {
+                return Err((Refusal::WrongFamily, spec.endpoint));
+            }
             if let Some(remote) = spec.remote {
                 if remote.is_ipv4() != local.ip.is_ipv4() {
                     return Err((Refusal::WrongFamily, spec.endpoint));
                 }
-                if local.next_hop(remote.ip()).is_none() {
+                // A stream that learns may be signalled a private address behind a NAT.
+                if spec.learn == Learn::Off && local.next_hop(remote.ip()).is_none() {
                     return Err((Refusal::NoRoute, spec.endpoint));
                 }
             }
@@ -199,7 +205,7 @@ impl Streams {
         draft.policy.latched = true;
         let mut drafts = Drafts::from([(latch.record, draft)]);
         self.add_peers(&mut drafts);
-        self.store(&drafts, now_ns);
+        self.store(&drafts, now_ns).ok()?;
         let endpoint = self.endpoint(latch.record);
         Some(Event::Latched {
             endpoint,
@@ -254,55 +260,81 @@ impl Streams {
     }
 
     /// Makes the slot of each draft, with a route to its peer's remote address, and stores those that
-    /// differ from what stands.
-    fn store(&mut self, drafts: &Drafts, now_ns: u64) {
+    /// differ from what stands. Goes on after a failure, and returns the first.
+    fn store(&mut self, drafts: &Drafts, now_ns: u64) -> Result<(), Refused> {
+        let mut result = Ok(());
         for (&number, draft) in drafts {
-            let record = self.table.find(draft.peer);
-            let peer = record.map(|no| {
-                drafts
-                    .get(&no)
-                    .copied()
-                    .unwrap_or_else(|| self.draft(no))
-                    .policy
-            });
-            let egress = peer.and_then(|peer| self.egress(number, draft.peer, &peer, now_ns));
-            let peer = Peer {
-                record: record.unwrap_or(u32::MAX),
-                endpoint: draft.peer,
-            };
-            let old = self.table.slot(number);
-            let slot = route::fill(&draft.policy, Some(peer), egress.as_ref(), old.version);
-            if slot == old && old.version != 0 {
-                continue;
-            }
-            if let Err(error) = self.table.update(number, &slot) {
-                tracing::error!(stream = number, %error, "a stream keeps its old route");
+            if let Err(reason) = self.store_one(number, draft, drafts, now_ns) {
+                result = result.and(Err((reason, self.endpoint(number))));
             }
         }
+        result
     }
 
+    fn store_one(
+        &mut self,
+        number: u32,
+        draft: &Draft,
+        drafts: &Drafts,
+        now_ns: u64,
+    ) -> Result<(), Refusal> {
+        let record = self.table.find(draft.peer);
+        let peer = record.map(|no| {
+            drafts
+                .get(&no)
+                .copied()
+                .unwrap_or_else(|| self.draft(no))
+                .policy
+        });
+        let (egress, failed) = match peer {
+            Some(peer) => match self.egress(number, draft.peer, &peer, now_ns) {
+                Ok(egress) => (egress, None),
+                Err(reason) => (None, Some(reason)),
+            },
+            None => (None, None),
+        };
+        let peer = Peer {
+            record: record.unwrap_or(u32::MAX),
+            endpoint: draft.peer,
+        };
+        let old = self.table.slot(number);
+        let slot = route::fill(&draft.policy, Some(peer), egress.as_ref(), old.version);
+        if slot != old || old.version == 0 {
+            self.table
+                .update(number, &slot)
+                .map_err(|_| Refusal::WorkerStuck)?;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// How a stream's packets leave; `None` while the peer's remote address is not known, or cannot be
+    /// reached from here.
     fn egress(
         &mut self,
         number: u32,
         source: Endpoint,
         peer: &Policy,
         now_ns: u64,
-    ) -> Option<Egress> {
+    ) -> Result<Option<Egress>, Refusal> {
         let own = self.endpoint(number);
-        let endpoint = SocketAddr::new(self.local(own)?.ip, own.port);
-        let destination = peer.remote?;
-        let local = self.local(source)?.clone();
-        let key = local.next_hop(destination.ip())?;
-        let adjacency = self.next_hop(key, &local, now_ns).ok()?;
-        let source = SocketAddr::new(local.ip, source.port);
-        Some(Egress {
-            endpoint,
-            source,
+        let (Some(arrival), Some(local), Some(destination)) = (
+            self.local(own).map(|local| local.ip),
+            self.local(source).cloned(),
+            peer.remote,
+        ) else {
+            return Ok(None);
+        };
+        let Some(key) = local.next_hop(destination.ip()) else {
+            return Ok(None);
+        };
+        Ok(Some(Egress {
+            endpoint: SocketAddr::new(arrival, own.port),
+            source: SocketAddr::new(local.ip, source.port),
             destination,
-            adjacency,
+            adjacency: self.next_hop(key, &local, now_ns)?,
             mtu: local.mtu,
             tos: peer.tos,
-        })
+        }))
     }
 
     fn next_hop(&mut self, key: Key, local: &Local, now_ns: u64) -> Result<u16, Refusal> {

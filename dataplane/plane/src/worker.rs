@@ -190,7 +190,7 @@ impl Worker {
 
     fn idle(&mut self, idle_polls: &mut u32) {
         self.table.counters().polls_idle.add(1);
-        *idle_polls += 1;
+        *idle_polls = idle_polls.saturating_add(1);
         if self.polling == Polling::Busy || *idle_polls < SPIN_POLLS {
             penstock_dpdk::pause();
             // A worker that holds no slot any more must not keep the steward waiting.
@@ -216,6 +216,7 @@ impl Worker {
             number: self.number,
             port: port as u8,
             mac: side.mac,
+            locals: &side.locals,
             view,
             counters,
             now_ns,
@@ -361,6 +362,7 @@ struct Step<'a> {
     number: usize,
     port: u8,
     mac: [u8; 6],
+    locals: &'a LocalAddrs,
     view: Pinned<'a>,
     counters: &'a WorkerCounters,
     now_ns: u64,
@@ -482,7 +484,10 @@ impl Step<'_> {
             return self.hand_over(mbuf, entry);
         }
         match judge(mbuf.frame(), &udp, slot, meter, self.now_ns) {
-            Ok(pass) if pass.latch => self.latch(&mbuf, &udp, entry),
+            // Nobody honest sends from one of our own addresses.
+            Ok(pass) if pass.latch && !self.latch(&mbuf, &udp, entry) => {
+                return self.drop(mbuf, Drop::Source);
+            }
             Ok(_) => {}
             Err(reason) => return self.drop(mbuf, reason),
         }
@@ -564,26 +569,25 @@ impl Step<'_> {
         }
     }
 
+    /// Asks for the packet's source to be adopted. False if that cannot be: it is one of our own.
     #[cold]
-    fn latch(&mut self, mbuf: &Mbuf, udp: &Udp, entry: Entry<'_>) {
+    fn latch(&mut self, mbuf: &Mbuf, udp: &Udp, entry: Entry<'_>) -> bool {
         let Some(source) = source(mbuf.frame(), udp) else {
-            return;
+            return false;
         };
+        if self.locals.get(udp.vlan, source.ip()).is_some() {
+            return false;
+        }
         let latch = Latch {
             record: self.view.number(entry),
             version: entry.slot().version,
             source,
         };
-        if self
-            .shared
-            .queues
-            .steward
-            .push(ToSteward::Latch(latch))
-            .is_ok()
-        {
+        if self.shared.queues.latches.push(latch).is_ok() {
             latch_requested(entry.slot(), entry.meter());
             self.shared.ringer.ring();
         }
+        true
     }
 
     #[cold]

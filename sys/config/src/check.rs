@@ -18,8 +18,8 @@ pub(crate) fn problems(config: &Config) -> Vec<String> {
 fn plane(config: &Config, found: &mut Vec<String>) {
     let plane = &config.plane;
     let mut seen = HashSet::new();
-    if plane.cores.is_empty() || plane.cores.len() > 32 {
-        found.push("[plane] cores must list 1 to 32 CPUs, one per worker".into());
+    if plane.cores.is_empty() || plane.cores.len() > 31 {
+        found.push("[plane] cores must list 1 to 31 CPUs, one per worker".into());
     }
     for core in &plane.cores {
         if !seen.insert(core) {

@@ -208,7 +208,7 @@ impl Default for Control {
             socket: "/run/penstock/control.sock".into(),
             store: "/run/penstock/calls.redb".into(),
             port_rest_s: 2,
-            max_calls: 50_000,
+            max_calls: 16_000,
             core: None,
             interfaces: Vec::new(),
         }

@@ -46,7 +46,7 @@ drops! {
     IpOptions = "ip-options",
     /// No stream is installed at the destination port.
     NoStream = "no-stream",
-    /// The stream's gate is closed (hold, or not yet answered).
+    /// The stream's gate is closed (hold).
     GateClosed = "gate-closed",
     /// The source is not the stream's learned or signalled one.
     Source = "source",

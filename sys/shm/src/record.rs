@@ -205,9 +205,10 @@ pub struct Meter {
     pub owner: AtomicU8,
     /// Payload type last seen.
     pub payload_type: AtomicU8,
-    /// 0 before the first RTP packet of the present SSRC.
+    /// 0 before the first RTP packet; 1 while the last one was in sequence; 128 and seven bits of the next
+    /// number after a jump.
     pub rtp_seen: AtomicU8,
-    /// Low byte of [`Slot::version`] plus one for which a latch was requested; 0 for none.
+    /// [`Slot::version`] modulo 255, plus one, for which a latch was requested; 0 for none.
     pub latch_asked: AtomicU8,
 }
 

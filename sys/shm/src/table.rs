@@ -13,9 +13,10 @@ use std::sync::Arc;
 /// How long an ended stream waits for control to read its last meter.
 const ENDED_NS: u64 = 10_000_000_000;
 
-/// How long [`TableWriter::update`] waits for the workers: this often, this long.
+/// How long [`TableWriter::update`] waits for the workers: this often, this long. With the kernel's timer
+/// slack, about a second.
 #[cfg(not(loom))]
-const GRACE: (u32, std::time::Duration) = (20_000, std::time::Duration::from_micros(50));
+const GRACE: (u32, std::time::Duration) = (10_000, std::time::Duration::from_micros(50));
 
 /// Every record of the table is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +66,8 @@ pub struct TableWriter {
     epochs: Arc<Epochs>,
     /// An epoch that every worker is known to have reached.
     reached: u64,
+    /// How far the workers were when one of them was last given up.
+    stuck_at: Option<u64>,
     notes: Vec<Note>,
     free: VecDeque<u32>,
     /// Ended records by age, with their generation.
@@ -92,6 +95,7 @@ impl TableWriter {
             records,
             epochs,
             reached: 0,
+            stuck_at: None,
             notes,
             free: VecDeque::new(),
             ended: VecDeque::new(),
@@ -241,14 +245,15 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Waits, but not for long, until every worker has reached the epoch.
+    /// Waits, but not for long, until every worker has reached the epoch; and not at all for a worker that
+    /// it has waited for in vain and that has not moved since.
     fn await_epoch(&mut self, epoch: u64) -> Result<(), UpdateError> {
         #[cfg(not(loom))]
         let (tries, pause) = (GRACE.0, || std::thread::sleep(GRACE.1));
         #[cfg(loom)]
         let (tries, pause) = (2, loom::thread::yield_now);
         let mut behind = 0;
-        for _ in 0..tries {
+        for attempt in 0..tries {
             if epoch <= self.reached {
                 return Ok(());
             }
@@ -258,8 +263,12 @@ impl TableWriter {
                 Some(worker) if reached < epoch => behind = worker,
                 _ => return Ok(()),
             }
+            if attempt == 0 && self.stuck_at == Some(reached) {
+                break;
+            }
             pause();
         }
+        self.stuck_at = Some(self.reached);
         Err(UpdateError::WorkerStuck { worker: behind })
     }
 

@@ -264,14 +264,13 @@ fn decode_policy(slot: &Slot) -> Policy {
 
 fn decode_meter(meter: &Meter, clock_hz: u32) -> MeterStat {
     let seen = meter.rtp_seen.load(Ordering::Relaxed) != 0;
-    let received = meter.received.load(Ordering::Relaxed);
+    // In this order, so that a packet that comes meanwhile is not taken for lost; and a restart that
+    // comes between the two numbers is not taken for four thousand million.
     let ext_seq = meter.ext_seq.load(Ordering::Relaxed);
-    let expected = match seen {
-        true => ext_seq
-            .wrapping_sub(meter.base_seq.load(Ordering::Relaxed))
-            .wrapping_add(1),
-        false => 0,
-    };
+    let received = meter.received.load(Ordering::Relaxed);
+    let base_seq = meter.base_seq.load(Ordering::Relaxed);
+    let span = (ext_seq.wrapping_sub(base_seq) as i32).max(0);
+    let expected = if seen { i64::from(span) + 1 } else { 0 };
     let lost_before = i64::from(meter.lost_before.load(Ordering::Relaxed));
     let jitter_q4 = f64::from(meter.jitter_q4.load(Ordering::Relaxed));
     MeterStat {
@@ -283,7 +282,7 @@ fn decode_meter(meter: &Meter, clock_hz: u32) -> MeterStat {
         payload_type: seen.then(|| meter.payload_type.load(Ordering::Relaxed)),
         received,
         ext_seq,
-        lost: lost_before + i64::from(expected) - i64::from(if seen { received } else { 0 }),
+        lost: lost_before + expected - i64::from(if seen { received } else { 0 }),
         jitter_ms: match clock_hz {
             0 => 0.0,
             hz => jitter_q4 / 16.0 * 1000.0 / f64::from(hz),

@@ -1,0 +1,207 @@
+# shellcheck shell=bash
+# The exchange: Kamailio, both daemons of Penstock and SIPp phones, in a network of their own.
+#
+# Sourced by scripts that place real calls: they set `calls` and `seconds`, call `open_exchange` once,
+# then `place_calls`, `watch_calls` and `report`, whose status is 0 if nothing was lost and 1 if media was
+# lost or changed. It all goes as lab.sh says; `round` is the directory of the captures and logs of a round.
+
+# shellcheck source-path=SCRIPTDIR source=lab.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lab.sh"
+
+calls=1 seconds=10
+plane=198.18.0.1
+proxy=198.18.0.2
+alice=198.18.0.10
+bob=198.18.0.20
+memory_mb=256
+
+say() { printf '%s\n' "$*"; }
+
+build() {
+    "$ROOT/scripts/install" run || exit 2
+    lab_cargo
+    say "Building (the first time takes some minutes)"
+    (cd "$ROOT" && cargo build --release --locked -p penstock-plane -p penstock-control) >&2 ||
+        env_fail "the build failed (above: why)"
+    bin=${CARGO_TARGET_DIR:-$ROOT/target}/release
+}
+
+configure() {
+    config=$LAB_DIR/penstock.toml
+    cat >"$config" <<END
+[region]
+dir = "/dev/shm/penstock-$LAB"
+
+[plane]
+cores = [$(lab_core)]
+polling = "adaptive"
+memory_mb = $memory_mb
+
+[[port]]
+name = "lan"
+device = "net_tap0,iface=ps0,persist"
+mac = "02:70:73:00:00:01"
+
+[[port.address]]
+address = "$plane/24"
+
+[control]
+ng = "127.0.0.1:2223"
+socket = "$LAB_DIR/control.sock"
+store = "$LAB_DIR/calls.redb"
+
+[[control.interface]]
+name = "default"
+address = "$plane"
+ports = "16384-32767"
+END
+    lab_undo "rm -rf /dev/shm/penstock-$LAB"
+}
+
+network() {
+    lab_netns hub
+    lab_netns alice
+    lab_netns bob
+    lab_bridge hub $proxy/24
+    lab_wire hub alice $alice/24
+    lab_wire hub bob $bob/24
+}
+
+# The plane sets its tap's MAC some time after the tap appears, so the cable is seen to at each try.
+# shellcheck disable=SC2317 # called by lab_wait
+plane_answers() { lab_tap hub ps0 && lab_in alice ping -c 1 -W 1 "$plane"; }
+
+# shellcheck disable=SC2317 # called by lab_wait
+ng_answers() {
+    lab_in hub timeout 1 bash -c 'exec 3<>/dev/udp/127.0.0.1/2223
+        printf "0 d7:command4:pinge" >&3
+        dd bs=1500 count=1 <&3 2>/dev/null' | grep -q pong
+}
+
+# listening NAMESPACE PORT COUNT: COUNT UDP sockets from PORT up are bound.
+# shellcheck disable=SC2317 # called by lab_wait
+listening() {
+    lab_in "$1" ss -Hlun | awk -v first="$2" -v count="$3" '
+        { port = $4; sub(/.*:/, "", port); if (port >= first && port < first + count) bound++ }
+        END { exit bound < count }'
+}
+
+start_control() { lab_start control hub "$bin/penstock-control" --config "$config"; }
+
+daemons() {
+    lab_start plane hub "$bin/penstock-dataplane" --config "$config"
+    lab_wait 30 plane plane_answers
+    start_control
+    lab_wait 10 control ng_answers
+    mkdir "$LAB_DIR/kamailio"
+    lab_start kamailio hub kamailio -f "$ROOT/scripts/kamailio.cfg" -DD -E -m 64 -M 8 \
+        -Y "$LAB_DIR/kamailio" -P "$LAB_DIR/kamailio/pid"
+    lab_wait 10 kamailio listening hub 5060 1
+}
+
+# open_exchange: builds, and starts everything that calls need. The caller's first act.
+open_exchange() {
+    build
+    lab_open
+    lab_hugepages $memory_mb || say "No hugepages to be had: using ordinary memory"
+    network
+    configure
+    daemons
+    round=$LAB_DIR/calls
+}
+
+penstock() { "$bin/penstock" --config "$config" "$@"; }
+
+# capture NAME: everything that phone's cable carries.
+capture() {
+    lab_start "capture-$1" "$1" dumpcap -q -P -B 64 -i eth0 -f udp -w "$round/$1.pcap"
+    lab_wait 10 "capture-$1" test -s "$round/$1.pcap"
+}
+
+# phone NAME CALL OPTIONS...: one SIPp is one phone: 3.6 would send all its calls from one RTP port.
+phone() {
+    local name=$1 call=$2
+    shift 2
+    cd "$round/$name-$call" || exit
+    exec ip netns exec "$LAB-$name" sipp -sf "$ROOT/scripts/sipp/$name.xml" -i "${!name}" -p $((6000 + call)) \
+        -mi "${!name}" -mp $((20000 + 4 * call)) -cp $((40000 + call)) -m 1 -nostdin -trace_err \
+        -timeout $((seconds + 30))s -timeout_error "$@" >phone.log 2>&1
+}
+
+# One round of calls, captured at both ends, in the directory `round`.
+place_calls() {
+    local call
+    callers=() callees=()
+    rm -rf "$round" && mkdir "$round"
+    python3 "$ROOT/scripts/sipp/voice.py" "$round" "$calls" "$seconds"
+    capture alice
+    capture bob
+    for ((call = 0; call < calls; call++)); do
+        phone bob $call &
+        callees+=($!)
+    done
+    lab_until 30 listening bob 6000 "$calls" || env_fail "$(tail -n 1 "$round/bob-0/phone.log")"
+    for ((call = 0; call < calls; call++)); do
+        phone alice $call -key bob $bob:$((6000 + call)) -d $(((seconds + 2) * 1000)) $proxy:5060 &
+        callers+=($!)
+        sleep 0.02
+    done
+}
+
+# over PID...: none of them runs any more.
+over() {
+    local pid
+    for pid; do ! kill -0 "$pid" 2>/dev/null || return 1; done
+}
+
+# Shows the streams once a second while the calls last, and keeps the plane's counters for the report.
+watch_calls() {
+    local start=$SECONDS
+    until over "${callers[@]}"; do
+        sleep 1
+        penstock streams --json >>"$round/streams.json" || true
+        if [[ -t 1 ]]; then
+            printf '\e[H\e[2J%d calls, %d s\n\n' "$calls" $((SECONDS - start))
+            penstock streams | head -n $(($(tput lines) - 4)) || true
+        else
+            tail -n 1 "$round/streams.json" | jq -r --arg s $((SECONDS - start)) \
+                'map(select(.kind == "rtp")) | "\($s) s: \(length) streams, \(map(.packets) | add // 0) packets, \(map(.lost) | add // 0) lost"'
+        fi
+    done
+    lab_until 5 over "${callees[@]}" || kill "${callees[@]}" 2>/dev/null || true
+}
+
+# A phone that failed says why in its error log. Not an environment's failure: the call did not work.
+phones_complain() {
+    local pid failed=0
+    for pid in "${callers[@]}"; do wait "$pid" || failed=$((failed + 1)); done
+    for pid in "${callees[@]}"; do wait "$pid" || true; done
+    ((failed == 0)) && return
+    say "$failed of $calls calls failed; the first complaint:"
+    find "$round" -name '*_errors.log' | sort -V | head -n 1 | xargs -r sed -n '2s/^/    /p'
+}
+
+# extract NAME: what the report needs of NAME's capture.
+extract() {
+    local pcap=$round/$1.pcap rtp="udp.port==20000-$((20000 + 4 * calls - 1)),rtp"
+    tshark -r "$pcap" -d "$rtp" -Y rtp -T fields -e ip.src -e udp.srcport -e ip.dst -e udp.dstport \
+        -e rtp.seq -e rtp.timestamp -e rtp.payload >"$round/$1.rtp" &&
+        tshark -r "$pcap" -Y sip -T fields -e frame.time_epoch -e sip.Call-ID -e sip.Method -e sip.Status-Code \
+            -e sip.CSeq.method >"$round/$1.sip" &&
+        tshark -r "$pcap" -d "$rtp" -q -z rtp,streams >"$round/$1.jitter"
+}
+
+report() {
+    local name status=0
+    for name in alice bob; do
+        lab_stop "capture-$name"
+        grep -q 'dropped on interface.*/0 (pcap:0/' "$LAB_DIR/capture-$name.log" ||
+            env_fail "the capture at $name's phone is not complete: $(tail -n 1 "$LAB_DIR/capture-$name.log")"
+        extract "$name" 2>"$round/tshark.log" || env_fail "tshark: $(tail -n 1 "$round/tshark.log")"
+    done
+    phones_complain
+    touch "$round/streams.json"
+    python3 "$ROOT/scripts/sipp/report.py" "$round" "$calls" "$seconds" || status=$?
+    [[ -s $round/result.json ]] || env_fail "the report could not be made"
+    return $status
+}
