@@ -1,11 +1,13 @@
-//! What each ng command does: media core, plane, store, in that order.
+//! What each ng command does: media core, plane, store, in that order; a delete is stored before
+//! the plane hears of it. So whenever this process is killed, the next one finds nothing in the
+//! store that was not wanted, and takes what the store lacks off the plane.
 
 use crate::link::{Link, LinkError};
 use crate::report::{self, Clock};
 use crate::stats::Stats;
 use crate::store::Store;
 use penstock_media::{Call, Calls, Local, MediaError, Now, Options, Parties, Pending};
-use penstock_ng::{Delete, Dict, Flag, Ice, Query, Replace, Reply, Request, Signal, reason};
+use penstock_ng::{Delete, Dict, Flag, Query, Replace, Reply, Request, Signal, reason};
 use penstock_sdp::Protocol;
 use penstock_shm::StreamStat;
 use std::cell::RefCell;
@@ -138,30 +140,29 @@ impl Service {
         let Some(before) = pending.before().cloned() else {
             return Reply::warning(reason::NOTHING_DELETED);
         };
+        if !self.store.write(&pending.call_id, pending.after()).await {
+            self.stats.error("store");
+        }
         // What stands now is the report if the plane cannot say more.
         let mut meters = self.meters(&before);
         let outcome = self
             .link
             .apply(pending.key, &pending.ops, true, LIMIT)
             .await;
-        let applied = outcome.unwrap_or_else(|error| {
+        if let Err(error) = &outcome
+            && *error != LinkError::Away
+        {
             // Kept: the call is no longer wanted, and the next sync removes its streams.
-            if error != LinkError::Away {
-                tracing::warn!("a delete waits for the media plane: {error}");
-            }
-            self.link.given_up()
-        });
+            tracing::warn!("a delete waits for the media plane: {error}");
+        }
         let places = places(&meters);
-        for stat in &applied.ended {
+        for stat in outcome.iter().flat_map(|applied| &applied.ended) {
             if let Some(local) = places.get(&stat.number) {
                 meters.insert(*local, *stat);
             }
         }
-        if !self.store.write(&pending.call_id, pending.after()).await {
-            self.stats.error("store");
-        }
         self.calls.borrow_mut().commit(pending, now());
-        drop(applied);
+        drop(outcome);
         if delete.options.has(Flag::Fast) {
             return Reply::ok();
         }
@@ -265,7 +266,6 @@ fn options(signal: &Signal) -> Result<Options, String> {
     Ok(Options {
         direction,
         replace_origin: replaces(Replace::Origin) || replaces(Replace::OriginFull),
-        remove_ice: given.ice == Some(Ice::Remove),
         protocol: protocol.transpose()?,
         strict: given.has(Flag::StrictSource),
         source_address: given
@@ -302,7 +302,8 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::AnswerCount { .. } => "answer-count",
         MediaError::UnknownInterface(_) => "unknown-interface",
         MediaError::Family { .. } => "wrong-family",
-        MediaError::NotUnicast(_) => "not-unicast",
+        MediaError::MixedFamilies => "mixed-families",
+        MediaError::NoDestination(_) => "no-destination",
         MediaError::Profile { .. } => "profile",
     }
 }

@@ -118,7 +118,9 @@ fn streams_and_calls_of_a_running_system() {
         drops["reasons"].as_array().unwrap().len(),
         penstock_shm::counters::Drop::ALL.len()
     );
-    assert_eq!(drops["workers"].as_array().unwrap().len(), 1);
+    let workers: Vec<_> = drops["workers"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = workers.iter().map(|row| &row["worker"]).collect();
+    assert_eq!(names, ["0", "steward"]);
 }
 
 #[test]
@@ -179,6 +181,10 @@ fn what_repeats_ends_when_nobody_reads() {
             let busiest = &second["busiest"][0];
             assert_eq!(busiest["stream"]["local"], format!("198.18.0.1:{port}"));
             assert!(busiest["packets_s"].as_u64() > Some(0), "{second}");
+            let [worker, steward] = [0, 1].map(|idx| &second["workers"][idx]);
+            assert_eq!(steward["worker"], "steward");
+            assert!(steward["rx_s"].as_u64() > Some(0), "{second}");
+            assert_eq!(second["rx_s"], worker["rx_s"], "received once");
         }
         drop(lines);
         assert!(child.wait().unwrap().success(), "{args:?}");

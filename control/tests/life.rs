@@ -195,6 +195,49 @@ fn a_hanging_plane_has_a_time_limit() {
 }
 
 #[test]
+fn a_plane_that_stands_still_is_away_until_it_goes_on() {
+    let (world, plane) = World::running(8);
+    assert_eq!(world.offer("stands", 4000)["result"], "ok");
+    let stands = plane.streams();
+    assert_eq!(world.offer("goes", 4000)["result"], "ok");
+    plane.freeze(true);
+    // Until it is noticed, a command goes out and is not applied.
+    assert_eq!(world.offer("lost", 4000)["result"], "error");
+    world.wait_state("plane away");
+    let start = Instant::now();
+    for n in 0..10 {
+        assert_eq!(
+            reason(&world.offer(&format!("new{n}"), 4000)),
+            "media plane is not running"
+        );
+    }
+    assert_eq!(world.delete("goes")["result"], "ok");
+    assert!(start.elapsed().as_millis() < 1000, "at once");
+    plane.freeze(false);
+    world.wait_state("online");
+    assert_eq!(plane.streams(), stands);
+    assert_eq!(world.offer("new", 4000)["result"], "ok");
+}
+
+#[test]
+fn a_delete_cut_short_by_death_stays_deleted() {
+    let (mut world, plane) = World::running(8);
+    world.offer("call", 4000);
+    plane.hang(true);
+    let delete = r#"d {"command": "delete", "call-id": "call", "from-tag": "a"}"#;
+    world.client.send_to(delete.as_bytes(), world.ng).unwrap();
+    world.until("the command is out", || {
+        world.stats()["link"]["commands-in-flight"] == 1
+    });
+    world.sigkill();
+    plane.hang(false);
+    world.start();
+    world.wait_state("online");
+    assert_eq!(world.list(), Vec::<String>::new());
+    assert!(plane.streams().is_empty());
+}
+
+#[test]
 fn sigterm_leaves_the_media() {
     let (mut world, plane) = World::running(8);
     world.offer("call", 4000);

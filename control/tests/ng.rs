@@ -53,7 +53,7 @@ fn a_call_from_offer_to_delete() {
 #[test]
 fn kamailio_speaks_bencode() {
     let (world, _plane) = World::running(8);
-    let sdp = sdp("127.0.0.1", 6000);
+    let sdp = sdp("10.0.0.1", 6000);
     let body = format!(
         "d8:supportsl10:load limite3:sdp{}:{sdp}3:ICE6:remove7:replacel6:origin18:session-connectione18:transport-protocol7:RTP/AVP7:call-id17:1-25206@127.0.0.113:received-froml3:IP49:127.0.0.1e8:from-tag15:25206SIPpTag0017:command5:offere",
         sdp.len()

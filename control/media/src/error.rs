@@ -51,9 +51,12 @@ pub enum MediaError {
         /// The leg's interface.
         interface: String,
     },
-    /// Multicast media, or another address no one party has.
-    #[error("Address {0} is not a unicast address")]
-    NotUnicast(IpAddr),
+    /// An address that reaches no one party from here.
+    #[error("Media cannot be sent to {0}, a loopback, multicast or broadcast address")]
+    NoDestination(IpAddr),
+    /// The interfaces that face the two legs are of different address families.
+    #[error("IPv4 and IPv6 in one call are not supported yet")]
+    MixedFamilies,
     /// A conversion that would need keys.
     #[error("Cannot convert {from} to {to}: media is not encrypted or decrypted here")]
     Profile {

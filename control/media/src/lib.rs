@@ -18,6 +18,9 @@
 //!           locals[1] <-- leg 1
 //! ```
 //!
+//! ICE (RFC 8445) is not built yet: its lines never leave, whatever the front door was asked for, or
+//! media would find a way past the relay. Both legs of a dialog are of one address family.
+//!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
 mod call;

@@ -25,8 +25,6 @@ pub struct Options {
     pub direction: Option<[String; 2]>,
     /// Write our address into o=.
     pub replace_origin: bool,
-    /// Take the ICE lines out.
-    pub remove_ice: bool,
     /// Transport of the RTP sections that leave; of an offer only.
     pub protocol: Option<Protocol>,
     /// Only signalled addresses may send.
@@ -143,6 +141,7 @@ impl Work<'_> {
             })
         };
         let legs = [leg(names[0])?, leg(names[1])?];
+        self.check_one_family(&legs)?;
         let dialog = Dialog {
             number: self.call.next_dialog,
             legs,
@@ -158,6 +157,16 @@ impl Work<'_> {
         let idx = self.call.dialogs.len() - 1;
         self.name_leg(idx, 0, parties.from_tag)?;
         Ok(idx)
+    }
+
+    /// The plane swaps addresses and ports; it does not turn a packet of one family into one of
+    /// the other.
+    fn check_one_family(&self, legs: &[Leg; 2]) -> Result<(), MediaError> {
+        let is_ipv4 = |leg: &Leg| Some(self.pools.interface(&leg.interface)?.ip.is_ipv4());
+        match is_ipv4(&legs[0]) == is_ipv4(&legs[1]) {
+            true => Ok(()),
+            false => Err(MediaError::MixedFamilies),
+        }
     }
 
     /// Makes `tag` the leg's last; a tag it had not is an alias of those it had (a fork).
@@ -257,7 +266,9 @@ impl Work<'_> {
         });
         Ok(sdp.rewrite(&Rewrite {
             origin: options.replace_origin.then_some(address),
-            remove_ice: options.remove_ice,
+            // With candidates left in, the two sides would find each other past the relay; and the
+            // plane has no ICE to offer candidates of its own.
+            remove_ice: true,
             media: media.collect(),
         })?)
     }
@@ -329,9 +340,9 @@ impl Side {
         };
         let place = |address: IpAddr, port| {
             let address = options.source_address.unwrap_or(address);
-            match is_unicast(address) {
+            match is_destination(address) {
                 true => Ok(SocketAddr::new(address, port)),
-                false => Err(MediaError::NotUnicast(address)),
+                false => Err(MediaError::NoDestination(address)),
             }
         };
         self.remote = Some(place(address, said.port)?);
@@ -405,7 +416,7 @@ fn name(kind: &MediaKind) -> String {
     .to_owned()
 }
 
-fn is_unicast(address: IpAddr) -> bool {
+fn is_destination(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !address.is_multicast() && !broadcast
+    !address.is_loopback() && !address.is_multicast() && !broadcast
 }

@@ -455,6 +455,56 @@ fn interfaces_are_chosen_once() {
 }
 
 #[test]
+fn both_legs_are_of_one_address_family() {
+    let mut calls = calls(8);
+    let way = |a: &str, b: &str| Options {
+        direction: Some([a.into(), b.into()]),
+        ..Options::default()
+    };
+    let four = sdp("10.0.0.1", 4000, "");
+    let six = four.replace("IP4 10.0.0.1", "IP6 2001:db8::7");
+    for (a, b, body) in [("internal", "six", &four), ("six", "internal", &six)] {
+        let p = parties("c", "a", None);
+        let error = offer(&mut calls, p, body, &way(a, b), 0.0).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "IPv4 and IPv6 in one call are not supported yet"
+        );
+    }
+    assert!(calls.ports().all(|(_, used, _)| used == 0));
+    let p = parties("c", "a", None);
+    let out = offer(&mut calls, p, &six, &way("six", "six"), 0.0).unwrap();
+    assert!(out.contains("c=IN IP6 2001:db8::1\r\n"), "{out}");
+}
+
+#[test]
+fn ice_never_leaves() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let ice = "a=ice-ufrag:F7gI\r\na=ice-pwd:x9cml/YzichV2+XlhiMu8g\r\na=candidate:1 1 UDP 2130706431 10.0.0.1 4000 typ host\r\n";
+    let out = offer(
+        &mut calls,
+        parties("c", "a", None),
+        &sdp("10.0.0.1", 4000, ice),
+        &none,
+        0.0,
+    );
+    let back = answer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &sdp("10.0.0.2", 5000, ice),
+        &none,
+        1.0,
+    );
+    for body in [out.unwrap(), back.unwrap()] {
+        assert!(
+            !body.contains("ice-") && !body.contains("candidate"),
+            "{body}"
+        );
+    }
+}
+
+#[test]
 fn commands_out_of_order_have_an_answer() {
     let mut calls = calls(8);
     let none = Options::default();
@@ -554,13 +604,29 @@ fn what_cannot_be_relayed_takes_no_port() {
         (many(1), "Ran out of ports"),
         (
             sdp("239.0.0.1", 4000, ""),
-            "Address 239.0.0.1 is not a unicast",
+            "Media cannot be sent to 239.0.0.1, a loopback, multicast or broadcast address",
+        ),
+        (
+            sdp("127.8.9.10", 4000, ""),
+            "Media cannot be sent to 127.8.9.10,",
+        ),
+        (
+            sdp("255.255.255.255", 4000, ""),
+            "Media cannot be sent to 255.255.255.255,",
+        ),
+        (
+            sdp("10.0.0.1", 4000, "").replace("IP4 10.0.0.1", "IP6 ::1"),
+            "Media cannot be sent to ::1,",
+        ),
+        (
+            sdp("10.0.0.1", 4000, "a=rtcp:4001 IN IP4 127.0.0.1\r\n"),
+            "Media cannot be sent to 127.0.0.1,",
         ),
         (
             sdp(
                 "10.0.0.1",
                 4000,
-                "m=audio 4002 RTP/AVP 8\r\nc=IN IP6 ::1\r\n",
+                "m=audio 4002 RTP/AVP 8\r\nc=IN IP6 2001:db8::7\r\n",
             ),
             "Ran out of ports",
         ),

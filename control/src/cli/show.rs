@@ -203,9 +203,9 @@ fn one_call(config: &Config, id: &str, as_json: bool) -> Result<(), CliError> {
 
 pub(super) fn drops(config: &Config, as_json: bool) -> Result<(), CliError> {
     let region = Region::open(config)?;
-    let workers = region.table.workers();
+    let workers = region.workers();
     let of = |reason: Drop| -> u64 {
-        let all = workers.iter().flat_map(|worker| worker.drops.iter());
+        let all = workers.iter().flat_map(|(_, worker)| worker.drops.iter());
         all.filter(|(r, _)| *r == reason)
             .map(|(_, count)| count)
             .sum()
@@ -218,14 +218,14 @@ pub(super) fn drops(config: &Config, as_json: bool) -> Result<(), CliError> {
             .collect();
         let workers: Vec<_> = workers
             .iter()
-            .map(|w| {
+            .map(|(name, w)| {
                 let drops: serde_json::Map<_, _> = w
                     .drops
                     .iter()
                     .map(|(reason, count)| (reason.name().to_owned(), json!(count)))
                     .collect();
                 json!({
-                    "worker": w.number, "rx": w.rx, "forwarded": w.forwarded,
+                    "worker": name, "rx": w.rx, "forwarded": w.forwarded,
                     "consumed": w.consumed, "handed_over": w.handed_over, "drops": drops,
                 })
             })

@@ -2,7 +2,7 @@
 
 use super::{CliError, client};
 use penstock_config::Config;
-use penstock_shm::{Kind, StreamStat, TableView};
+use penstock_shm::{Kind, StreamStat, TableView, WorkerStat};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -57,6 +57,9 @@ impl Row {
     }
 }
 
+/// Name of the steward's row among those of the workers.
+pub(super) const STEWARD: &str = "steward";
+
 /// An open region and what is needed to name what is in it.
 pub(super) struct Region<'a> {
     pub(super) table: TableView,
@@ -80,6 +83,21 @@ impl<'a> Region<'a> {
                 .push("penstock-control does not name every call; #N is the region's number of it");
         }
         remarks
+    }
+
+    /// The counters of each worker and, last, of the steward; with their names. The steward counts
+    /// what the workers hand it, which they have counted as received before.
+    pub(super) fn workers(&self) -> Vec<(String, WorkerStat)> {
+        let mut rows: Vec<_> = self
+            .table
+            .workers()
+            .into_iter()
+            .map(|stat| (stat.number.to_string(), stat))
+            .collect();
+        if let Some((name, _)) = rows.last_mut() {
+            *name = STEWARD.to_owned();
+        }
+        rows
     }
 
     /// The live streams, by call, leg, media and kind.

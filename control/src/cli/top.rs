@@ -1,7 +1,7 @@
 //! Rates per second: workers, reasons, busiest streams.
 
 use super::show::{duration, table};
-use super::streams::{Region, Row};
+use super::streams::{Region, Row, STEWARD};
 use super::{CliError, screen};
 use penstock_config::Config;
 use penstock_shm::{RegionInfo, WorkerStat};
@@ -17,11 +17,12 @@ struct Sample {
     at: Instant,
     alive: bool,
     info: RegionInfo,
-    workers: Vec<WorkerStat>,
+    workers: Vec<(String, WorkerStat)>,
     rows: Vec<Row>,
 }
 
-/// The difference between two samples, per second.
+/// The difference between two samples, per second. In the sums, a packet that a worker handed to the
+/// steward is received once.
 struct Rates {
     rx: u64,
     forwarded: u64,
@@ -52,7 +53,7 @@ fn sample(config: &Config) -> Result<Sample, CliError> {
         at: Instant::now(),
         alive: region.table.plane_alive(),
         info: region.table.info(),
-        workers: region.table.workers(),
+        workers: region.workers(),
         rows: region.rows(),
     })
 }
@@ -63,7 +64,7 @@ fn dropped(worker: &WorkerStat) -> u64 {
 
 fn rates(before: &Sample, after: &Sample) -> Rates {
     let seconds = (after.at - before.at).as_secs_f64();
-    // A plane that restarted counts from zero.
+    // The counters live on when the plane restarts, but not when it sets the region aside.
     let rate = |before: u64, after: u64| match seconds > 0.0 {
         true => (after.saturating_sub(before) as f64 / seconds).round() as u64,
         false => 0,
@@ -71,12 +72,10 @@ fn rates(before: &Sample, after: &Sample) -> Rates {
     let workers: Vec<[u64; 4]> = after
         .workers
         .iter()
-        .map(|now| {
-            let then = before
-                .workers
-                .iter()
-                .find(|w| w.number == now.number)
-                .unwrap_or(now);
+        .map(|(_, now)| {
+            // By number: with more workers the steward counts in another place.
+            let then = before.workers.iter().find(|(_, w)| w.number == now.number);
+            let then = then.map_or(now, |(_, then)| then);
             let busy = now.polls_busy.saturating_sub(then.polls_busy);
             let polls = busy + now.polls_idle.saturating_sub(then.polls_idle);
             [
@@ -94,11 +93,15 @@ fn rates(before: &Sample, after: &Sample) -> Rates {
             .map_or((row.packets, row.bytes), |r| (r.packets, r.bytes));
         (rate(packets, row.packets), rate(bytes, row.bytes) * 8)
     });
-    let sum = |idx: usize| workers.iter().map(|worker| worker[idx]).sum();
+    let named = || after.workers.iter().map(|(name, _)| name).zip(&workers);
+    let relayed = |idx: usize| {
+        let workers = named().filter(|(name, _)| *name != STEWARD);
+        workers.map(|(_, rates)| rates[idx]).sum()
+    };
     Rates {
-        rx: sum(0),
-        forwarded: sum(1),
-        dropped: sum(2),
+        rx: relayed(0),
+        forwarded: relayed(1),
+        dropped: workers.iter().map(|rates| rates[2]).sum(),
         streams: streams.collect(),
         workers,
     }
@@ -136,8 +139,9 @@ fn picture(after: &Sample, rates: &Rates, rows: Option<usize>) -> String {
         &["WORKER", "RX/S", "RELAYED/S", "DROPPED/S", "BUSY%"],
         &[0, 1, 2, 3, 4],
     );
-    for (worker, rate) in after.workers.iter().zip(&rates.workers) {
-        workers.add_row([worker.number as u64, rate[0], rate[1], rate[2], rate[3]]);
+    for ((name, _), rates) in after.workers.iter().zip(&rates.workers) {
+        let rates = rates.map(|rate| rate.to_string());
+        workers.add_row([name.clone()].into_iter().chain(rates));
     }
     text += &format!("{}\n\n", workers.trim_fmt());
     let room = rows.map_or(STREAMS, |rows| rows.saturating_sub(8 + after.workers.len()));
@@ -178,9 +182,9 @@ fn object(after: &Sample, rates: &Rates) -> serde_json::Value {
         .workers
         .iter()
         .zip(&rates.workers)
-        .map(|(worker, [rx, forwarded, dropped, busy])| {
+        .map(|((name, _), [rx, forwarded, dropped, busy])| {
             json!({
-                "worker": worker.number, "rx_s": rx, "forwarded_s": forwarded,
+                "worker": name, "rx_s": rx, "forwarded_s": forwarded,
                 "dropped_s": dropped, "busy_percent": busy,
             })
         })

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 /// Why the plane does not hold a change.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub(crate) enum LinkError {
-    /// No plane holds the region.
+    /// No plane holds the region, or it stands still.
     #[error("media plane is not running")]
     Away,
     /// It did not apply the command in time.

@@ -3,12 +3,12 @@
 //! Detached (no region) -> attached (the plane is away) -> syncing -> online. Commands are
 //! accepted whenever a plane is alive: they wait for the end of syncing, then go out in order. A
 //! plane that dies fails all that wait; what it had or had not applied is settled when the
-//! next one is synced.
+//! next one is synced. One that stands still counts as dead until its heart beats again.
 
 mod job;
 mod region;
 
-pub(crate) use job::{Applied, LinkError};
+pub(crate) use job::LinkError;
 
 use crate::plan::{self, Addresses};
 use job::{Job, Outcome};
@@ -108,12 +108,13 @@ impl Link {
             watch: parts.watch,
             table: parts.table,
             synced: 0,
+            lost: Cell::new(false),
             inflight: VecDeque::new(),
         });
         Ok(Some(parts.bell))
     }
 
-    /// Whether a plane holds the region at this moment: a lock query, not a memory.
+    /// Whether a plane works on the region at this moment.
     pub(crate) fn alive(&self) -> bool {
         let inner = self.inner.borrow();
         inner.attached.as_ref().is_some_and(Attached::alive)
@@ -163,12 +164,6 @@ impl Link {
             Ok(Err(_)) => Err(LinkError::Away),
             Err(_) => Err(LinkError::Timeout),
         }
-    }
-
-    /// Like the outcome of a command, for a change that is made although the plane did not apply
-    /// it: no sync looks at the calls before it is committed.
-    pub(crate) fn given_up(&self) -> Applied {
-        Applied::new(Vec::new(), &self.settling)
     }
 
     /// Takes a change back without waiting. While no plane is there nothing has to be done: the
@@ -258,7 +253,7 @@ impl Link {
             if !alive {
                 if std::mem::take(&mut was_alive) {
                     tracing::warn!(
-                        "the media plane is not running; offers are refused until it is"
+                        "the media plane is not running or stands still; offers are refused until it goes on"
                     );
                 }
                 self.fail_all();
@@ -446,6 +441,7 @@ impl Link {
         let inner = &mut *inner;
         let inflight = inner.attached.iter_mut().flat_map(|a| {
             a.synced = 0;
+            a.lost.set(false);
             a.inflight.drain(..).map(|(_, job)| job)
         });
         for mut job in inflight.chain(inner.waiting.drain(..)) {

@@ -4,11 +4,15 @@ use super::TICK;
 use super::job::Job;
 use crate::plan::Addresses;
 use penstock_shm as shm;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use tokio::net::unix::pipe;
+
+/// A plane whose heart has not beaten for so long hangs or was stopped; it beats every 50 ms.
+const STILL_NS: u64 = 2_000_000_000;
 
 /// The region, attached.
 pub(super) struct Attached {
@@ -20,14 +24,21 @@ pub(super) struct Attached {
     pub(super) addresses: Addresses,
     /// The plane's epoch that was synced; 0 for none.
     pub(super) synced: u64,
+    /// The plane was seen away, and the link has yet to take note. Whoever saw it may have given
+    /// up a change for the next sync, so there has to be one although the plane is back.
+    pub(super) lost: Cell<bool>,
     pub(super) inflight: VecDeque<(u64, Job)>,
 }
 
 impl Attached {
     /// Whether a plane works on this region at this moment.
     pub(super) fn alive(&self) -> bool {
+        let still_ns = shm::monotonic_ns().saturating_sub(self.watch.heartbeat_ns());
         // A plane that set the region aside does not listen here any more.
-        self.watch.alive() && !self.watch.replaced()
+        if still_ns >= STILL_NS || !self.watch.alive() || self.watch.replaced() {
+            self.lost.set(true);
+        }
+        !self.lost.get()
     }
 
     pub(super) fn online(&self) -> bool {

@@ -20,6 +20,7 @@ struct Knobs {
     stop: AtomicBool,
     refuse: AtomicBool,
     hang: AtomicBool,
+    freeze: AtomicBool,
     commands: AtomicU64,
 }
 
@@ -42,7 +43,8 @@ impl TestPlane {
         let plane = Plane::open(&config).unwrap();
         let resumed = matches!(plane.attached(), Attached::Resumed { .. });
         let set_aside = matches!(plane.attached(), Attached::SetAside { .. });
-        let mut parts = plane.split(1);
+        // One worker, and the steward's counters.
+        let mut parts = plane.split(2);
         let ip = [198, 18, 0, 1].into();
         parts
             .table
@@ -85,6 +87,11 @@ impl TestPlane {
     /// Takes no commands, but lives.
     pub fn hang(&self, hang: bool) {
         self.knobs.hang.store(hang, Ordering::Relaxed);
+    }
+
+    /// As after SIGSTOP: its lock is held, its heart does not beat.
+    pub fn freeze(&self, freeze: bool) {
+        self.knobs.freeze.store(freeze, Ordering::Relaxed);
     }
 
     /// Commands that held more than acknowledgements.
@@ -150,17 +157,24 @@ impl Drop for TestPlane {
 
 fn steward(mut parts: PlaneParts, knobs: &Knobs, inbox: &mpsc::Receiver<Task>) {
     while !knobs.stop.load(Ordering::Relaxed) {
-        parts.pulse.beat(monotonic_ns());
+        let is_frozen = knobs.freeze.load(Ordering::Relaxed);
+        if !is_frozen {
+            parts.pulse.beat(monotonic_ns());
+        }
         while let Ok(task) = inbox.try_recv() {
             task(&mut parts.table);
         }
-        if knobs.hang.load(Ordering::Relaxed) {
+        if is_frozen || knobs.hang.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(5));
             continue;
         }
-        // The one worker takes no packets: it only has to pass quiescent points.
-        parts.workers[0].pin();
-        parts.workers[0].offline();
+        // The one worker takes no packets: it only has to pass quiescent points. It counts as if it
+        // handed some to the steward.
+        for worker in &mut parts.workers {
+            worker.pin();
+            worker.offline();
+            worker.counters().rx.add(1);
+        }
         while let Some(command) = parts.commands.next() {
             let seq = match command {
                 Ok(command) => {

@@ -13,7 +13,7 @@ pub fn now(s: f64) -> Now {
     }
 }
 
-/// One interface with that many pairs, and a second one.
+/// One interface with that many pairs, a second one, and one for IPv6.
 pub fn calls(pairs: u16) -> Calls {
     let interface = |name: &str, last: u8| Interface {
         name: name.into(),
@@ -22,8 +22,13 @@ pub fn calls(pairs: u16) -> Calls {
         advertise: [203, 0, 113, last].into(),
         ports: (10_000, 10_000 + pairs * 2 - 1),
     };
+    let six = Interface {
+        ip: "2001:db8::1".parse().unwrap(),
+        advertise: "2001:db8::1".parse().unwrap(),
+        ..interface("six", 0)
+    };
     let settings = Settings {
-        interfaces: vec![interface("internal", 1), interface("external", 2)],
+        interfaces: vec![interface("internal", 1), interface("external", 2), six],
         rest: REST,
         max_calls: 20,
         seed: 0,
