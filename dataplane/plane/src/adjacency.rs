@@ -34,6 +34,8 @@ pub struct Hop {
     pub l2: L2Header,
     /// Whether the next hop's MAC is known.
     pub resolved: bool,
+    /// The entry this was made of.
+    words: [u64; 2],
 }
 
 impl Hop {
@@ -43,6 +45,7 @@ impl Hop {
             port: 0,
             l2: L2Header::new([0; 6], [0; 6], 0),
             resolved: false,
+            words: [0; 2],
         }
     }
 }
@@ -97,7 +100,21 @@ impl Adjacencies {
             port: (hop >> 8) as u8 as usize,
             l2: L2Header::new(mac_of(hop), mac_of(port), port as u16),
             resolved: hop & RESOLVED != 0,
+            words: [hop, port],
         })
+    }
+
+    /// Whether number `n` is still this next hop, and usable: resolved and untagged.
+    #[inline]
+    pub fn is(&self, n: u16, hop: &Hop) -> bool {
+        let Some(entry) = self.entries.get(usize::from(n)) else {
+            return false;
+        };
+        let words = [
+            entry.hop.load(Ordering::Acquire),
+            entry.port.load(Ordering::Relaxed),
+        ];
+        words == hop.words && hop.resolved && hop.l2.is_untagged()
     }
 }
 

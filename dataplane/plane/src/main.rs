@@ -2,6 +2,7 @@
 
 mod addresses;
 mod adjacency;
+mod clock;
 mod neighbour;
 mod ports;
 mod slow;

@@ -10,6 +10,7 @@
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
 use crate::adjacency::{Adjacencies, Hop};
+use crate::clock::Clock;
 use crate::slow::{HandOver, Latch, Queues, ToSteward, ToWorker};
 use penstock_config::Polling;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, RxQueue, TxBatch, TxQueue};
@@ -17,7 +18,7 @@ use penstock_relay::usual::{Mac, glance, pass};
 use penstock_relay::{
     Class, Drop, LocalAddrs, Udp, classify, judge, latch_requested, rewrite, source,
 };
-use penstock_shm::{Endpoint, Entry, Pinned, Ringer, WorkerCounters, WorkerTable, monotonic_ns};
+use penstock_shm::{Endpoint, Entry, Pinned, Ringer, WorkerCounters, WorkerTable};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -61,6 +62,7 @@ pub struct Worker {
     shared: Shared,
     out: Out,
     looks: Box<[Look; Burst::CAPACITY]>,
+    clock: Clock,
     burst_max: usize,
     polling: Polling,
 }
@@ -150,6 +152,7 @@ impl Worker {
             shared,
             out,
             looks: Box::new([Look::LOCAL; Burst::CAPACITY]),
+            clock: Clock::new(),
             burst_max,
             polling,
         }
@@ -205,7 +208,7 @@ impl Worker {
     fn relay(&mut self, port: usize, burst: &mut Burst) {
         let view = self.table.pin();
         let counters = view.counters();
-        let now_ns = monotonic_ns();
+        let now_ns = self.clock.now_ns();
         let side = &self.ports[port];
         counters.rx.add(burst.len() as u64);
 
@@ -415,6 +418,10 @@ impl Step<'_> {
     #[inline(never)]
     fn refresh_hop(&mut self, entry: Entry<'_>) -> bool {
         let adjacency = entry.slot().adjacency;
+        if self.shared.adjacencies.is(adjacency, &self.out.hop) {
+            self.out.hop_number = u32::from(adjacency);
+            return true;
+        }
         self.out.hop_number = u32::MAX;
         match self.shared.adjacencies.get(adjacency) {
             Some(hop) if hop.resolved && hop.l2.is_untagged() => {
