@@ -1,0 +1,250 @@
+//! What control and workers ask for, against a real table.
+
+use super::*;
+use penstock_config::{Config, DEFAULTS};
+use penstock_shm::{AddressEntry, Kind, Plane, RegionConfig};
+use std::path::Path;
+
+const A: Endpoint = Endpoint {
+    addr: 0,
+    port: 4000,
+};
+const B: Endpoint = Endpoint {
+    addr: 0,
+    port: 5000,
+};
+
+struct Bench {
+    streams: Streams,
+    seq: u64,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A table of 16 streams at 198.18.0.1/24 without a gateway, and room for so many next hops.
+    fn new(next_hops: usize) -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let region = RegionConfig {
+            dir: dir.path().join("region"),
+            table_dir: None,
+            streams: 16,
+            group: None,
+        };
+        let mut parts = Plane::open(&region).unwrap().split(1);
+        let config = Config::parse(DEFAULTS, Path::new("defaults")).unwrap();
+        let locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
+        let entry = AddressEntry {
+            ip: locals[0].ip,
+            vlan: 0,
+            port: 0,
+            mtu: 1500,
+        };
+        assert_eq!(parts.table.set_addresses(&[entry]).unwrap(), [0]);
+        let neighbours = Neighbours::new(next_hops);
+        let streams = Streams::new(
+            parts.table,
+            vec![Some(locals[0].clone())],
+            neighbours,
+            Arc::new(Adjacencies::new()),
+        );
+        Bench {
+            streams,
+            seq: 0,
+            _dir: dir,
+        }
+    }
+
+    fn apply(&mut self, call: u64, ops: &[Op]) -> Result<(), Refusal> {
+        self.seq += 1;
+        let command = Command {
+            seq: self.seq,
+            call,
+            ops: ops.to_vec(),
+        };
+        self.streams
+            .apply(&command, 1)
+            .map_err(|(reason, _)| reason)
+    }
+
+    fn slot(&self, endpoint: Endpoint) -> Slot {
+        self.streams
+            .table
+            .slot(self.streams.table.find(endpoint).unwrap())
+    }
+
+    fn latch(&mut self, endpoint: Endpoint, source: &str) -> Option<Event> {
+        let record = self.streams.table.find(endpoint).unwrap();
+        let version = self.slot(endpoint).version;
+        let source = source.parse().unwrap();
+        self.streams.latch(
+            &Latch {
+                record,
+                version,
+                source,
+            },
+            2,
+        )
+    }
+}
+
+fn spec(endpoint: Endpoint, peer: Endpoint, remote: Option<&str>, signal: u32) -> StreamSpec {
+    StreamSpec {
+        endpoint,
+        peer,
+        remote: remote.map(|r| r.parse().unwrap()),
+        kind: Kind::Rtp,
+        learn: Learn::Immediate,
+        gate_open: true,
+        signal,
+        clock_hz: 8000,
+        dscp: 46,
+        leg: 0,
+        media: 0,
+    }
+}
+
+fn has(slot: &Slot, flags: u16) -> bool {
+    slot.flags & flags == flags
+}
+
+fn destination(slot: &Slot) -> String {
+    let [a, b, c, d] = slot.ip4[16..].try_into().unwrap();
+    format!(
+        "{a}.{b}.{c}.{d}:{}",
+        u16::from_be_bytes([slot.udp_ports[2], slot.udp_ports[3]])
+    )
+}
+
+#[test]
+fn a_route_stands_once_the_peers_remote_is_known() {
+    let mut bench = Bench::new(8);
+    bench
+        .apply(
+            7,
+            &[
+                Op::Set(spec(A, B, Some("198.18.0.9:1000"), 1)),
+                Op::Set(spec(B, A, None, 1)),
+            ],
+        )
+        .unwrap();
+    assert!(!has(&bench.slot(A), flag::ROUTED));
+    assert_eq!(destination(&bench.slot(B)), "198.18.0.9:1000");
+
+    let event = bench.latch(B, "198.18.0.8:2000").unwrap();
+    assert_eq!(
+        event,
+        Event::Latched {
+            endpoint: B,
+            remote: "198.18.0.8:2000".parse().unwrap(),
+            signal: 1
+        }
+    );
+    assert!(has(&bench.slot(B), flag::LOCKED | flag::LATCHED));
+    assert_eq!(destination(&bench.slot(A)), "198.18.0.8:2000");
+    assert_eq!(
+        bench.latch(B, "198.18.0.7:2000"),
+        None,
+        "a locked stream does not move"
+    );
+}
+
+#[test]
+fn new_signalling_lets_a_stream_learn_anew_and_the_same_does_not() {
+    let mut bench = Bench::new(8);
+    let set = |remote, signal| {
+        [
+            Op::Set(spec(A, B, Some("198.18.0.9:1000"), 1)),
+            Op::Set(spec(B, A, Some(remote), signal)),
+        ]
+    };
+    bench.apply(7, &set("198.18.0.8:2000", 1)).unwrap();
+    bench.latch(B, "198.18.0.8:2222").unwrap();
+
+    bench.apply(7, &set("198.18.0.8:2000", 1)).unwrap();
+    assert!(
+        has(&bench.slot(B), flag::LOCKED),
+        "a command that comes twice changes nothing"
+    );
+    bench.apply(7, &set("198.18.0.8:2000", 2)).unwrap();
+    assert!(!has(&bench.slot(B), flag::LOCKED));
+    assert_eq!(
+        destination(&bench.slot(A)),
+        "198.18.0.8:2222",
+        "until somebody else is heard"
+    );
+    bench.apply(7, &set("198.18.0.8:3000", 3)).unwrap();
+    assert_eq!(
+        destination(&bench.slot(A)),
+        "198.18.0.8:3000",
+        "the signalling named another address"
+    );
+}
+
+#[test]
+fn a_refused_command_leaves_nothing_behind() {
+    let mut bench = Bench::new(8);
+    let nowhere = Endpoint {
+        addr: 3,
+        port: 4000,
+    };
+    let good = Op::Set(spec(A, B, None, 1));
+    assert_eq!(
+        bench.apply(7, &[good, Op::Set(spec(nowhere, A, None, 1))]),
+        Err(Refusal::NoSuchAddress)
+    );
+    assert_eq!(
+        bench.apply(7, &[good, Op::Set(spec(B, A, Some("[2001:db8::1]:9"), 1))]),
+        Err(Refusal::WrongFamily)
+    );
+    let mut fixed = spec(B, A, Some("203.0.113.1:9"), 1);
+    fixed.learn = Learn::Off;
+    assert_eq!(
+        bench.apply(7, &[good, Op::Set(fixed)]),
+        Err(Refusal::NoRoute)
+    );
+    let many: Vec<Op> = (0..17)
+        .map(|n| {
+            Op::Set(spec(
+                Endpoint {
+                    addr: 0,
+                    port: 6000 + n,
+                },
+                A,
+                None,
+                1,
+            ))
+        })
+        .collect();
+    assert_eq!(bench.apply(7, &many), Err(Refusal::TableFull));
+    assert_eq!(bench.streams.table.counts().live, 0);
+}
+
+#[test]
+fn a_next_hop_too_many_is_refused() {
+    let mut bench = Bench::new(1);
+    let ops = [
+        Op::Set(spec(A, B, Some("198.18.0.9:1000"), 1)),
+        Op::Set(spec(B, A, Some("198.18.0.8:1000"), 1)),
+    ];
+    assert_eq!(bench.apply(7, &ops), Err(Refusal::TooManyNextHops));
+}
+
+#[test]
+fn an_endpoint_belongs_to_one_call() {
+    let mut bench = Bench::new(8);
+    bench.apply(7, &[Op::Set(spec(A, B, None, 1))]).unwrap();
+    let first = bench.streams.table.find(A).unwrap();
+    bench.apply(8, &[Op::Remove(A)]).unwrap();
+    assert_eq!(
+        bench.streams.table.find(A),
+        Some(first),
+        "another call's removal does nothing"
+    );
+    bench.apply(8, &[Op::Set(spec(A, B, None, 1))]).unwrap();
+    assert_ne!(
+        bench.streams.table.find(A),
+        Some(first),
+        "another call gets another record and meter"
+    );
+    assert_eq!(bench.streams.table.counts().ended, 1);
+}
