@@ -61,3 +61,73 @@ pub fn commit(calls: &mut Calls, pending: Pending, s: f64) -> String {
 pub fn port_of(sdp: &str) -> u16 {
     penstock_sdp::Sdp::parse(sdp.as_bytes()).unwrap().media()[0].port
 }
+
+pub fn offer(
+    calls: &mut Calls,
+    p: Parties<'_>,
+    sdp: &str,
+    options: &Options,
+    s: f64,
+) -> Result<String, MediaError> {
+    let pending = calls.offer(&p, sdp.as_bytes(), options, now(s))?;
+    Ok(commit(calls, pending, s))
+}
+
+pub fn answer(
+    calls: &mut Calls,
+    p: Parties<'_>,
+    sdp: &str,
+    options: &Options,
+    s: f64,
+) -> Result<String, MediaError> {
+    let pending = calls.answer(&p, sdp.as_bytes(), options, now(s))?;
+    Ok(commit(calls, pending, s))
+}
+
+pub fn delete(calls: &mut Calls, id: &str, from: Option<&str>, to: Option<&str>, s: f64) -> bool {
+    match calls.delete(id, from, to, now(s)) {
+        Ok(pending) => {
+            commit(calls, pending, s);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error, MediaError::NoMatch);
+            false
+        }
+    }
+}
+
+/// A call that stands: offer by `a` from 10.0.0.1:4000, answer by `b` from 10.0.0.2:5000.
+pub fn established(calls: &mut Calls) -> (String, String) {
+    let none = Options::default();
+    let out = offer(
+        calls,
+        parties("c", "a", None),
+        &sdp("10.0.0.1", 4000, ""),
+        &none,
+        0.0,
+    );
+    let back = answer(
+        calls,
+        parties("c", "a", Some("b")),
+        &sdp("10.0.0.2", 5000, ""),
+        &none,
+        1.0,
+    );
+    (out.unwrap(), back.unwrap())
+}
+
+/// The RTP streams facing leg 0 and leg 1.
+pub fn rtp(calls: &Calls) -> [Stream; 2] {
+    let desired = calls.get("c").unwrap().desired();
+    let mut streams: Vec<_> = desired
+        .into_values()
+        .filter(|s| s.kind == Kind::Rtp)
+        .collect();
+    streams.sort_by_key(|s| s.leg);
+    streams.try_into().unwrap()
+}
+
+pub fn gates(calls: &Calls) -> [bool; 2] {
+    rtp(calls).map(|s| s.gate_open)
+}
