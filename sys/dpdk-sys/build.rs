@@ -2,6 +2,7 @@
 //! their static inline functions.
 
 use std::env;
+use std::fs;
 use std::panic;
 use std::path::PathBuf;
 use std::process::{Command, exit};
@@ -16,7 +17,6 @@ fn main() {
     let mut cflags = pkg_config("--cflags");
     cflags.push("-DALLOW_EXPERIMENTAL_API".into());
     cflags.push("-D_GNU_SOURCE".into());
-    let libs = pkg_config("--libs");
     require_libclang();
 
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -24,13 +24,57 @@ fn main() {
     generate(&cflags, &twins, &out_dir.join("bindings.rs"));
     compile(&cflags, &twins);
 
-    // EAL loads the drivers itself, so that the libraries are all there is to link.
-    for lib in libs.iter().filter_map(|word| word.strip_prefix("-l")) {
-        println!("cargo::rustc-link-lib=dylib={lib}");
+    link();
+}
+
+/// The shared libraries that the drivers of Debian's DPDK need.
+const NEEDED: [&str; 10] = [
+    "atomic", "bpf", "bsd", "ibverbs", "mlx4", "mlx5", "numa", "pcap", "xdp", "z",
+];
+
+/// Links DPDK itself statically: calls between its libraries and its thread-local variables, several a
+/// packet, then go neither through a table nor through a function.
+fn link() {
+    let dir = pkg_config("--variable=libdir").concat();
+    println!("cargo::rustc-link-search=native={dir}");
+    // A driver announces itself when the program starts: nothing refers to it.
+    for name in archives(&dir) {
+        let has_drivers = ["bus", "mempool", "net"]
+            .iter()
+            .any(|kind| name.starts_with(&format!("rte_{kind}_")));
+        if has_drivers {
+            println!("cargo::rustc-link-lib=static:+whole-archive,-bundle={name}");
+        }
     }
-    for dir in libs.iter().filter_map(|word| word.strip_prefix("-L")) {
-        println!("cargo::rustc-link-search=native={dir}");
+    for name in archives(&dir).filter(|name| name.starts_with("rte_common_")) {
+        println!("cargo::rustc-link-lib=static:-bundle={name}");
     }
+    for word in pkg_config("--static --libs") {
+        if let Some(name) = word.strip_prefix("-l").filter(|l| l.starts_with("rte_")) {
+            println!("cargo::rustc-link-lib=static:-bundle={name}");
+        }
+    }
+    for name in NEEDED {
+        println!("cargo::rustc-link-lib=dylib={name}");
+    }
+}
+
+/// DPDK's static libraries, without `lib` and `.a`.
+fn archives(dir: &str) -> impl Iterator<Item = String> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        fail(&format!("{dir} cannot be read"));
+    };
+    let name = |entry: Result<fs::DirEntry, _>| {
+        let name = entry.ok()?.file_name().into_string().ok()?;
+        let name = name.strip_prefix("lib")?.strip_suffix(".a")?;
+        name.starts_with("rte_").then(|| name.to_owned())
+    };
+    let mut names: Vec<String> = entries.filter_map(name).collect();
+    if names.is_empty() {
+        fail(&format!("{dir} has no static libraries of DPDK"));
+    }
+    names.sort();
+    names.into_iter()
 }
 
 fn generate(cflags: &[String], twins: &std::path::Path, bindings: &std::path::Path) {
@@ -77,7 +121,10 @@ fn compile(cflags: &[String], twins: &std::path::Path) {
 }
 
 fn pkg_config(what: &str) -> Vec<String> {
-    let output = Command::new("pkg-config").args([what, "libdpdk"]).output();
+    let output = Command::new("pkg-config")
+        .args(what.split(' '))
+        .arg("libdpdk")
+        .output();
     match output {
         Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout)
             .split_whitespace()
