@@ -5,11 +5,12 @@
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use penstock_relay::route::{Egress, Policy, fill};
-use penstock_relay::usual::{Glance, Mac, glance, pass};
+use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{Class, L2Header, LocalAddrs, Udp, classify, judge, rewrite};
-use penstock_shm::record::{Kind, Learn, Meter, Slot};
+use penstock_shm::record::{Kind, Last, Learn, Meter, Slot};
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering::Relaxed;
 
 const BURST: usize = 32;
 const HEADROOM: usize = 128;
@@ -123,45 +124,40 @@ impl Bench {
 fn usual(c: &mut Criterion) {
     let bench = Bench::new();
     let mac = Mac::new(MAC);
-    let look = |buffer: &[u8]| glance(&buffer[HEADROOM..], mac, false);
-    let glances: Vec<Glance> = bench
-        .buffers
-        .iter()
-        .map(|buffer| look(buffer).expect("a usual packet"))
-        .collect();
+    let l2 = bench.l2.untagged().expect("a link without a VLAN");
+    let owner = 1;
+    let udps: Vec<_> = bench.buffers.iter().map(|buffer| udp_of(buffer)).collect();
+    for (i, buffer) in bench.buffers.iter().enumerate() {
+        let meter = &bench.meters[i];
+        meter.last.store(Last::of_owner(owner).to_bits(), Relaxed);
+        assert!(judge(&buffer[HEADROOM..], &udps[i], &bench.slots[i], meter, 0).is_ok());
+    }
 
     let mut group = c.benchmark_group("usual");
     group.throughput(Throughput::Elements(BURST as u64));
-    group.bench_function("parse", |b| {
+    let mut buffers = bench.buffers.clone();
+    group.bench_function("parse and lookup", |b| {
         b.iter(|| {
-            for buffer in black_box(&bench.buffers) {
-                black_box(look(buffer));
+            let mut last = LastAddress::NONE;
+            for buffer in black_box(&mut buffers) {
+                let frame = &mut buffer[HEADROOM..];
+                let packet = Usual::of(frame, mac, &bench.addrs, &mut last, false);
+                let endpoint = packet.expect("a usual packet").endpoint();
+                black_box(bench.entry(Some(endpoint.addr), endpoint.port));
             }
         });
     });
-    group.bench_function("lookup", |b| {
-        b.iter(|| {
-            for glance in black_box(&glances) {
-                let number = bench.addrs.get4(0, glance.destination);
-                black_box(bench.entry(number, glance.port));
-            }
-        });
-    });
-    let mut now_ns = 0;
-    group.bench_function("verdict and rewrite", |b| {
+    group.bench_function("parse, verdict and rewrite", |b| {
         b.iter_batched_ref(
             || bench.buffers.clone(),
             |buffers| {
-                now_ns += 20_000_000;
+                let mut last = LastAddress::NONE;
                 for (i, buffer) in buffers.iter_mut().enumerate() {
                     let frame = &mut buffer[HEADROOM..];
-                    assert!(pass(
-                        frame,
-                        &bench.slots[i],
-                        &bench.meters[i],
-                        &bench.l2,
-                        now_ns
-                    ));
+                    let (slot, meter) = (&bench.slots[i], &bench.meters[i]);
+                    let packet = Usual::of(frame, mac, &bench.addrs, &mut last, false);
+                    let mut packet = packet.expect("a usual packet");
+                    assert!(packet.pass(slot, meter, &l2, Last::guard(owner), 0));
                 }
             },
             BatchSize::SmallInput,

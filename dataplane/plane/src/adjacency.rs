@@ -104,7 +104,7 @@ impl Adjacencies {
         })
     }
 
-    /// Whether number `n` is still this next hop, and usable: resolved and untagged.
+    /// Whether number `n` is still this next hop.
     #[inline]
     pub fn is(&self, n: u16, hop: &Hop) -> bool {
         let Some(entry) = self.entries.get(usize::from(n)) else {
@@ -114,7 +114,7 @@ impl Adjacencies {
             entry.hop.load(Ordering::Acquire),
             entry.port.load(Ordering::Relaxed),
         ];
-        words == hop.words && hop.resolved && hop.l2.is_untagged()
+        words == hop.words
     }
 }
 

@@ -1,5 +1,7 @@
-//! CLOCK_MONOTONIC for a worker: one read of the time stamp counter per burst, held to the system's
-//! clock once a second.
+//! CLOCK_MONOTONIC for a worker: the time stamp counter, held to the system's clock once a second.
+//!
+//! A read of the counter costs as much as half a packet, so while bursts come in full, one in
+//! [`FULL_BURSTS`] has it read: their packets were waiting already, and nobody knows since when.
 
 use penstock_dpdk::{tsc, tsc_hz};
 use penstock_shm::monotonic_ns;
@@ -11,28 +13,49 @@ pub struct Clock {
     hz: u64,
     /// Nanoseconds per tick, times 2^32.
     ns_per_tick: u64,
+    /// What was read last, and how many full bursts ago.
+    now_ns: u64,
+    full_bursts: u32,
 }
+
+/// How many full bursts in a row are given the same time.
+const FULL_BURSTS: u32 = 8;
 
 impl Clock {
     /// Set to the system's clock. DPDK has to be initialised: it knows the counter's rate.
     pub fn new() -> Clock {
         let hz = tsc_hz().max(1);
+        let now_ns = monotonic_ns();
         Clock {
             anchor_tsc: tsc(),
-            anchor_ns: monotonic_ns(),
+            anchor_ns: now_ns,
             hz,
             ns_per_tick: ((1_000_000_000u128 << 32) / u128::from(hz)) as u64,
+            now_ns,
+            full_bursts: 0,
         }
     }
 
-    /// Nanoseconds of CLOCK_MONOTONIC, right to some parts in a million of a second.
-    #[inline]
-    pub fn now_ns(&mut self) -> u64 {
+    /// Nanoseconds of CLOCK_MONOTONIC, right to some parts in a million of a second. `full` says that the burst
+    /// was as large as bursts are.
+    #[inline(always)]
+    pub fn now_ns(&mut self, full: bool) -> u64 {
+        self.full_bursts += 1;
+        if !full || self.full_bursts >= FULL_BURSTS {
+            self.read();
+        }
+        self.now_ns
+    }
+
+    #[inline(never)]
+    fn read(&mut self) {
+        self.full_bursts = 0;
         let ticks = tsc().wrapping_sub(self.anchor_tsc);
         if ticks > self.hz {
             *self = Clock::new();
-            return self.anchor_ns;
+        } else {
+            let since = (u128::from(ticks) * u128::from(self.ns_per_tick)) >> 32;
+            self.now_ns = self.anchor_ns + since as u64;
         }
-        self.anchor_ns + ((u128::from(ticks) * u128::from(self.ns_per_tick)) >> 32) as u64
     }
 }

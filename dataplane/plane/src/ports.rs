@@ -40,6 +40,7 @@ impl Opened {
             rx,
             tx,
             sender: 0,
+            checks_ip: self.port.verifies_ip_checksum(),
             mac: self.mac,
             locals,
         }

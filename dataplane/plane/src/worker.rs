@@ -4,9 +4,9 @@
 //! receive a burst -> classify -> look up -> verdict -> rewrite -> send the burst
 //! ```
 //!
-//! The loop runs in stages over the burst, so that each line of memory is asked for one stage before
-//! it is needed: packet headers, index entries, then slots and meters. It allocates nothing, takes
-//! no lock, logs nothing, and reads the clock once per burst. What it cannot do itself goes to the
+//! The loop runs in stages over the burst, so that a line of memory is asked for one stage before
+//! it is needed: packet headers, then slots and meters. It allocates nothing, takes no lock, logs
+//! nothing, and reads the clock at most once per burst. What it cannot do itself goes to the
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
 mod stages;
@@ -18,7 +18,7 @@ use penstock_config::Polling;
 use penstock_dpdk::{Burst, RxQueue, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs};
 use penstock_shm::{Ringer, WorkerTable};
-use stages::{Look, Step, find, look};
+use stages::{Looks, Passed, Step, look};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub struct PortSide {
     pub sender: usize,
     /// The port's MAC.
     pub mac: [u8; 6],
+    /// Whether its NIC checks IPv4 header checksums.
+    pub checks_ip: bool,
     /// The port's addresses.
     pub locals: LocalAddrs,
 }
@@ -61,7 +63,6 @@ pub struct Worker {
     ports: Vec<PortSide>,
     shared: Shared,
     out: Out,
-    looks: Box<[Look; Burst::CAPACITY]>,
     clock: Clock,
     burst_max: usize,
     polling: Polling,
@@ -74,7 +75,6 @@ struct Out {
     dead: Burst,
     /// The next hop of the packet before: mostly it is this one's too.
     hop: Hop,
-    hop_number: u32,
 }
 
 /// How this worker sends through a port.
@@ -106,7 +106,6 @@ impl Worker {
             exits: ports.iter_mut().map(exit).collect(),
             dead: Burst::new(),
             hop: Hop::none(),
-            hop_number: u32::MAX,
         };
         Worker {
             number: table.number(),
@@ -114,7 +113,6 @@ impl Worker {
             ports,
             shared,
             out,
-            looks: Box::new([Look::LOCAL; Burst::CAPACITY]),
             clock: Clock::new(),
             burst_max,
             polling,
@@ -132,9 +130,13 @@ impl Worker {
                 let Some(rx) = &mut self.ports[port].rx else {
                     continue;
                 };
-                let n = rx.receive(&mut burst, self.burst_max);
-                if n > 0 {
-                    got += n;
+                let received = rx.receive(&mut burst, self.burst_max);
+                if received.chained > 0 {
+                    got += received.chained;
+                    self.dropped_oversized(received.chained as u64);
+                }
+                if received.packets > 0 {
+                    got += received.packets;
                     self.relay(port, &mut burst);
                 }
             }
@@ -154,6 +156,13 @@ impl Worker {
         self.table.offline();
     }
 
+    #[cold]
+    fn dropped_oversized(&self, count: u64) {
+        let counters = self.table.counters();
+        counters.rx.add(count);
+        counters.drops[Drop::Malformed as usize].add(count);
+    }
+
     fn idle(&mut self, idle_polls: &mut u32) {
         self.table.counters().polls_idle.add(1);
         *idle_polls = idle_polls.saturating_add(1);
@@ -171,13 +180,10 @@ impl Worker {
     fn relay(&mut self, port: usize, burst: &mut Burst) {
         let view = self.table.pin();
         let counters = view.counters();
-        let now_ns = self.clock.now_ns();
+        let now_ns = self.clock.now_ns(burst.len() >= self.burst_max);
         let side = &self.ports[port];
         counters.rx.add(burst.len() as u64);
 
-        look(burst, side, view, &mut self.looks);
-        let mut entries = [None; Burst::CAPACITY];
-        find(&self.looks[..burst.len()], view, &mut entries);
         let mut step = Step {
             number: self.number,
             port: port as u8,
@@ -189,11 +195,19 @@ impl Worker {
             shared: &self.shared,
             out: &mut self.out,
         };
-        let passed = step.pass(burst, &self.looks, &entries);
-        if passed.0 == burst.len() {
-            step.send_burst(passed.1, burst);
-        } else {
-            step.finish(burst, &self.looks, &entries, passed);
+        let mut passed = Passed::default();
+        {
+            let mut looks = Looks::new();
+            if side.checks_ip {
+                look::<true>(burst, side, view, &mut looks);
+            } else {
+                look::<false>(burst, side, view, &mut looks);
+            }
+            step.pass(&mut looks, &mut passed);
+        }
+        match passed.exit() {
+            Some(exit) => step.send_burst(exit, burst),
+            None => step.finish(burst, &passed),
         }
     }
 

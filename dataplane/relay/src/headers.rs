@@ -321,6 +321,12 @@ impl Rtp<'_> {
         self.0[0] & 0x0f
     }
 
+    /// The first four octets as a little-endian word: flags, marker and payload type, sequence number.
+    #[inline(always)]
+    pub fn first_word(self) -> u32 {
+        u32::from_le_bytes(*view(self.0, 0))
+    }
+
     /// Marker bit and payload type in one octet: what tells RTCP from RTP (RFC 5761, 4).
     #[inline(always)]
     pub fn second_octet(self) -> u8 {
@@ -349,6 +355,12 @@ impl Rtp<'_> {
     #[inline(always)]
     pub fn ssrc(self) -> Ssrc {
         Ssrc(be32(self.0, 8))
+    }
+
+    /// The synchronization source as it lies here: network order, as a native word.
+    #[inline(always)]
+    pub fn ssrc_word(self) -> u32 {
+        u32::from_ne_bytes(*view(self.0, 8))
     }
 }
 

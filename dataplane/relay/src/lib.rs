@@ -1,9 +1,9 @@
 //! What happens to a packet: pure judgement, no I/O, no clock, no allocation.
 //!
-//! Bytes, a stream's record and `now` go in; a verdict and rewritten bytes come out. The worker
-//! runs these stages over a burst and prefetches between them:
+//! Bytes, a stream's record and `now` go in; a verdict and rewritten bytes come out. These
+//! are the steps; [`usual`] takes them at once for the packets that a relay mostly sees:
 //!
-//! | stage | function | touches |
+//! | step | function | touches |
 //! | --- | --- | --- |
 //! | parse | [`classify`] | the packet's first line |
 //! | address | [`LocalAddrs::find`] | a table of 1 KiB |
@@ -39,4 +39,4 @@ pub use classify::{Class, Udp, classify};
 pub use judge::{Pass, judge, latch_requested, source};
 pub use local_addrs::{AddrError, LocalAddrs};
 pub use penstock_shm::counters::Drop;
-pub use rewrite::{L2Header, rewrite};
+pub use rewrite::{L2Header, UntaggedL2, rewrite};

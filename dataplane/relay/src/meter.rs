@@ -11,7 +11,7 @@
 //! Only the stream's owner worker may call what writes; all accesses are relaxed.
 
 use crate::headers::{Rtp, SeqNo};
-use penstock_shm::record::Meter;
+use penstock_shm::record::{Last, Meter};
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 /// A jump forward of at least this many packets is no loss but another sequence (RFC 3550, A.1).
@@ -20,10 +20,10 @@ const MAX_DROPOUT: u16 = 3000;
 /// A packet less than this far behind is late (RFC 3550, A.1).
 const MAX_MISORDER: u16 = 100;
 
-/// `Meter::rtp_seen` while the last packet was in sequence.
-const IN_SEQUENCE: u8 = 1;
+/// A change of transit beyond this, hours of any clock, is cut to it: sixteen of them fit.
+const MAX_DIFFERENCE: u32 = 1 << 27;
 
-/// `Meter::rtp_seen` after a jump: this bit and the low seven bits of the next number.
+/// [`Last::seen`] after a jump: this bit and the low seven bits of the next number.
 const JUMPED: u8 = 0x80;
 
 /// Counts a packet of `bytes` octets of UDP payload that passed every check.
@@ -32,30 +32,62 @@ const JUMPED: u8 = 0x80;
 /// jitter means nothing.
 ///
 /// [`Slot::clock_mult`]: penstock_shm::record::Slot::clock_mult
-#[inline(always)]
 pub fn update(meter: &Meter, clock_mult: u32, now_ns: u64, bytes: usize, rtp: Option<Rtp<'_>>) {
+    count(meter, now_ns, bytes);
+    let Some(rtp) = rtp else {
+        return bump(&meter.apart);
+    };
+    let transit = transit(clock_mult, now_ns, rtp);
+    let seen = sequence(meter, rtp, transit);
+    let last = meter.last().after(rtp.payload_type(), seen);
+    meter.last.store(last.to_bits(), Relaxed);
+    if seen == Last::IN_SEQUENCE {
+        let difference = difference(meter, transit).min(MAX_DIFFERENCE);
+        jitter(meter, transit, difference);
+    } else {
+        bump(&meter.apart);
+    }
+}
+
+/// As [`update`], for a packet that goes on with its stream's sequence. False, and nothing counted, for
+/// any other. `guard` is that of the worker that asks.
+#[inline(always)]
+pub(crate) fn follow(
+    meter: &Meter,
+    clock_mult: u32,
+    now_ns: u64,
+    bytes: usize,
+    rtp: Rtp<'_>,
+    guard: Last,
+) -> bool {
+    if meter.last.load(Relaxed) != guard.expected(rtp.first_word())
+        || meter.ssrc.load(Relaxed) != rtp.ssrc_word()
+    {
+        return false;
+    }
+    let ext_seq = meter.ext_seq.load(Relaxed);
+    let ahead = rtp.seq().ahead_of(SeqNo(ext_seq as u16));
+    if ahead >= MAX_DROPOUT {
+        return false;
+    }
+    let transit = transit(clock_mult, now_ns, rtp);
+    let difference = difference(meter, transit);
+    if difference > MAX_DIFFERENCE {
+        return false;
+    }
+    meter
+        .ext_seq
+        .store(ext_seq.wrapping_add(u32::from(ahead)), Relaxed);
+    jitter(meter, transit, difference);
+    count(meter, now_ns, bytes);
+    true
+}
+
+#[inline(always)]
+fn count(meter: &Meter, now_ns: u64, bytes: usize) {
     meter.packets.add(1);
     meter.bytes.add(bytes as u64);
     meter.last_seen_ns.set(now_ns);
-    let Some(rtp) = rtp else { return };
-    meter.payload_type.store(rtp.payload_type(), Relaxed);
-
-    let seq = rtp.seq();
-    let ext_seq = meter.ext_seq.load(Relaxed);
-    let ahead = seq.ahead_of(SeqNo(ext_seq as u16));
-    let transit = ticks(now_ns, clock_mult).wrapping_sub(rtp.timestamp());
-    if meter.rtp_seen.load(Relaxed) == IN_SEQUENCE
-        && meter.ssrc.load(Relaxed) == rtp.ssrc().0
-        && ahead < MAX_DROPOUT
-    {
-        meter
-            .ext_seq
-            .store(ext_seq.wrapping_add(u32::from(ahead)), Relaxed);
-    } else if !unusual(meter, rtp, ahead, transit) {
-        return;
-    }
-    bump(&meter.received);
-    jitter(meter, transit);
 }
 
 /// Counts a packet to this endpoint that was dropped.
@@ -67,7 +99,7 @@ pub fn count_dropped(meter: &Meter) {
 /// Packets lost of the present SSRC: expected less received (RFC 3550, A.3), 0 if duplicates
 /// outweigh the loss.
 pub fn lost(meter: &Meter) -> u32 {
-    if meter.rtp_seen.load(Relaxed) == 0 {
+    if meter.last().seen() == 0 {
         return 0;
     }
     let expected = meter
@@ -75,7 +107,7 @@ pub fn lost(meter: &Meter) -> u32 {
         .load(Relaxed)
         .wrapping_sub(meter.base_seq.load(Relaxed))
         .wrapping_add(1);
-    expected.saturating_sub(meter.received.load(Relaxed))
+    expected.saturating_sub(meter.received())
 }
 
 /// Packets lost at this endpoint, of all its SSRCs.
@@ -83,64 +115,68 @@ pub fn lost_total(meter: &Meter) -> u32 {
     meter.lost_before.load(Relaxed).saturating_add(lost(meter))
 }
 
-/// A new SSRC, a packet out of sequence, or one after such a packet. Says whether it is counted in
-/// the sequence.
-#[cold]
-fn unusual(meter: &Meter, rtp: Rtp<'_>, ahead: u16, transit: u32) -> bool {
+/// Finds the packet's place in the sequence: what [`Last::seen`] is after it. It is counted already.
+fn sequence(meter: &Meter, rtp: Rtp<'_>, transit: u32) -> u8 {
     let seq = rtp.seq();
-    let seen = meter.rtp_seen.load(Relaxed);
-    if seen == 0 || meter.ssrc.load(Relaxed) != rtp.ssrc().0 {
+    let seen = meter.last().seen();
+    if seen == 0 || meter.ssrc.load(Relaxed) != rtp.ssrc_word() {
         restart(meter, rtp, transit);
-        return true;
+        return Last::IN_SEQUENCE;
     }
-    if ahead < MAX_DROPOUT || ahead > 0u16.wrapping_sub(MAX_MISORDER) {
-        if ahead < MAX_DROPOUT {
-            add(&meter.ext_seq, u32::from(ahead));
-        }
-        meter.rtp_seen.store(IN_SEQUENCE, Relaxed);
-        return true;
+    let ahead = seq.ahead_of(SeqNo(meter.ext_seq.load(Relaxed) as u16));
+    if ahead < MAX_DROPOUT {
+        add(&meter.ext_seq, u32::from(ahead));
+        return Last::IN_SEQUENCE;
+    }
+    if ahead > 0u16.wrapping_sub(MAX_MISORDER) {
+        return Last::IN_SEQUENCE;
     }
     if seen == JUMPED | seq.0 as u8 {
         restart(meter, rtp, transit);
-        return true;
+        return Last::IN_SEQUENCE;
     }
-    meter
-        .rtp_seen
-        .store(JUMPED | seq.0.wrapping_add(1) as u8, Relaxed);
-    false
+    JUMPED | seq.0.wrapping_add(1) as u8
 }
 
 /// Begins a sequence with this packet.
 fn restart(meter: &Meter, rtp: Rtp<'_>, transit: u32) {
     let seq = u32::from(rtp.seq().0);
+    let before = (meter.packets.get() as u32).wrapping_sub(1);
+    // The packet itself is not one of the sequence that ends.
+    bump(&meter.apart);
     meter.lost_before.store(lost_total(meter), Relaxed);
-    meter.ssrc.store(rtp.ssrc().0, Relaxed);
+    meter.ssrc.store(rtp.ssrc_word(), Relaxed);
     meter.ext_seq.store(seq, Relaxed);
     meter.base_seq.store(seq, Relaxed);
-    meter.received.store(0, Relaxed);
+    meter.apart.store(before, Relaxed);
     meter.jitter_q4.store(0, Relaxed);
     meter.transit.store(transit, Relaxed);
-    meter.rtp_seen.store(IN_SEQUENCE, Relaxed);
+}
+
+/// Relative transit time (RFC 3550, A.8) in RTP clock units, modulo 2^32.
+#[inline(always)]
+fn transit(clock_mult: u32, now_ns: u64, rtp: Rtp<'_>) -> u32 {
+    // What the product loses beyond 64 bits is beyond 32 in the quotient.
+    let ticks = now_ns.wrapping_mul(u64::from(clock_mult)) >> 32;
+    (ticks as u32).wrapping_sub(rtp.timestamp())
+}
+
+/// How far the transit time is from that of the packet before.
+#[inline(always)]
+fn difference(meter: &Meter, transit: u32) -> u32 {
+    let difference = transit.wrapping_sub(meter.transit.load(Relaxed)) as i32;
+    difference.unsigned_abs()
 }
 
 /// RFC 3550, A.8, in integers: the estimate is kept times sixteen. Without a clock it means nothing.
-/// A difference is cut to 2^27, hours of any clock, so that sixteen of them fit.
 #[inline(always)]
-fn jitter(meter: &Meter, transit: u32) {
-    let difference = transit.wrapping_sub(meter.transit.load(Relaxed)) as i32;
+fn jitter(meter: &Meter, transit: u32, difference: u32) {
     meter.transit.store(transit, Relaxed);
     let old = meter.jitter_q4.load(Relaxed);
-    let difference = difference.unsigned_abs().min(1 << 27);
     let new = old
         .wrapping_add(difference)
         .wrapping_sub(old.wrapping_add(8) >> 4);
     meter.jitter_q4.store(new, Relaxed);
-}
-
-/// Time in RTP clock units, modulo 2^32.
-#[inline(always)]
-fn ticks(now_ns: u64, clock_mult: u32) -> u32 {
-    ((u128::from(now_ns) * u128::from(clock_mult)) >> 32) as u32
 }
 
 #[inline(always)]

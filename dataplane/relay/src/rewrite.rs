@@ -58,22 +58,27 @@ impl L2Header {
         *view(&self.bytes, 0)
     }
 
-    /// Whether it has no VLAN tag.
-    #[inline(always)]
-    pub fn is_untagged(&self) -> bool {
-        self.size != TAGGED as u8
-    }
-
-    /// Writes a header without a tag to the front of a frame, and two octets more, which the IP header
-    /// has to overwrite.
-    #[inline(always)]
-    pub(crate) fn write_untagged<const N: usize>(&self, frame: &mut [u8; N]) {
-        *view_mut::<16, N>(frame, 0) = *view(&self.bytes, TAGGED - 14);
+    /// The header alone, if it has no VLAN tag.
+    #[inline]
+    pub fn untagged(&self) -> Option<UntaggedL2> {
+        (self.size() != TAGGED).then(|| UntaggedL2(*view(&self.bytes, TAGGED - 14)))
     }
 
     /// The MAC address of the next hop.
     pub fn destination(&self) -> [u8; 6] {
         std::array::from_fn(|i| self.bytes[TAGGED - self.size() + i])
+    }
+}
+
+/// An Ethernet header without a tag, and two octets more: sixteen are quickly copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UntaggedL2([u8; 16]);
+
+impl UntaggedL2 {
+    /// Writes the header to the front of a frame, and two octets more, which the IP header has to overwrite.
+    #[inline(always)]
+    pub(crate) fn write<const N: usize>(&self, frame: &mut [u8; N]) {
+        *view_mut::<16, N>(frame, 0) = self.0;
     }
 }
 
@@ -145,7 +150,8 @@ pub(crate) fn headers4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slo
     let udp = at + IP4;
     let old = words::<12>(view(head, udp - 8));
     let checksum = updated::<3>(*view(head, udp + 6), old, u32::from(slot.udp_sum));
-    put4(head, at, slot, total_len.to_be_bytes(), checksum);
+    put4(head, at, slot, total_len.to_be_bytes());
+    *view_mut(head, udp + 6) = checksum;
 }
 
 /// As [`headers4`], for a packet whose total length stays and whose old addresses are those that
@@ -153,20 +159,17 @@ pub(crate) fn headers4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slo
 #[inline(always)]
 pub(crate) fn known4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot) {
     let old = u16::from_ne_bytes(*view(head, at + IP4 + 6));
-    // RFC 1624, equation 2: the one that never makes 0 of anything else, as UDP wants it.
-    let new = carried(u32::from(old) + u32::from(slot.udp_delta));
-    let new = if old == 0 { 0 } else { new };
-    put4(head, at, slot, *view(head, at + 2), new.to_ne_bytes());
+    put4(head, at, slot, *view(head, at + 2));
+    if old != 0 {
+        // RFC 1624, equation 2: the one that never makes 0 of anything else, as UDP wants it.
+        let (sum, carry) = old.overflowing_add(slot.udp_delta);
+        let new = sum.wrapping_add(u16::from(carry));
+        *view_mut(head, at + IP4 + 6) = new.to_ne_bytes();
+    }
 }
 
 #[inline(always)]
-fn put4<const N: usize>(
-    head: &mut [u8; N],
-    at: usize,
-    slot: &Slot,
-    total_len: [u8; 2],
-    udp_checksum: [u8; 2],
-) {
+fn put4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, total_len: [u8; 2]) {
     let udp = at + IP4;
     // `ip4_sum` is the checksum for a total length of 0; one's complement subtraction.
     let (checksum, borrow) = slot.ip4_sum.overflowing_sub(u16::from_ne_bytes(total_len));
@@ -175,13 +178,6 @@ fn put4<const N: usize>(
     *view_mut(head, at + 2) = total_len;
     *view_mut(head, at + 10) = checksum.to_ne_bytes();
     *view_mut(head, udp) = slot.udp_ports;
-    *view_mut(head, udp + 6) = udp_checksum;
-}
-
-/// Folds the sum of two 16-bit numbers.
-#[inline(always)]
-fn carried(sum: u32) -> u16 {
-    (sum + (sum >> 16)) as u16
 }
 
 /// `N` octets at `at`, to write. With constants for both, no check is left after inlining.

@@ -1,7 +1,7 @@
 //! From what a stream should do to the slot that does it: headers and sums made ready, so that a
 //! packet costs copies and one addition.
 
-use crate::headers::protocol;
+use crate::headers::{Ethernet, protocol};
 use crate::sum::{bytes, fold};
 use penstock_shm::record::{Endpoint, Kind, Learn, Slot, StreamSpec, flag};
 use std::net::{IpAddr, SocketAddr};
@@ -56,6 +56,9 @@ pub struct Egress {
     /// The peer's [`Policy::tos`].
     pub tos: u8,
 }
+
+/// What [`usual`](crate::usual) packets need.
+const USUAL: u16 = flag::GATE_OPEN | flag::LOCKED | flag::ROUTED | flag::RTP;
 
 /// The stream of the opposite direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,8 +206,11 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
     slot.udp_sum = fold(addresses + bytes(&slot.udp_ports));
     slot.udp_delta = fold(u64::from(!slot.udp_sum) + u64::from(arriving(slot, &egress.endpoint)));
     slot.adjacency = egress.adjacency;
-    slot.mtu = egress.mtu;
+    slot.longest = egress.mtu.saturating_add(Ethernet::LEN as u16);
     slot.flags |= flag::ROUTED;
+    if slot.flags & (USUAL | flag::V6 | flag::EGRESS_V6) == USUAL {
+        slot.usual_hop = slot.adjacency;
+    }
 }
 
 /// Sum over the addresses and ports of what arrives over IPv4 from the remote.

@@ -29,7 +29,7 @@ pub(crate) fn twenty(bytes: &[u8; 20]) -> u64 {
     let word = |at| u64::from_ne_bytes(*crate::headers::view::<8, 20>(bytes, at));
     let last = u32::from_ne_bytes(*crate::headers::view(bytes, 16));
     let (sum, carry) = word(0).overflowing_add(word(8));
-    let (sum, carry) = sum.overflowing_add(u64::from(last) + u64::from(carry));
+    let (sum, carry) = sum.carrying_add(u64::from(last), carry);
     sum + u64::from(carry)
 }
 

@@ -1,16 +1,16 @@
 //! The packet a relay mostly sees, handled by as few instructions as will do: untagged IPv4, RTP with
 //! neither contributing sources nor an extension, from a locked source, out over an untagged link.
 //!
-//! [`glance`] accepts such a packet as [`classify`](crate::classify) would, [`pass`] judges, meters
-//! and rewrites it as [`judge`](crate::judge) and [`rewrite`](crate::rewrite()) would. Both only ever
-//! say yes; what they do not accept goes the long way, which names the reason. Tests hold both ways
+//! [`Usual::of`] accepts such a packet as [`classify`](crate::classify) would, [`Usual::pass`] judges,
+//! meters and rewrites it as [`judge`](crate::judge) and [`rewrite`](crate::rewrite()) would. Both only
+//! ever say yes; what they do not accept goes the long way, which names the reason. Tests hold both ways
 //! to the same result.
 
 use crate::headers::{Ethernet, Ipv4, Rtp, UdpHeader, protocol, view};
-use crate::judge::is_rtcp;
+use crate::local_addrs::LocalAddrs;
 use crate::meter;
-use crate::rewrite::{L2Header, known4};
-use penstock_shm::record::{Meter, Slot, flag};
+use crate::rewrite::{UntaggedL2, known4};
+use penstock_shm::record::{Endpoint, Last, Meter, Slot};
 
 const UDP: usize = Ethernet::LEN + Ipv4::LEN;
 const RTP: usize = UDP + UdpHeader::LEN;
@@ -30,76 +30,111 @@ impl Mac {
     }
 }
 
-/// Where a packet was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Glance {
-    /// Destination address.
-    pub destination: [u8; 4],
-    /// Destination port, host order.
-    pub port: u16,
+/// A whole UDP datagram over plain IPv4 to one of our addresses, with nothing behind it, and long enough
+/// for RTP.
+#[derive(Debug)]
+pub struct Usual<'a> {
+    headers: &'a mut [u8; HEADERS],
+    /// Octets of the frame, at most [`LONGEST`].
+    len: u32,
+    /// Where it was sent, as [`Endpoint::to_bits`].
+    endpoint: u32,
 }
 
-/// Whether a frame is a whole UDP datagram over plain IPv4 to this MAC, with nothing behind it, and long
-/// enough for RTP. `ip_checked` says that the NIC found the IPv4 header checksum right.
-#[inline(always)]
-pub fn glance(frame: &[u8], mac: Mac, ip_checked: bool) -> Option<Glance> {
-    const PLAIN: [u8; 4] = [0x08, 0x00, 0x45, 0];
-    const UNFRAGMENTED_UDP: [u8; 4] = [0, 0, 0, protocol::UDP];
-    let headers = frame.first_chunk::<HEADERS>()?;
-    let ip = Ipv4(view(headers, Ethernet::LEN));
-    let total_len = ((frame.len() - Ethernet::LEN) as u16).to_be_bytes();
-    let length = ((frame.len() - UDP) as u16).to_be_bytes();
-    let is_usual = u64::from_le_bytes(*view(headers, 0)) << 16 == mac.0
-        && masked(
-            view(headers, Ethernet::LEN - 2),
-            [0xff, 0xff, 0xff, 0],
-            PLAIN,
-        )
-        && masked(
-            view(headers, Ethernet::LEN + 6),
-            [0x3f, 0xff, 0, 0xff],
-            UNFRAGMENTED_UDP,
-        )
-        && *view(headers, Ethernet::LEN + 2) == total_len
-        && *view(headers, UDP + 4) == length
-        && frame.len() <= LONGEST
-        && (ip_checked || ip.checksum_ok());
-    is_usual.then(|| Glance {
-        destination: *view(headers, UDP - 4),
-        port: u16::from_be_bytes(*view(headers, UDP + 2)),
-    })
+/// The local address of the packet before: mostly it is the next one's too.
+#[derive(Debug)]
+pub struct LastAddress {
+    address: [u8; 4],
+    /// The endpoint of its port 0.
+    first: u32,
 }
 
-/// Judges, meters and rewrites, in place, a packet that [`glance`] accepted. False, and nothing changed,
-/// if it has to go the long way. `l2` is untagged.
-///
-/// Only the stream's owner worker may call this. `now_ns` is the time of the burst, ns of CLOCK_MONOTONIC.
-#[inline(always)]
-pub fn pass(frame: &mut [u8], slot: &Slot, meter: &Meter, l2: &L2Header, now_ns: u64) -> bool {
-    const READY: u16 = flag::GATE_OPEN | flag::LOCKED | flag::ROUTED | flag::RTP;
-    let packet_len = frame.len().wrapping_sub(Ethernet::LEN);
-    let Some(headers) = frame.first_chunk_mut::<HEADERS>() else {
-        return false;
+impl LastAddress {
+    /// Of no address: nobody's packets are sent to 0.0.0.0, and if so, they find no stream.
+    pub const NONE: LastAddress = LastAddress {
+        address: [0; 4],
+        first: 0xffff_0000,
     };
-    let rtp = Rtp(view(headers, RTP));
-    let is_usual = slot.flags & (READY | flag::V6 | flag::EGRESS_V6) == READY
-        && *view(headers, UDP - 8) == slot.remote_v4
-        && *view(headers, UDP) == slot.remote_port
-        && rtp.is_plain()
-        && !is_rtcp(rtp.second_octet())
-        && packet_len <= usize::from(slot.mtu);
-    if !is_usual {
-        return false;
+
+    #[cold]
+    #[inline(never)]
+    fn find(&mut self, address: [u8; 4], locals: &LocalAddrs) -> bool {
+        let Some(number) = locals.get4(0, address) else {
+            return false;
+        };
+        self.address = address;
+        self.first = u32::from(number) << 16;
+        true
     }
-    let bytes = packet_len - (Ipv4::LEN + UdpHeader::LEN);
-    meter::update(meter, slot.clock_mult, now_ns, bytes, Some(rtp));
-    l2.write_untagged(headers);
-    known4(headers, Ethernet::LEN, slot);
-    true
 }
 
-/// Compares the bits of four octets that `mask` selects.
-#[inline(always)]
-fn masked(octets: &[u8; 4], mask: [u8; 4], expected: [u8; 4]) -> bool {
-    u32::from_ne_bytes(*octets) & u32::from_ne_bytes(mask) == u32::from_ne_bytes(expected)
+impl<'a> Usual<'a> {
+    /// The packet in a frame, if it is such a one, sent to this MAC and to one of these addresses. `ip_checked`
+    /// says that the NIC found the IPv4 header checksum right.
+    #[inline(always)]
+    pub fn of(
+        frame: &'a mut [u8],
+        mac: Mac,
+        locals: &LocalAddrs,
+        last: &mut LastAddress,
+        ip_checked: bool,
+    ) -> Option<Usual<'a>> {
+        let len = frame.len();
+        let headers = frame.first_chunk_mut::<HEADERS>()?;
+        let ip = Ipv4(view(headers, Ethernet::LEN));
+        let destination: [u8; 4] = *view(headers, UDP - 4);
+        let total_len = ((len - Ethernet::LEN) as u16).to_be_bytes();
+        let length = (len - UDP) as u16;
+        let port_and_length = u32::from_be_bytes(*view(headers, UDP + 2));
+        // IPv4 without options, whatever its TOS; UDP, unfragmented, whatever its TTL.
+        let is_usual = u64::from_le_bytes(*view(headers, 0)) << 16 == mac.0
+            && u32::from_le_bytes(*view(headers, Ethernet::LEN - 2)) << 8 == 0x45_0008 << 8
+            && u32::from_le_bytes(*view(headers, Ethernet::LEN + 6)) & 0xff00_ff3f
+                == u32::from(protocol::UDP) << 24
+            && *view(headers, Ethernet::LEN + 2) == total_len
+            && port_and_length as u16 == length
+            && len <= LONGEST
+            && (ip_checked || ip.checksum_ok())
+            && (last.address == destination || last.find(destination, locals));
+        is_usual.then_some(Usual {
+            headers,
+            len: len as u32,
+            endpoint: last.first | port_and_length >> 16,
+        })
+    }
+
+    /// Where it was sent.
+    #[inline(always)]
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::from_bits(self.endpoint)
+    }
+
+    /// Judges, meters and rewrites the packet, in place. False, and nothing changed, if it has to go the
+    /// long way.
+    ///
+    /// `slot.usual_hop` is the number of `l2`. `guard` is that of the worker that asks:
+    /// only a packet passes whose stream that worker owns, and that goes on with the stream's sequence.
+    /// `now_ns` is the time of the burst, ns of CLOCK_MONOTONIC.
+    #[inline(always)]
+    pub fn pass(
+        &mut self,
+        slot: &Slot,
+        meter: &Meter,
+        l2: &UntaggedL2,
+        guard: Last,
+        now_ns: u64,
+    ) -> bool {
+        let Usual { headers, len, .. } = self;
+        let bytes = len.wrapping_sub(RTP as u32) as usize;
+        let rtp = Rtp(view(headers, RTP));
+        let passes = *view(headers, UDP - 8) == slot.remote_v4
+            && *view(headers, UDP) == slot.remote_port
+            && *len <= u32::from(slot.longest)
+            && meter::follow(meter, slot.clock_mult, now_ns, bytes, rtp, guard);
+        if passes {
+            l2.write(headers);
+            known4(headers, Ethernet::LEN, slot);
+        }
+        passes
+    }
 }

@@ -80,7 +80,8 @@ impl Burst {
     ///
     /// # Safety
     ///
-    /// `fill` returns how many valid, unshared mbufs it wrote there: no more than it was allowed.
+    /// `fill` returns how many valid, unshared mbufs it wrote there: no more than it was allowed. Those that
+    /// are chained have to leave through [`Burst::unchain`] before anybody else sees them.
     #[inline]
     pub(crate) unsafe fn fill(
         &mut self,
@@ -92,6 +93,22 @@ impl Burst {
         let got = usize::from(fill(free.as_mut_ptr().cast(), room));
         self.len += got;
         got
+    }
+
+    /// Frees the packets of several segments behind the first `from`. Returns how many those were.
+    #[cold]
+    pub(crate) fn unchain(&mut self, from: usize) -> usize {
+        let len = self.len;
+        // Whatever is behind them is moved, or freed.
+        self.len = from.min(len);
+        for at in from..len {
+            // SAFETY: `at < len`: initialised; and `len` no longer counts it.
+            let mbuf = unsafe { self.slots[at].assume_init_read() };
+            if !mbuf.is_chained() {
+                let _ = self.push(mbuf);
+            }
+        }
+        len - self.len
     }
 
     /// Offers all packets to `consume`, which takes the first ones; frees the others.
@@ -190,7 +207,6 @@ impl Drop for Drain<'_> {
 }
 
 /// Packets on their way to one queue, in order, to be sent at once.
-/// They are frames of one segment each: all that any driver sends.
 #[derive(Debug, Default)]
 pub struct TxBatch(Burst);
 
@@ -204,13 +220,10 @@ impl TxBatch {
         Self(Burst::new())
     }
 
-    /// Adds a packet at the end; gives it back if the batch is full or the packet has
-    /// several segments. Its frame should be 60 bytes at least: not every driver pads.
+    /// Adds a packet at the end; gives it back if the batch is full. Its frame should be 60 bytes at
+    /// least: not every driver pads.
     #[inline]
     pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
-        if mbuf.segments() != 1 {
-            return Err(mbuf);
-        }
         self.0.push(mbuf)
     }
 

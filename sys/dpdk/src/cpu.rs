@@ -32,12 +32,6 @@ pub fn pause() {
     core::hint::spin_loop();
 }
 
-/// Asks for the cache line where `value` begins.
-#[inline]
-pub fn prefetch<T: ?Sized>(value: &T) {
-    prefetch_address(core::ptr::from_ref(value).cast());
-}
-
 /// Asks for the cache line of `address`, which need not be mapped.
 #[inline]
 pub(crate) fn prefetch_address(address: *const u8) {

@@ -26,14 +26,10 @@ pub enum Checksum {
     Bad,
 }
 
-/// An owned packet. Dropping it gives it back to its pool, on whatever thread.
-///
-/// Frames are packets of one segment. A packet that a driver had to chain from several
-/// (larger than a buffer of the pool) has [`segments`](Self::segments) above 1, an empty
-/// frame and no headroom, and cannot be sent: count it and drop it.
+/// An owned packet of one segment. Dropping it gives it back to its pool, on whatever thread.
 #[repr(transparent)]
 pub struct Mbuf(
-    // Invariant: from a pool or a driver, a reference count of 1, and ours alone.
+    // Invariant: from a pool or a driver, a reference count of 1, one segment, and ours alone.
     NonNull<sys::rte_mbuf>,
 );
 
@@ -47,7 +43,7 @@ unsafe impl Sync for Mbuf {}
 impl Mbuf {
     /// # Safety
     ///
-    /// `mbuf` is valid, has a reference count of 1, and nobody else uses it from now on.
+    /// `mbuf` is valid, has a reference count of 1 and one segment, and nobody else uses it from now on.
     #[inline]
     pub(crate) unsafe fn from_raw(mbuf: NonNull<sys::rte_mbuf>) -> Self {
         Self(mbuf)
@@ -65,19 +61,14 @@ impl Mbuf {
         unsafe { self.0.as_mut() }
     }
 
-    /// How many segments the packet is chained of: 1 for every frame.
+    /// Whether a driver chained the packet of several segments, because it is larger than a buffer of
+    /// the pool: then it is no `Mbuf` yet.
     #[inline]
-    pub fn segments(&self) -> usize {
-        usize::from(self.raw().nb_segs)
+    pub(crate) fn is_chained(&self) -> bool {
+        self.raw().nb_segs != 1
     }
 
-    /// Bytes of the whole packet, all segments of it.
-    #[inline]
-    pub fn packet_len(&self) -> usize {
-        self.raw().pkt_len as usize
-    }
-
-    /// The packet from its Ethernet header on, without FCS; empty if it has several segments.
+    /// The packet from its Ethernet header on, without FCS.
     #[inline]
     pub fn frame(&self) -> &[u8] {
         // SAFETY: `data_len` bytes from `data_off` on lie inside the buffer (the driver's
@@ -94,7 +85,7 @@ impl Mbuf {
     }
 
     /// The [`HEADROOM`] bytes before the frame and the frame: `[HEADROOM..]` is the frame.
-    /// None if it has several segments, or a driver left it less headroom.
+    /// None if a driver left it less headroom.
     #[inline]
     pub fn with_headroom_mut(&mut self) -> Option<&mut [u8]> {
         if !self.has_headroom() {
@@ -132,24 +123,24 @@ impl Mbuf {
         self.truncate(range.end.saturating_sub(range.start));
     }
 
-    /// Shortens the frame to `len` bytes, if it is longer. Packets of several segments stay.
+    /// Shortens the frame to `len` bytes, if it is longer.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         let raw = self.raw_mut();
-        if raw.nb_segs == 1 && len < usize::from(raw.data_len) {
+        if len < usize::from(raw.data_len) {
             raw.data_len = len as u16;
             raw.pkt_len = u32::from(raw.data_len);
         }
     }
 
     /// Adds `len` bytes of undefined content at the end of the frame and lends them; None, and
-    /// nothing changed, if they do not fit or the packet has several segments.
+    /// nothing changed, if they do not fit.
     #[inline]
     pub fn append(&mut self, len: usize) -> Option<&mut [u8]> {
         let old_len = self.frame_len();
         let raw = self.raw_mut();
         let room = usize::from(raw.buf_len) - usize::from(raw.data_off) - usize::from(raw.data_len);
-        if raw.nb_segs != 1 || len > room {
+        if len > room {
             return None;
         }
         raw.data_len = (old_len + len) as u16;
@@ -157,13 +148,12 @@ impl Mbuf {
         Some(&mut self.frame_mut()[old_len..])
     }
 
-    /// Makes `bytes` the frame. False, and nothing changed, if they do not fit or the
-    /// packet has several segments.
+    /// Makes `bytes` the frame. False, and nothing changed, if they do not fit.
     #[inline]
     #[must_use]
     pub fn set_data(&mut self, bytes: &[u8]) -> bool {
         let raw = self.raw_mut();
-        if raw.nb_segs != 1 || bytes.len() > usize::from(raw.buf_len) - usize::from(raw.data_off) {
+        if bytes.len() > usize::from(raw.buf_len) - usize::from(raw.data_off) {
             return false;
         }
         raw.data_len = bytes.len() as u16;
@@ -192,15 +182,9 @@ impl Mbuf {
         }
     }
 
-    /// Asks for the mbuf's own line, which the other functions read.
-    #[inline]
-    pub fn prefetch_mbuf(&self) {
-        prefetch_address(self.0.as_ptr().cast_const().cast());
-    }
-
     /// Asks for the first line of the packet. Reads the mbuf's own line.
     #[inline]
-    pub fn prefetch_header(&self) {
+    pub(crate) fn prefetch_header(&self) {
         prefetch_address(self.data().cast_const());
     }
 
@@ -214,18 +198,12 @@ impl Mbuf {
 
     #[inline]
     fn frame_len(&self) -> usize {
-        let raw = self.raw();
-        if raw.nb_segs == 1 {
-            usize::from(raw.data_len)
-        } else {
-            0
-        }
+        usize::from(self.raw().data_len)
     }
 
     #[inline]
     fn has_headroom(&self) -> bool {
-        let raw = self.raw();
-        raw.nb_segs == 1 && usize::from(raw.data_off) >= HEADROOM
+        usize::from(self.raw().data_off) >= HEADROOM
     }
 }
 
@@ -240,8 +218,7 @@ impl Drop for Mbuf {
 impl fmt::Debug for Mbuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mbuf")
-            .field("packet_len", &self.packet_len())
-            .field("segments", &self.segments())
+            .field("len", &self.frame_len())
             .finish()
     }
 }

@@ -187,32 +187,114 @@ pub struct Meter {
     pub last_seen_ns: Counter,
     /// Packets to this endpoint that were dropped.
     pub dropped: AtomicU32,
-    /// SSRC of the present source (RFC 3550, 5.1).
+    /// SSRC of the present source (RFC 3550, 5.1), as it lies in the packet: see [`Meter::ssrc`].
     pub ssrc: AtomicU32,
     /// Extended highest sequence number (RFC 3550, A.1).
     pub ext_seq: AtomicU32,
     /// Extended sequence number the SSRC began with.
     pub base_seq: AtomicU32,
-    /// Packets received from this SSRC.
-    pub received: AtomicU32,
+    /// How many of `packets` are not of this SSRC's sequence: what came before it, strays, RTCP.
+    pub apart: AtomicU32,
     /// Loss of this endpoint's former SSRCs.
     pub lost_before: AtomicU32,
     /// Interarrival jitter in RTP clock units, times 16 (RFC 3550, A.8).
     pub jitter_q4: AtomicU32,
     /// Relative transit time of the last packet, RTP clock units.
     pub transit: AtomicU32,
-    /// Number of the owner worker plus one; 0 while nobody owns it.
-    pub owner: AtomicU8,
-    /// Payload type last seen.
-    pub payload_type: AtomicU8,
-    /// 0 before the first RTP packet; 1 while the last one was in sequence; 128 and seven bits of the next
-    /// number after a jump.
-    pub rtp_seen: AtomicU8,
+    /// The owner and what the last RTP packet was like: a [`Last`].
+    pub last: AtomicU32,
     /// [`Slot::version`] modulo 255, plus one, for which a latch was requested; 0 for none.
     pub latch_asked: AtomicU8,
 }
 
+/// What [`Meter::last`] holds, in one word, so that a packet like the last one is known by one comparison.
+///
+/// From the lowest octet: the first octet of an RTP header without padding, extension or contributing
+/// sources, or 0 if a packet of this payload type may be RTCP; the payload type; the owner worker's number
+/// plus one, 0 while nobody owns the stream; and [`Last::seen`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Last(u32);
+
+impl Last {
+    /// [`Last::seen`] while the last packet was in sequence.
+    pub const IN_SEQUENCE: u8 = 1;
+
+    /// Of its word.
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Last {
+        Last(bits)
+    }
+
+    /// Its word.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// Of the owner alone: no RTP packet came yet.
+    pub const fn of_owner(owner: u8) -> Last {
+        Last((owner as u32) << 16)
+    }
+
+    /// Of a stream whose last packet was in sequence, without the packet's own octets.
+    #[inline(always)]
+    pub const fn guard(owner: u8) -> Last {
+        Last((owner as u32) << 16 | (Last::IN_SEQUENCE as u32) << 24)
+    }
+
+    /// After an RTP packet.
+    pub const fn after(self, payload_type: u8, seen: u8) -> Last {
+        let may_be_rtcp = payload_type & 0x60 == 0x40;
+        let first = if may_be_rtcp { 0 } else { 0x80 };
+        Last(self.0 & 0x00ff_0000 | (seen as u32) << 24 | (payload_type as u32) << 8 | first)
+    }
+
+    /// What the word is if a packet that begins with these octets (a little-endian word of them) goes on
+    /// with the sequence: marker and padding aside.
+    #[inline(always)]
+    pub const fn expected(self, rtp: u32) -> u32 {
+        rtp & 0x7fdf | self.0
+    }
+
+    /// Number of the owner worker plus one; 0 while nobody owns the stream.
+    pub const fn owner(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    /// Payload type last seen.
+    pub const fn payload_type(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// 0 before the first RTP packet; [`Last::IN_SEQUENCE`]; 128 and seven bits of the next number after
+    /// a jump.
+    pub const fn seen(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+}
+
 impl Meter {
+    /// See [`Last`].
+    pub fn last(&self) -> Last {
+        Last(self.last.load(Ordering::Relaxed))
+    }
+
+    /// Nobody owns the stream any more. Only while no worker can see the record.
+    pub(crate) fn disown(&self) {
+        let last = self.last().0 & !Last::of_owner(u8::MAX).0;
+        self.last.store(last, Ordering::Relaxed);
+    }
+
+    /// SSRC of the present source (RFC 3550, 5.1).
+    pub fn ssrc(&self) -> u32 {
+        u32::from_be(self.ssrc.load(Ordering::Relaxed))
+    }
+
+    /// Packets received from the present SSRC.
+    pub fn received(&self) -> u32 {
+        (self.packets.get() as u32).wrapping_sub(self.apart.load(Ordering::Relaxed))
+    }
+
     /// Forgets everything. Steward only, while no worker can see the record.
     pub(crate) fn reset(&self) {
         let Meter {
@@ -223,13 +305,11 @@ impl Meter {
             ssrc,
             ext_seq,
             base_seq,
-            received,
+            apart,
             lost_before,
             jitter_q4,
             transit,
-            owner,
-            payload_type,
-            rtp_seen,
+            last,
             latch_asked,
         } = self;
         for counter in [packets, bytes, last_seen_ns] {
@@ -240,16 +320,15 @@ impl Meter {
             ssrc,
             ext_seq,
             base_seq,
-            received,
+            apart,
             lost_before,
             jitter_q4,
             transit,
+            last,
         ] {
             word.store(0, Ordering::Relaxed);
         }
-        for byte in [owner, payload_type, rtp_seen, latch_asked] {
-            byte.store(0, Ordering::Relaxed);
-        }
+        latch_asked.store(0, Ordering::Relaxed);
     }
 }
 
@@ -287,8 +366,8 @@ pub struct Slot {
     pub adjacency: u16,
     /// The source port that may send here (network order), if LOCKED.
     pub remote_port: [u8; 2],
-    /// Bytes of IP packet the egress port can carry.
-    pub mtu: u16,
+    /// The longest frame that may leave: the egress port's MTU and 14 octets, for Ethernet without a tag.
+    pub longest: u16,
     /// The IPv4 source that may send here, if LOCKED and not V6.
     pub remote_v4: [u8; 4],
     /// One's-complement sum of the addresses and ports that leave, folded to 16 bits. Sums are over words
@@ -302,8 +381,9 @@ pub struct Slot {
     pub ip4: [u8; 20],
     /// The checksum that `ip4` would have with a total length of 0.
     pub ip4_sum: u16,
-    /// Zero.
-    pub spare: u16,
+    /// `adjacency`, if the stream's packets are usual ones: locked RTP from IPv4 to IPv4, with its gate open
+    /// and a route; else [`Slot::NOT_USUAL`].
+    pub usual_hop: u16,
     /// Source and destination port that leave, network order.
     pub udp_ports: [u8; 4],
     /// Number of times the stream's slots were filled: tells a worker that a latch was answered.
@@ -351,18 +431,21 @@ const _: () = {
 };
 
 impl Slot {
+    /// See [`Slot::usual_hop`].
+    pub const NOT_USUAL: u16 = u16::MAX;
+
     /// A slot with its gate closed, no route and no peer.
     pub const CLOSED: Slot = Slot {
         flags: 0,
         adjacency: 0,
         remote_port: [0; 2],
-        mtu: 0,
+        longest: 0,
         remote_v4: [0; 4],
         udp_sum: 0,
         udp_delta: 0,
         ip4: [0; 20],
         ip4_sum: 0,
-        spare: 0,
+        usual_hop: Slot::NOT_USUAL,
         udp_ports: [0; 4],
         version: 0,
         clock_mult: 0,

@@ -116,7 +116,7 @@ impl TableWriter {
         }
         for number in 0..self.capacity() {
             let record = &self.records[number as usize];
-            record.meter.owner.store(0, Ordering::Relaxed);
+            record.meter.disown();
             record.meter.latch_asked.store(0, Ordering::Relaxed);
             let in_use = record.head.generation.load(Ordering::Relaxed) & 1 == 1;
             match record.head.state.load(Ordering::Relaxed) {

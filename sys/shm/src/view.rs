@@ -263,11 +263,12 @@ fn decode_policy(slot: &Slot) -> Policy {
 }
 
 fn decode_meter(meter: &Meter, clock_hz: u32) -> MeterStat {
-    let seen = meter.rtp_seen.load(Ordering::Relaxed) != 0;
+    let last = meter.last();
+    let seen = last.seen() != 0;
     // In this order, so that a packet that comes meanwhile is not taken for lost; and a restart that
     // comes between the two numbers is not taken for four thousand million.
     let ext_seq = meter.ext_seq.load(Ordering::Relaxed);
-    let received = meter.received.load(Ordering::Relaxed);
+    let received = if seen { meter.received() } else { 0 };
     let base_seq = meter.base_seq.load(Ordering::Relaxed);
     let span = (ext_seq.wrapping_sub(base_seq) as i32).max(0);
     let expected = if seen { i64::from(span) + 1 } else { 0 };
@@ -278,15 +279,15 @@ fn decode_meter(meter: &Meter, clock_hz: u32) -> MeterStat {
         bytes: meter.bytes.get(),
         last_seen_ns: meter.last_seen_ns.get(),
         dropped: meter.dropped.load(Ordering::Relaxed),
-        ssrc: seen.then(|| meter.ssrc.load(Ordering::Relaxed)),
-        payload_type: seen.then(|| meter.payload_type.load(Ordering::Relaxed)),
+        ssrc: seen.then(|| meter.ssrc()),
+        payload_type: seen.then(|| last.payload_type()),
         received,
         ext_seq,
-        lost: lost_before + expected - i64::from(if seen { received } else { 0 }),
+        lost: lost_before + expected - i64::from(received),
         jitter_ms: match clock_hz {
             0 => 0.0,
             hz => jitter_q4 / 16.0 * 1000.0 / f64::from(hz),
         },
-        owner: usize::from(meter.owner.load(Ordering::Relaxed)).checked_sub(1),
+        owner: usize::from(last.owner()).checked_sub(1),
     }
 }

@@ -4,7 +4,6 @@
 //! loop {
 //!     let table = worker.pin();              // once per burst
 //!     let packets = rx_burst();
-//!     for each packet: table.prefetch_index(endpoint)
 //!     for each packet: if let Some(entry) = table.entry(endpoint) { entry.prefetch() }
 //!     for each packet: judge by entry.slot(), count in entry.meter()
 //! }
@@ -14,7 +13,7 @@ use crate::cell::{Shared, SlotCell};
 use crate::counters::WorkerCounters;
 use crate::life::entry_number;
 use crate::qsbr::Epochs;
-use crate::record::{Endpoint, Meter, Record, Slot};
+use crate::record::{Endpoint, Last, Meter, Record, Slot};
 use crate::sync::{AtomicU32, Ordering};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ impl WorkerTable {
             index: &self.index,
             records: &self.records,
             counters: &self.counters,
-            owner: self.number as u8 + 1,
+            guard: Last::guard(self.number as u8 + 1),
             stays: PhantomData,
         }
     }
@@ -72,20 +71,12 @@ pub struct Pinned<'a> {
     index: &'a [AtomicU32],
     records: &'a [Record],
     counters: &'a WorkerCounters,
-    owner: u8,
+    guard: Last,
     // Not Send: another thread's reads would escape the quiescent points of this one.
     stays: PhantomData<*const ()>,
 }
 
 impl<'a> Pinned<'a> {
-    /// Starts loading the endpoint's index entry.
-    #[inline(always)]
-    pub fn prefetch_index(self, endpoint: Endpoint) {
-        if let Some(entry) = self.index.get(endpoint.to_bits() as usize) {
-            prefetch(entry);
-        }
-    }
-
     /// The stream installed at the endpoint.
     #[inline(always)]
     pub fn entry(self, endpoint: Endpoint) -> Option<Entry<'a>> {
@@ -116,19 +107,28 @@ impl<'a> Pinned<'a> {
     /// Whether this worker owns the stream, which it does from now on if nobody did.
     #[inline(always)]
     pub fn claim(self, meter: &Meter) -> bool {
-        let owner = meter.owner.load(Ordering::Relaxed);
-        owner == self.owner
-            || owner == 0
-                && meter
-                    .owner
-                    .compare_exchange(0, self.owner, Ordering::Relaxed, Ordering::Relaxed)
-                    .is_ok()
+        let last = meter.last();
+        if last.owner() != 0 {
+            return last.owner() == self.guard.owner();
+        }
+        let ours = last.to_bits() | Last::of_owner(self.guard.owner()).to_bits();
+        meter
+            .last
+            .compare_exchange(last.to_bits(), ours, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// What [`Meter::last`] holds of a stream that this worker owns and whose last packet was in sequence,
+    /// apart from the packet's own octets: see [`Last::expected`].
+    #[inline(always)]
+    pub fn guard(self) -> Last {
+        self.guard
     }
 
     /// The number of the worker that owns the stream.
     #[inline(always)]
     pub fn owner(self, meter: &Meter) -> Option<usize> {
-        usize::from(meter.owner.load(Ordering::Relaxed)).checked_sub(1)
+        usize::from(meter.last().owner()).checked_sub(1)
     }
 }
 
@@ -145,7 +145,7 @@ impl<'a> Entry<'a> {
     #[inline(always)]
     pub fn prefetch(self) {
         prefetch(self.slot);
-        prefetch(&self.record.meter);
+        prefetch(&raw const self.record.meter);
     }
 
     /// Policy and route.
@@ -164,13 +164,13 @@ impl<'a> Entry<'a> {
 }
 
 #[inline(always)]
-fn prefetch<T>(value: &T) {
+fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that the program could see.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) };
+        // SAFETY: a prefetch reads nothing that the program could see, and faults nowhere.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = value;
+    let _ = address;
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{config, endpoint, temp_dir};
+use penstock_shm::record::Last;
 use penstock_shm::{
     Counts, Endpoint, Plane, PlaneParts, RegionConfig, Slot, TableView, UpdateError, WorkerTable,
     flag,
@@ -160,7 +161,7 @@ impl Subject {
         self.parts = None;
         let parts = Plane::open(&self.config).unwrap().split(1);
         for stream in self.oracle.live.values() {
-            assert_eq!(parts.table.meter(stream.number).owner.load(Relaxed), 0);
+            assert_eq!(parts.table.meter(stream.number).last().owner(), 0);
         }
         self.parts = Some(parts);
     }
@@ -356,11 +357,13 @@ fn meters_are_decoded_by_rfc_3550() {
     let meter = pinned.entry(at).unwrap().meter();
     assert!(pinned.claim(meter) && pinned.claim(meter));
     assert_eq!(pinned.owner(meter), Some(0));
-    meter.rtp_seen.store(1, Relaxed);
-    meter.ssrc.store(0xdead_beef, Relaxed);
+    let last = meter.last().after(8, Last::IN_SEQUENCE);
+    meter.last.store(last.to_bits(), Relaxed);
+    meter.ssrc.store(0xdead_beef_u32.to_be(), Relaxed);
     meter.base_seq.store(65_530, Relaxed);
     meter.ext_seq.store(65_536 + 9, Relaxed);
-    meter.received.store(13, Relaxed);
+    meter.packets.set(15);
+    meter.apart.store(2, Relaxed);
     meter.lost_before.store(4, Relaxed);
     meter.jitter_q4.store(16 * 80, Relaxed);
     let after = view.stream(number).unwrap().meter;
@@ -370,7 +373,7 @@ fn meters_are_decoded_by_rfc_3550() {
         (7, Some(0xdead_beef), Some(0))
     );
     assert_eq!(after.jitter_ms, 10.0);
-    meter.received.store(20, Relaxed);
+    meter.packets.set(22);
     assert_eq!(
         view.stream(number).unwrap().meter.lost,
         0,

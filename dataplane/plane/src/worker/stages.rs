@@ -1,130 +1,66 @@
-//! The stages over one burst: `look`, `find`, `pass`, and `finish` for what is not usual.
+//! The stages over one burst: `look`, `pass`, and `finish` for what is not usual.
 
 use super::{Exit, Out, PortSide, Shared};
 use crate::slow::{HandOver, Latch, ToSteward, ToWorker};
+use arrayvec::ArrayVec;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf};
-use penstock_relay::usual::{Mac, glance, pass};
+use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, Drop, LocalAddrs, Udp, classify, judge, latch_requested, rewrite, source,
+    Class, Drop, LocalAddrs, Udp, UntaggedL2, classify, judge, latch_requested, rewrite, source,
 };
+use penstock_shm::record::Slot;
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
 
-/// What the first stage made of a packet.
-#[derive(Clone, Copy)]
-pub(super) struct Look {
-    /// A datagram's destination, as [`Endpoint::to_bits`].
-    endpoint: u32,
-    fate: Fate,
+/// Not the number of any next hop, nor [`Slot::NOT_USUAL`].
+const NO_HOP: u16 = Slot::NOT_USUAL - 1;
+
+/// A usual packet and its stream.
+pub(super) type Look<'p, 't> = Option<(Usual<'p>, Entry<'t>)>;
+pub(super) type Looks<'p, 't> = ArrayVec<Look<'p, 't>, { Burst::CAPACITY }>;
+
+/// Which packets of a burst passed the short way.
+#[derive(Default)]
+pub(super) struct Passed {
+    /// Those that did not: a bit for each.
+    failed: u64,
+    /// From which packet on the others leave through which port.
+    exits: ArrayVec<(u8, u8), { Burst::CAPACITY }>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum Fate {
-    /// A datagram to one of our addresses that may go the short way.
-    Usual,
-    /// A datagram to one of our addresses.
-    Datagram,
-    /// For the steward.
-    Local,
-    /// Nothing that passes.
-    Dropped(Drop),
-}
-
-impl Look {
-    pub(super) const LOCAL: Look = Look {
-        endpoint: 0,
-        fate: Fate::Local,
-    };
-
-    #[inline(always)]
-    fn endpoint(&self) -> Endpoint {
-        Endpoint::from_bits(self.endpoint)
-    }
-
-    #[inline(always)]
-    fn is_datagram(&self) -> bool {
-        matches!(self.fate, Fate::Usual | Fate::Datagram)
+impl Passed {
+    /// The port that the whole burst leaves through, if it does.
+    pub(super) fn exit(&self) -> Option<usize> {
+        match self.exits[..] {
+            [(_, port)] if self.failed == 0 => Some(usize::from(port)),
+            _ => None,
+        }
     }
 }
 
-/// The first stage: which packets are datagrams to one of our addresses. Asks for their index entries.
+/// The first stage: which packets are usual ones, and of which streams. Asks for their slots and meters.
+/// `NIC_CHECKS` says that the port's NIC checks IPv4 headers.
 #[inline(never)]
-pub(super) fn look(
-    burst: &[Mbuf],
+pub(super) fn look<'p, 't, const NIC_CHECKS: bool>(
+    burst: &'p mut [Mbuf],
     side: &PortSide,
-    view: Pinned<'_>,
-    looks: &mut [Look; Burst::CAPACITY],
+    view: Pinned<'t>,
+    looks: &mut Looks<'p, 't>,
 ) {
-    for mbuf in burst {
-        mbuf.prefetch_header();
-    }
     let mac = Mac::new(side.mac);
-    let mut last = ([0; 4], side.locals.get4(0, [0; 4]));
-    for (mbuf, look) in burst.iter().zip(looks) {
-        let ip_checked = mbuf.rx_ip_checksum() == Checksum::Good;
-        if let Some(glance) = glance(mbuf.frame(), mac, ip_checked) {
-            if glance.destination != last.0 {
-                last = (glance.destination, side.locals.get4(0, glance.destination));
-            }
-            if let Some(addr) = last.1 {
-                *look = Look {
-                    endpoint: u32::from(addr) << 16 | u32::from(glance.port),
-                    fate: Fate::Usual,
-                };
-                view.prefetch_index(look.endpoint());
-                continue;
-            }
-        }
-        *look = second_look(mbuf, side);
-        if look.is_datagram() {
-            view.prefetch_index(look.endpoint());
-        }
-    }
-}
-
-/// As the first, for what is not usual.
-#[inline(never)]
-fn second_look(mbuf: &Mbuf, side: &PortSide) -> Look {
-    let mut look = Look::LOCAL;
-    look.fate = match classified(mbuf, side.mac) {
-        Class::Udp(udp) => match side.locals.find(mbuf.frame(), &udp) {
-            Some(addr) => {
-                look.endpoint = u32::from(addr) << 16 | u32::from(udp.port);
-                Fate::Datagram
-            }
-            None => Fate::Dropped(Drop::NotOurAddress),
-        },
-        Class::Arp { .. } => Fate::Local,
-        Class::Icmp { vlan, destination } => match side.locals.get(vlan, destination.into()) {
-            Some(_) => Fate::Local,
-            None => Fate::Dropped(Drop::NotOurAddress),
-        },
-        Class::Drop(reason) => Fate::Dropped(reason),
-    };
-    look
+    let mut last = LastAddress::NONE;
+    looks.extend(burst.iter_mut().map(|mbuf| {
+        let ip_checked = NIC_CHECKS && mbuf.rx_ip_checksum() == Checksum::Good;
+        let packet = Usual::of(mbuf.frame_mut(), mac, &side.locals, &mut last, ip_checked)?;
+        let entry = view.entry(packet.endpoint())?;
+        entry.prefetch();
+        Some((packet, entry))
+    }));
 }
 
 fn classified(mbuf: &Mbuf, mac: [u8; 6]) -> Class {
-    match (mbuf.segments(), mbuf.rx_ip_checksum()) {
-        (1, Checksum::Bad) => Class::Drop(Drop::IpChecksum),
-        (1, checksum) => classify(mbuf.frame(), &mac, checksum == Checksum::Good),
-        _ => Class::Drop(Drop::Malformed),
-    }
-}
-
-/// The second stage: the streams of the datagrams. Asks for their slots and meters.
-#[inline(never)]
-pub(super) fn find<'a>(
-    looks: &[Look],
-    view: Pinned<'a>,
-    entries: &mut [Option<Entry<'a>>; Burst::CAPACITY],
-) {
-    for (look, entry) in looks.iter().zip(entries) {
-        if look.is_datagram()
-            && let Some(found) = view.entry(look.endpoint())
-        {
-            found.prefetch();
-            *entry = Some(found);
-        }
+    match mbuf.rx_ip_checksum() {
+        Checksum::Bad => Class::Drop(Drop::IpChecksum),
+        checksum => classify(mbuf.frame(), &mac, checksum == Checksum::Good),
     }
 }
 
@@ -141,71 +77,58 @@ pub(super) struct Step<'a> {
     pub(super) out: &'a mut Out,
 }
 
-pub(super) type Entries<'a> = [Option<Entry<'a>>; Burst::CAPACITY];
-
 impl Step<'_> {
-    /// The third stage: judges, meters and rewrites usual packets that leave through one port, up to the
-    /// first that is not one. Says how many those were, and through which port they leave.
+    /// The second stage: judges, meters and rewrites the packets that can go the short way.
     #[inline(never)]
-    pub(super) fn pass(
-        &mut self,
-        burst: &mut Burst,
-        looks: &[Look; Burst::CAPACITY],
-        entries: &Entries<'_>,
-    ) -> (usize, usize) {
-        self.out.hop_number = u32::MAX;
-        let mut exit = None;
-        let mut count = 0;
-        for ((mbuf, look), entry) in burst.iter_mut().zip(looks).zip(entries) {
-            let (Fate::Usual, Some(entry)) = (look.fate, *entry) else {
-                break;
+    pub(super) fn pass(&mut self, looks: &mut Looks<'_, '_>, passed: &mut Passed) {
+        let (guard, now_ns) = (self.view.guard(), self.now_ns);
+        let mut hop = NO_HOP;
+        let mut l2 = UntaggedL2::default();
+        let mut i = 0;
+        loop {
+            // This loop is the plane's innermost: nothing in it may call.
+            while let Some(Some((packet, entry))) = looks.get_mut(i)
+                && entry.slot().usual_hop == hop
+                && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
+            {
+                i += 1;
+            }
+            let next = match looks.get(i) {
+                Some(Some((_, entry))) => entry.slot().usual_hop,
+                Some(None) => hop,
+                None => break,
             };
-            if self.out.hop_number != u32::from(entry.slot().adjacency) {
-                if !self.refresh_hop(entry) || exit.is_some_and(|exit| exit != self.out.hop.port) {
-                    break;
+            match self.take_hop(next, i, passed) {
+                Some(header) if next != hop => (hop, l2) = (next, header),
+                _ => {
+                    passed.failed |= 1 << i;
+                    i += 1;
                 }
-                exit = Some(self.out.hop.port);
             }
-            if !self.short_way(mbuf, entry) {
-                break;
-            }
-            count += 1;
         }
-        (count, exit.unwrap_or(0))
     }
 
-    /// Whether the packet could go the short way, by the hop at hand, and did.
-    #[inline(always)]
-    fn short_way(&self, mbuf: &mut Mbuf, entry: Entry<'_>) -> bool {
-        let (slot, meter) = (entry.slot(), entry.meter());
-        self.view.claim(meter) && pass(mbuf.frame_mut(), slot, meter, &self.out.hop.l2, self.now_ns)
-    }
-
-    /// Takes the stream's next hop at hand: once per burst, and where it changes. False if the short
-    /// way cannot take it: it is not resolved, or tagged.
+    /// Takes a next hop at hand, for this and the following packets: once per burst, and where it changes.
+    /// `None` if the short way cannot take it: it is not resolved, or tagged.
+    #[cold]
     #[inline(never)]
-    fn refresh_hop(&mut self, entry: Entry<'_>) -> bool {
-        let adjacency = entry.slot().adjacency;
-        if self.shared.adjacencies.is(adjacency, &self.out.hop) {
-            self.out.hop_number = u32::from(adjacency);
-            return true;
+    fn take_hop(&mut self, number: u16, packet: usize, passed: &mut Passed) -> Option<UntaggedL2> {
+        let hop = &mut self.out.hop;
+        if !self.shared.adjacencies.is(number, hop) {
+            *hop = self.shared.adjacencies.get(number)?;
         }
-        self.out.hop_number = u32::MAX;
-        match self.shared.adjacencies.get(adjacency) {
-            Some(hop) if hop.resolved && hop.l2.is_untagged() => {
-                self.out.hop = hop;
-                self.out.hop_number = u32::from(adjacency);
-                true
-            }
-            _ => false,
+        let l2 = hop.l2.untagged().filter(|_| hop.resolved)?;
+        let port = hop.port as u8;
+        if passed.exits.last().is_none_or(|last| last.1 != port) {
+            passed.exits.push((packet as u8, port));
         }
+        Some(l2)
     }
 
     /// Sends the whole burst through one port.
     pub(super) fn send_burst(&mut self, exit: usize, burst: &mut Burst) {
-        if let Some(Exit::Own(tx, _)) = self.out.exits.get_mut(exit)
-            && let Some(sent) = tx.send_burst(burst)
-        {
+        if let Some(Exit::Own(tx, _)) = self.out.exits.get_mut(exit) {
+            let sent = tx.send_burst(burst);
             self.counters.forwarded.add(sent.sent as u64);
             self.counters.drops[Drop::TxFull as usize].add(sent.unsent as u64);
             return;
@@ -216,51 +139,60 @@ impl Step<'_> {
         self.flush();
     }
 
-    /// The last stage of a burst that is mixed: one packet after the other, in order. The first
-    /// `passed` only have to be sent.
+    /// The last stage of a burst that is mixed: one packet after the other, in order.
     #[inline(never)]
-    pub(super) fn finish(
-        &mut self,
-        burst: &mut Burst,
-        looks: &[Look; Burst::CAPACITY],
-        entries: &Entries<'_>,
-        (passed, exit): (usize, usize),
-    ) {
-        for (i, mut mbuf) in burst.drain().enumerate() {
-            match (looks[i].fate, entries[i]) {
-                _ if i < passed => self.send(exit, mbuf),
-                (Fate::Usual, Some(entry))
-                    if self.hop_is(entry) && self.short_way(&mut mbuf, entry) =>
-                {
-                    self.send(self.out.hop.port, mbuf);
-                }
-                (Fate::Usual | Fate::Datagram, Some(entry)) => self.long_way(mbuf, entry),
-                (Fate::Usual | Fate::Datagram, None) => self.drop(mbuf, Drop::NoStream),
-                (Fate::Local, _) => {
-                    self.tell_steward(|port| ToSteward::Local { port, mbuf }, Drop::SlowPath);
-                }
-                (Fate::Dropped(reason), _) => self.drop(mbuf, reason),
+    pub(super) fn finish(&mut self, burst: &mut Burst, passed: &Passed) {
+        let mut exits = passed.exits.iter().peekable();
+        let mut exit = 0;
+        for (i, mbuf) in burst.drain().enumerate() {
+            while let Some(&(_, port)) = exits.next_if(|&&(from, _)| usize::from(from) <= i) {
+                exit = usize::from(port);
+            }
+            if passed.failed >> i & 1 == 0 {
+                self.send(exit, mbuf);
+            } else {
+                self.long_way(mbuf);
             }
         }
         self.flush();
     }
 
-    fn hop_is(&mut self, entry: Entry<'_>) -> bool {
-        self.out.hop_number == u32::from(entry.slot().adjacency) || self.refresh_hop(entry)
+    /// What is not usual: by one check after the other.
+    #[inline(never)]
+    fn long_way(&mut self, mbuf: Mbuf) {
+        let is_ours = |vlan, address| self.locals.get(vlan, address).is_some();
+        let reason = match classified(&mbuf, self.mac) {
+            Class::Udp(udp) => match self.locals.find(mbuf.frame(), &udp) {
+                Some(addr) => match self.view.entry(Endpoint {
+                    addr,
+                    port: udp.port,
+                }) {
+                    Some(entry) => return self.relay(mbuf, &udp, entry),
+                    None => Drop::NoStream,
+                },
+                None => Drop::NotOurAddress,
+            },
+            Class::Arp { .. } => {
+                return self.tell_steward(|port| ToSteward::Local { port, mbuf }, Drop::SlowPath);
+            }
+            Class::Icmp { vlan, destination } if is_ours(vlan, destination.into()) => {
+                return self.tell_steward(|port| ToSteward::Local { port, mbuf }, Drop::SlowPath);
+            }
+            Class::Icmp { .. } => Drop::NotOurAddress,
+            Class::Drop(reason) => reason,
+        };
+        self.drop(mbuf, reason);
     }
 
-    /// Judges, meters and rewrites a packet by one check after the other.
-    fn long_way(&mut self, mut mbuf: Mbuf, entry: Entry<'_>) {
+    /// Judges, meters and rewrites a packet of a stream.
+    fn relay(&mut self, mut mbuf: Mbuf, udp: &Udp, entry: Entry<'_>) {
         let (slot, meter) = (entry.slot(), entry.meter());
-        let Class::Udp(udp) = classified(&mbuf, self.mac) else {
-            return self.drop(mbuf, Drop::Malformed);
-        };
         if !self.view.claim(meter) {
             return self.hand_over(mbuf, entry);
         }
-        match judge(mbuf.frame(), &udp, slot, meter, self.now_ns) {
+        match judge(mbuf.frame(), udp, slot, meter, self.now_ns) {
             // Nobody honest sends from one of our own addresses.
-            Ok(pass) if pass.latch && !self.latch(&mbuf, &udp, entry) => {
+            Ok(pass) if pass.latch && !self.latch(&mbuf, udp, entry) => {
                 return self.drop(mbuf, Drop::Source);
             }
             Ok(_) => {}
@@ -272,7 +204,7 @@ impl Step<'_> {
         let Some(buffer) = mbuf.with_headroom_mut() else {
             return self.drop(mbuf, Drop::Malformed);
         };
-        match rewrite(buffer, HEADROOM, &udp, slot, &hop.l2) {
+        match rewrite(buffer, HEADROOM, udp, slot, &hop.l2) {
             Ok(range) => mbuf.set_range(range),
             Err(reason) => return self.drop(mbuf, reason),
         }

@@ -5,11 +5,11 @@
 //! Input: sixteen octets that choose the stream ([`Choice`]), then the frame.
 
 use penstock_relay::route::{self, Egress, Policy};
-use penstock_relay::usual::{self, Mac};
+use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
     Class, L2Header, LocalAddrs, Pass, Udp, classify, judge, local, meter, rewrite, source,
 };
-use penstock_shm::record::{Kind, Learn, Meter, Slot, flag};
+use penstock_shm::record::{Endpoint, Kind, Last, Learn, Meter, Slot, flag};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,7 +20,7 @@ const PORT: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// How a packet passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// By [`usual::glance`] and [`usual::pass`].
+    /// By [`Usual`].
     Short,
     /// By [`classify`], [`judge`] and [`rewrite()`](rewrite).
     Long,
@@ -84,8 +84,8 @@ impl Choice<'_> {
     }
 }
 
-/// Judges the frame in `data` as a stream that `data` chooses would, twice. Says how it passed the first
-/// time.
+/// Judges the frame in `data` as a stream that `data` chooses would, three times. Says how it passed the
+/// second time.
 pub fn run(data: &[u8]) -> Option<Way> {
     let (choice, frame) = data.split_first_chunk()?;
     let choice = Choice(choice);
@@ -102,15 +102,19 @@ pub fn run(data: &[u8]) -> Option<Way> {
     assert!(source.is_some_and(|source| source.is_ipv6() == udp.v6));
     let slot = choice.slot(udp.v6, source, destination(frame, &udp));
 
-    let meters = Default::default();
+    let meters = owned();
     let now_ns = u64::from(choice.number(12));
-    let way = relay(frame, (mac, choice.bit(7)), &slot, &meters, now_ns);
-    assert_eq!(way.is_some(), meters[0].packets.get() == 1);
-    assert_eq!(way.is_none(), meters[0].dropped.load(Relaxed) == 1);
+    let port = (mac, choice.bit(7));
+    let first = relay(frame, port, &slot, &meters, now_ns);
+    assert_ne!(first, Some(Way::Short), "nothing goes on with no sequence");
+    let way = relay(frame, port, &slot, &meters, now_ns);
+    assert_eq!(way.is_some(), first.is_some());
+    assert_eq!(way.is_some(), meters[0].packets.get() == 2);
+    assert_eq!(way.is_none(), meters[0].dropped.load(Relaxed) == 2);
     assert_eq!(meter::lost_total(&meters[0]), 0);
-    relay(frame, (mac, choice.bit(7)), &slot, &meters, !now_ns);
+    relay(frame, port, &slot, &meters, !now_ns);
     if way.is_some() {
-        assert!(udp.packet_len() <= usize::from(slot.mtu));
+        assert!(14 + udp.packet_len() <= usize::from(slot.longest));
         forward(frame, &udp, &slot, choice.number(14) & 0x0fff);
     }
     way
@@ -119,19 +123,46 @@ pub fn run(data: &[u8]) -> Option<Way> {
 /// What both ways make of a frame at first: the short one says no more than the long one.
 fn first_look(frame: &[u8], mac: [u8; 6], ip_checked: bool) -> Option<Udp> {
     let class = classify(frame, &mac, ip_checked);
-    let glance = usual::glance(frame, Mac::new(mac), ip_checked);
+    let mut copy = frame.to_vec();
     let Class::Udp(udp) = class else {
-        assert_eq!(glance, None, "{class:?}");
+        let usual = usual(&mut copy, mac, ip_checked);
+        assert!(usual.is_none(), "{class:?}");
         return None;
     };
-    if let Some(glance) = glance {
+    if let Some(usual) = usual(&mut copy, mac, ip_checked) {
         assert_eq!((udp.l3, udp.v6, udp.vlan), (14, false, 0));
         assert_eq!(frame.len(), 14 + udp.packet_len(), "nothing behind it");
-        let to = SocketAddr::from((glance.destination, glance.port));
-        assert_eq!(to, destination(frame, &udp));
-        assert_eq!(glance.port, udp.port);
+        let (addr, port) = (ADDRESS, udp.port);
+        assert_eq!(usual.endpoint(), Endpoint { addr, port });
     }
     Some(udp)
+}
+
+/// The number that every local address has here.
+const ADDRESS: u16 = 3;
+
+/// The usual packet in a frame, on a port whose one address is the frame's destination.
+pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<Usual<'_>> {
+    let mut locals = LocalAddrs::new();
+    let destination: [u8; 4] = *frame.get(30..)?.first_chunk()?;
+    // No port has that address.
+    if destination == [0; 4] {
+        return None;
+    }
+    let _ = locals.insert(0, destination.into(), ADDRESS);
+    let mut last = LastAddress::NONE;
+    Usual::of(frame, Mac::new(mac), &locals, &mut last, ip_checked)
+}
+
+/// The worker that relays here, and the meters of a stream that it owns.
+const OWNER: u8 = 1;
+
+pub fn owned() -> [Meter; 2] {
+    let meters = <[Meter; 2]>::default();
+    for meter in &meters {
+        meter.last.store(Last::of_owner(OWNER).to_bits(), Relaxed);
+    }
+    meters
 }
 
 /// Relays a packet of the stream at its destination by both ways, which must come to the same: octets,
@@ -148,9 +179,13 @@ pub fn relay(
     let udp = first_look(frame, mac, ip_checked)?;
     let before = reading(&meters[0]);
     let l2 = L2Header::new(NEXT_HOP, PORT, 0);
+    let untagged = l2.untagged().expect("no VLAN");
     let mut short = frame.to_vec();
-    let is_short = usual::glance(frame, Mac::new(mac), ip_checked).is_some()
-        && usual::pass(&mut short, slot, &meters[0], &l2, now_ns);
+    let follows = follows(frame, &udp, slot, &meters[0], now_ns);
+    let is_short = slot.usual_hop != Slot::NOT_USUAL
+        && usual(&mut short, mac, ip_checked).is_some_and(|mut packet| {
+            packet.pass(slot, &meters[0], &untagged, Last::guard(OWNER), now_ns)
+        });
     if !is_short {
         assert_eq!(short, frame, "left to the long way");
         assert_eq!(reading(&meters[0]), before, "left to the long way");
@@ -162,8 +197,9 @@ pub fn relay(
     let mut buffer = vec![0; HEADROOM];
     buffer.extend_from_slice(frame);
     let left = rewrite(&mut buffer, HEADROOM, &udp, slot, &l2);
-    let is_ordinary = verdict == Ok(Pass { latch: false }) && is_ordinary(frame, &udp, slot);
-    assert_eq!(is_short, is_ordinary, "{verdict:?}");
+    let is_ordinary = is_ordinary(frame, &udp, slot) && follows;
+    let expected = verdict == Ok(Pass { latch: false }) && is_ordinary;
+    assert_eq!(is_short, expected, "{verdict:?}");
     if is_short {
         assert_eq!(left, Ok(HEADROOM..buffer.len()));
         assert_eq!(buffer[HEADROOM..], short);
@@ -180,13 +216,33 @@ fn is_ordinary(frame: &[u8], udp: &Udp, slot: &Slot) -> bool {
     is_locked_rtp
         && (udp.l3, udp.v6) == (14, false)
         && frame.len() == 14 + udp.packet_len()
+        && frame[30..34] != [0; 4]
         && payload.len() >= 12
         && matches!(payload[0], 0x80 | 0xa0)
         && !matches!(payload[1], 192..=223)
 }
 
+/// Whether an RTP packet goes on with the sequence that the meter is in.
+fn follows(frame: &[u8], udp: &Udp, slot: &Slot, meter: &Meter, now_ns: u64) -> bool {
+    let Some(rtp) = udp_part(frame, udp)[8..].first_chunk::<12>() else {
+        return false;
+    };
+    let [_, second, s0, s1, t0, t1, t2, t3, ssrc @ ..] = *rtp;
+    let seq = u32::from(u16::from_be_bytes([s0, s1]));
+    let ahead = (seq as u16).wrapping_sub(meter.ext_seq.load(Relaxed) as u16);
+    let ticks = (u128::from(now_ns) * u128::from(slot.clock_mult)) >> 32;
+    let transit = (ticks as u32).wrapping_sub(u32::from_be_bytes([t0, t1, t2, t3]));
+    let moved = transit.wrapping_sub(meter.transit.load(Relaxed)) as i32;
+    meter.last().seen() == Last::IN_SEQUENCE
+        && meter.last().payload_type() == second & 0x7f
+        && !(64..96).contains(&(second & 0x7f))
+        && meter.ssrc() == u32::from_be_bytes(ssrc)
+        && ahead < 3000
+        && moved.unsigned_abs() <= 1 << 27
+}
+
 /// Everything a meter holds.
-fn reading(meter: &Meter) -> ([u64; 3], [u32; 8], [u8; 4]) {
+fn reading(meter: &Meter) -> ([u64; 3], [u32; 9], u8) {
     let Meter {
         packets,
         bytes,
@@ -195,13 +251,11 @@ fn reading(meter: &Meter) -> ([u64; 3], [u32; 8], [u8; 4]) {
         ssrc,
         ext_seq,
         base_seq,
-        received,
+        apart,
         lost_before,
         jitter_q4,
         transit,
-        owner,
-        payload_type,
-        rtp_seen,
+        last,
         latch_asked,
     } = meter;
     let words = [
@@ -209,15 +263,16 @@ fn reading(meter: &Meter) -> ([u64; 3], [u32; 8], [u8; 4]) {
         ssrc,
         ext_seq,
         base_seq,
-        received,
+        apart,
         lost_before,
         jitter_q4,
         transit,
+        last,
     ];
     (
         [packets.get(), bytes.get(), last_seen_ns.get()],
         words.map(|word| word.load(Relaxed)),
-        [owner, payload_type, rtp_seen, latch_asked].map(|octet| octet.load(Relaxed)),
+        latch_asked.load(Relaxed),
     )
 }
 
@@ -319,7 +374,6 @@ fn misplaced(frame: &[u8], choice: &Choice<'_>) {
         let slot = choice.slot(v6, source(frame, &udp), ([10; 4], 9).into());
         let _ = judge(frame, &udp, &slot, &Meter::default(), 0);
         let l2 = L2Header::new([0; 6], [0; 6], choice.number(14));
-        let _ = usual::pass(&mut frame.to_vec(), &slot, &Meter::default(), &l2, 0);
         for start in [
             usize::from(choice.0[13]),
             usize::MAX - usize::from(choice.0[13]),

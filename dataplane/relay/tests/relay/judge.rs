@@ -30,8 +30,8 @@ fn a_sound_packet_passes_and_is_metered() {
             ),
             (1, 172, 1_000)
         );
-        assert_eq!(meter.ssrc.load(Relaxed), 3);
-        assert_eq!(meter.payload_type.load(Relaxed), 8);
+        assert_eq!(meter.ssrc(), 3);
+        assert_eq!(meter.last().payload_type(), 8);
         assert_eq!(meter.dropped.load(Relaxed), 0);
     }
 }
@@ -205,7 +205,7 @@ fn what_an_endpoint_carries_is_checked() {
                     "{kind:?} {payload:02x?}"
                 );
                 assert_eq!(meter.packets.get(), u64::from(passes));
-                let is_seen = meter.rtp_seen.load(Relaxed) != 0;
+                let is_seen = meter.last().seen() != 0;
                 assert_eq!(
                     is_seen,
                     kind == Kind::Rtp && passes && in_sequence,
@@ -243,11 +243,18 @@ fn the_size_of_the_ip_packet_is_limited() {
             ..datagram
         };
         assert_eq!(
-            verdict(&datagram, &Slot { mtu: len, ..slot }, &Meter::default()),
+            verdict(
+                &datagram,
+                &Slot {
+                    longest: len + 14,
+                    ..slot
+                },
+                &Meter::default()
+            ),
             PASS
         );
         let narrow = Slot {
-            mtu: len - 1,
+            longest: len + 13,
             ..slot
         };
         assert_eq!(

@@ -99,7 +99,10 @@ fn tags_come_and_go() {
                     ..datagram
                 }
                 .frame();
-                assert_eq!(L2Header::new(NEXT_HOP, PORT, to).is_untagged(), to == 0);
+                assert_eq!(
+                    L2Header::new(NEXT_HOP, PORT, to).untagged().is_some(),
+                    to == 0
+                );
                 let left = rewritten(&frame, &egress(v6), to);
                 let udp = assert_left(&left, &egress(v6), to, &payload);
                 assert_eq!(udp_error(&left, &udp), 0);

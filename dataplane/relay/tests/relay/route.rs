@@ -82,7 +82,8 @@ fn a_filled_slot_says_what_it_was_filled_with() {
     let flags = flag::GATE_OPEN | flag::LOCKED | flag::REMOTE | flag::RTP | flag::ROUTED;
     assert_eq!(slot.flags, flags);
     assert_eq!((slot.peer, slot.peer_endpoint), (77, 2 << 16 | 20002));
-    assert_eq!((slot.adjacency, slot.mtu, slot.version), (3, 1500, 5));
+    assert_eq!(slot.usual_hop, 3);
+    assert_eq!((slot.adjacency, slot.longest, slot.version), (3, 1514, 5));
     assert_eq!(
         (slot.signal, slot.leg, slot.media, slot.tos),
         (9, 1, 2, 46 << 2)

@@ -1,18 +1,26 @@
 //! The short way against the long one: see [`relay`].
 
-use crate::body::{Way, relay};
+use crate::body::{Way, owned, relay, usual};
 use crate::rewrite::endpoints;
 use crate::support::{Datagram, OURS, egress, policy, rtp, slot, udp_of};
 use penstock_relay::route::{self, Egress, Policy};
-use penstock_relay::usual::{Mac, glance, pass};
+use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{L2Header, LocalAddrs};
-use penstock_shm::record::{Kind, Learn, Meter, Slot, flag};
+use penstock_shm::record::{Endpoint, Kind, Last, Learn, Slot};
 use proptest::prelude::*;
+use std::sync::atomic::Ordering::Relaxed;
 
 const UNCHECKED: ([u8; 6], bool) = (OURS, false);
 
 fn way(frame: &[u8], slot: &Slot) -> Option<Way> {
-    relay(frame, UNCHECKED, slot, &Default::default(), 1_000)
+    way_at(frame, UNCHECKED, slot)
+}
+
+/// How a frame passes whose stream has seen the same before.
+fn way_at(frame: &[u8], port: ([u8; 6], bool), slot: &Slot) -> Option<Way> {
+    let meters = owned();
+    relay(frame, port, slot, &meters, 1_000);
+    relay(frame, port, slot, &meters, 1_000)
 }
 
 fn ordinary() -> Datagram {
@@ -31,12 +39,13 @@ fn altered(changes: &[(usize, u8)]) -> Vec<u8> {
 #[test]
 fn ordinary_packets_go_the_short_way() {
     let slot = slot(&policy(ordinary().source));
-    let meters = Default::default();
+    let meters = owned();
     for seq in 0..500u16 {
         let frame = Datagram::v4(&rtp(seq, u32::from(seq) * 160, 3)).frame();
         let now_ns = u64::from(seq) * 20_000_000;
         let way = relay(&frame, UNCHECKED, &slot, &meters, now_ns);
-        assert_eq!(way, Some(Way::Short), "{seq}");
+        let expected = if seq == 0 { Way::Long } else { Way::Short };
+        assert_eq!(way, Some(expected), "{seq}");
     }
     assert_eq!(meters[0].packets.get(), 500);
     for changes in [
@@ -60,7 +69,7 @@ fn ordinary_packets_go_the_short_way() {
     let mut wrong = ordinary().frame();
     wrong[24] ^= 1;
     assert_eq!(way(&wrong, &slot), None, "the IPv4 checksum");
-    let checked = relay(&wrong, (OURS, true), &slot, &Default::default(), 1_000);
+    let checked = way_at(&wrong, (OURS, true), &slot);
     assert_eq!(checked, Some(Way::Short));
 }
 
@@ -101,43 +110,110 @@ fn what_is_less_usual_goes_the_long_way() {
     }
 }
 
+/// Each of these ends the sequence, or belongs to another: it goes the long way, once or for good.
+#[test]
+fn what_does_not_go_on_with_the_sequence_goes_the_long_way() {
+    let slot = slot(&policy(ordinary().source));
+    let ways = |headers: [(u8, u16, u32); 3]| {
+        let meters = owned();
+        headers.map(|(payload_type, seq, ssrc)| {
+            let mut payload = rtp(seq, u32::from(seq) * 160, ssrc);
+            payload[1] = payload_type;
+            let now_ns = u64::from(seq) * 20_000_000;
+            relay(
+                &Datagram::v4(&payload).frame(),
+                UNCHECKED,
+                &slot,
+                &meters,
+                now_ns,
+            )
+        })
+    };
+    let (long, short) = (Some(Way::Long), Some(Way::Short));
+    for (headers, expected) in [
+        ([(8, 1, 3), (8, 2, 3), (8, 3, 3)], [long, short, short]),
+        ([(8, 1, 3), (101, 2, 3), (101, 3, 3)], [long, long, short]),
+        ([(8, 1, 3), (8, 2, 4), (8, 3, 4)], [long, long, short]),
+        (
+            [(8, 1, 3), (8, 3000, 3), (8, 3001, 3)],
+            [long, short, short],
+        ),
+        ([(8, 1, 3), (8, 3001, 3), (8, 3002, 3)], [long, long, long]),
+        ([(8, 9, 3), (8, 8, 3), (8, 10, 3)], [long, long, short]),
+        // Payload type 72 with a marker is a sender report.
+        ([(72, 1, 3), (72, 2, 3), (72, 3, 3)], [long, long, long]),
+    ] {
+        assert_eq!(ways(headers), expected, "{headers:?}");
+    }
+    let (frame, meters) = (ordinary().frame(), owned());
+    relay(&frame, UNCHECKED, &slot, &meters, 1_000);
+    for meter in &meters {
+        let others = Last::of_owner(2).after(8, Last::IN_SEQUENCE);
+        meter.last.store(others.to_bits(), Relaxed);
+    }
+    let mut copy = frame.clone();
+    let l2 = L2Header::new(OURS, OURS, 0).untagged().unwrap();
+    let mut packet = usual(&mut copy, OURS, false).unwrap();
+    assert!(
+        !packet.pass(&slot, &meters[0], &l2, Last::guard(1), 1_000),
+        "another's stream"
+    );
+    assert!(packet.pass(&slot, &meters[0], &l2, Last::guard(2), 1_000));
+}
+
 #[test]
 fn nothing_forbidden_slips_through() {
-    let sound = slot(&policy(ordinary().source));
-    let without = |bit: u16| Slot {
-        flags: sound.flags & !bit,
+    let from = ordinary().source;
+    let sound = policy(from);
+    let unrouted = |policy: &Policy| route::fill(policy, None, None, 1);
+    let to_v6 = route::fill(&sound, None, Some(&egress(true)), 1);
+    let closed = Policy {
+        gate_open: false,
+        ..sound
+    };
+    let unlocked = Policy {
+        locked: false,
+        ..sound
+    };
+    let rtcp = Policy {
+        kind: Kind::Rtcp,
         ..sound
     };
     let other = |remote: &str| slot(&policy(remote.parse().unwrap()));
-    for slot in [
-        without(flag::GATE_OPEN),
-        without(flag::LOCKED),
-        without(flag::ROUTED),
-        Slot {
-            flags: sound.flags | flag::EGRESS_V6,
-            ..sound
-        },
-        other("198.51.100.7:40001"),
-        other("198.51.100.8:40000"),
-        Slot { mtu: 199, ..sound },
+    for unusual in [
+        slot(&closed),
+        slot(&unlocked),
+        slot(&rtcp),
+        unrouted(&sound),
+        to_v6,
         Slot::CLOSED,
     ] {
-        assert_eq!(way(&ordinary().frame(), &slot), None, "{:b}", slot.flags);
+        assert_eq!(unusual.usual_hop, Slot::NOT_USUAL, "{:b}", unusual.flags);
+        assert_eq!(
+            way(&ordinary().frame(), &unusual),
+            None,
+            "{:b}",
+            unusual.flags
+        );
     }
-    let l2 = L2Header::new(OURS, OURS, 0);
-    let v6 = Slot {
-        flags: sound.flags | flag::V6,
-        ..sound
-    };
-    let mut frame = ordinary().frame();
-    assert!(!pass(&mut frame, &v6, &Meter::default(), &l2, 0));
+    let v6 = slot(&policy(Datagram::v6(&[]).source));
+    assert_eq!(v6.usual_hop, Slot::NOT_USUAL);
+    let sound = slot(&sound);
+    for slot in [
+        other("198.51.100.7:40001"),
+        other("198.51.100.8:40000"),
+        Slot {
+            longest: 213,
+            ..sound
+        },
+    ] {
+        assert_eq!(way(&ordinary().frame(), &slot), None);
+    }
     assert_eq!(way(&altered(&[(42, 0x40)]), &sound), None, "RTP version 1");
     assert_eq!(way(&altered(&[(5, 9)]), &sound), None, "another MAC");
     let frame = ordinary().frame();
     for len in 0..frame.len() {
         assert_eq!(way(&frame[..len], &sound), None);
-        let mut headers = frame[..len.min(53)].to_vec();
-        assert!(!pass(&mut headers, &sound, &Meter::default(), &l2, 0));
     }
 }
 
@@ -145,10 +221,10 @@ fn nothing_forbidden_slips_through() {
 #[test]
 fn no_length_is_mistaken_for_another() {
     let slot = Slot {
-        mtu: u16::MAX,
+        longest: u16::MAX,
         ..slot(&policy(ordinary().source))
     };
-    for (len, expected) in [(0x10000 - 29, Some(Way::Short)), (0x10000 + 180, None)] {
+    for (len, expected) in [(0x10000 - 43, Way::Short), (0x10000 + 180, Way::Long)] {
         let payload = rtp(1, 2, 3).into_iter().cycle().take(len);
         let mut frame = ordinary().frame();
         frame.truncate(42);
@@ -156,35 +232,52 @@ fn no_length_is_mistaken_for_another() {
         let total = (frame.len() - 14) as u16;
         frame[16..18].copy_from_slice(&total.to_be_bytes());
         frame[38..40].copy_from_slice(&(total.wrapping_sub(20)).to_be_bytes());
-        let taken = glance(&frame, Mac::new(OURS), true);
-        assert_eq!(taken.is_some(), expected.is_some(), "{len}");
-        let way = relay(&frame, (OURS, true), &slot, &Default::default(), 0);
-        assert_eq!(way == Some(Way::Short), expected.is_some(), "{len}");
+        let taken = usual(&mut frame.clone(), OURS, true).is_some();
+        assert_eq!(taken, expected == Way::Short, "{len}");
+        let way = way_at(&frame, (OURS, true), &slot);
+        assert_eq!(way, Some(expected), "{len}");
     }
 }
 
 #[test]
 fn each_octet_of_the_mac_counts() {
-    let frame = ordinary().frame();
-    assert!(glance(&frame, Mac::new(OURS), false).is_some());
+    let mut frame = ordinary().frame();
+    assert!(usual(&mut frame, OURS, false).is_some());
     for bit in 0..48 {
         let mut other = OURS;
         other[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(glance(&frame, Mac::new(other), false), None, "bit {bit}");
+        assert!(usual(&mut frame, other, false).is_none(), "bit {bit}");
     }
 }
 
 #[test]
 fn both_ways_find_the_same_address() {
-    let frame = ordinary().frame();
+    let mut frame = ordinary().frame();
     let mut addrs = LocalAddrs::new();
-    let glance = glance(&frame, Mac::new(OURS), false).unwrap();
+    let mut last = LastAddress::NONE;
+    let of = |frame: &mut [u8], addrs: &LocalAddrs, last: &mut LastAddress| {
+        Usual::of(frame, Mac::new(OURS), addrs, last, false).map(|packet| packet.endpoint())
+    };
+    assert_eq!(of(&mut frame, &addrs, &mut last), None, "nobody's address");
     for (vlan, number) in [(0, 7), (5, 8)] {
         let address = ordinary().destination.ip();
         addrs.insert(vlan, address, number).unwrap();
     }
-    assert_eq!(addrs.get4(0, glance.destination), Some(7));
+    let endpoint = Endpoint {
+        addr: 7,
+        port: 20_000,
+    };
+    for _ in 0..2 {
+        assert_eq!(of(&mut frame, &addrs, &mut last), Some(endpoint));
+    }
     assert_eq!(addrs.find(&frame, &udp_of(&frame)), Some(7));
+    // The address before is not taken for this one.
+    let mut other = Datagram {
+        destination: "192.0.2.2:20000".parse().unwrap(),
+        ..ordinary()
+    }
+    .frame();
+    assert_eq!(of(&mut other, &addrs, &mut last), None);
 }
 
 /// Slots whose `udp_delta` lies at each edge, and the delta.
@@ -268,7 +361,7 @@ proptest! {
     #[test]
     fn meters_stay_alike(headers in headers(), clock_hz in prop_oneof![Just(8000u32), any::<u32>()]) {
         let stream = Policy { clock_hz, ..policy(ordinary().source) };
-        let (slot, meters) = (slot(&stream), Default::default());
+        let (slot, meters) = (slot(&stream), owned());
         let mut seq = 0u16;
         for (mut header, now_ns) in headers {
             seq = seq.wrapping_add(u16::from_be_bytes([header[2], header[3]]));
