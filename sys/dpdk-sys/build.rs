@@ -37,6 +37,8 @@ const NEEDED: [&str; 10] = [
 fn link() {
     let dir = pkg_config("--variable=libdir").concat();
     println!("cargo::rustc-link-search=native={dir}");
+    let pc_dir = pkg_config("--variable=pcfiledir").concat();
+    println!("cargo::rerun-if-changed={pc_dir}/libdpdk.pc");
     // A driver announces itself when the program starts: nothing refers to it.
     for name in archives(&dir) {
         let has_drivers = ["bus", "mempool", "net"]
@@ -49,12 +51,12 @@ fn link() {
     for name in archives(&dir).filter(|name| name.starts_with("rte_common_")) {
         println!("cargo::rustc-link-lib=static:-bundle={name}");
     }
-    for word in pkg_config("--static --libs") {
-        if let Some(name) = word.strip_prefix("-l").filter(|l| l.starts_with("rte_")) {
-            println!("cargo::rustc-link-lib=static:-bundle={name}");
-        }
+    let words = pkg_config("--static --libs");
+    let names = || words.iter().filter_map(|word| word.strip_prefix("-l"));
+    for name in names().filter(|name| name.starts_with("rte_")) {
+        println!("cargo::rustc-link-lib=static:-bundle={name}");
     }
-    for name in NEEDED {
+    for name in NEEDED.iter().filter(|name| names().any(|n| n == **name)) {
         println!("cargo::rustc-link-lib=dylib={name}");
     }
 }
@@ -74,6 +76,10 @@ fn archives(dir: &str) -> impl Iterator<Item = String> {
         fail(&format!("{dir} has no static libraries of DPDK"));
     }
     names.sort();
+    // Debian mends DPDK without another version in its file names.
+    for name in &names {
+        println!("cargo::rerun-if-changed={dir}/lib{name}.a");
+    }
     names.into_iter()
 }
 

@@ -1,7 +1,7 @@
 //! CLOCK_MONOTONIC for a worker: the time stamp counter, held to the system's clock once a second.
 //!
-//! A read of the counter costs as much as half a packet, so while bursts come in full, one in
-//! [`FULL_BURSTS`] has it read: their packets were waiting already, and nobody knows since when.
+//! A read of the counter costs some 20 ns, most of a packet's time, so while one full burst follows the
+//! other, one in [`FULL_BURSTS`] has it read: their packets were waiting already, and nobody knows since when.
 
 use penstock_dpdk::{tsc, tsc_hz};
 use penstock_shm::monotonic_ns;
@@ -32,7 +32,7 @@ impl Clock {
             hz,
             ns_per_tick: ((1_000_000_000u128 << 32) / u128::from(hz)) as u64,
             now_ns,
-            full_bursts: 0,
+            full_bursts: FULL_BURSTS,
         }
     }
 
@@ -47,9 +47,14 @@ impl Clock {
         self.now_ns
     }
 
+    /// Nothing was waiting: the next burst has the counter read, full or not.
+    #[inline]
+    pub fn idle(&mut self) {
+        self.full_bursts = FULL_BURSTS;
+    }
+
     #[inline(never)]
     fn read(&mut self) {
-        self.full_bursts = 0;
         let ticks = tsc().wrapping_sub(self.anchor_tsc);
         if ticks > self.hz {
             *self = Clock::new();
@@ -57,5 +62,34 @@ impl Clock {
             let since = (u128::from(ticks) * u128::from(self.ns_per_tick)) >> 32;
             self.now_ns = self.anchor_ns + since as u64;
         }
+        self.full_bursts = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    /// Without DPDK the counter's rate is unknown, and every read is one of the system's clock.
+    #[test]
+    fn full_bursts_in_a_row_share_a_time_and_no_others() {
+        let mut clock = Clock::new();
+        let read = |clock: &mut Clock, full| {
+            sleep(Duration::from_millis(1));
+            clock.now_ns(full)
+        };
+        let first = read(&mut clock, true);
+        for _ in 1..FULL_BURSTS {
+            assert_eq!(read(&mut clock, true), first);
+        }
+        let second = read(&mut clock, true);
+        assert!(second >= first + 1_000_000 * u64::from(FULL_BURSTS));
+        let third = read(&mut clock, false);
+        assert!(third > second, "a burst that is not full");
+        assert_eq!(read(&mut clock, true), third);
+        clock.idle();
+        assert!(read(&mut clock, true) > third, "after an idle poll");
     }
 }

@@ -143,6 +143,9 @@ impl Worker {
             if !self.shared.queues.hand_over[self.number].is_empty() {
                 got += self.handed_over(&mut burst);
             }
+            if got == 0 {
+                self.clock.idle();
+            }
             if !self.shared.queues.send[self.number].is_empty() {
                 got += self.send_for_others();
             }

@@ -8,11 +8,13 @@
 //!   Of the awaited number seven bits are kept.
 //! * A new SSRC or a restart carries the loss so far to `lost_before`.
 //!
-//! Only the stream's owner worker may call what writes; all accesses are relaxed.
+//! Only the stream's owner worker may call what writes; accesses are relaxed where no partner is named.
+//! Packets of a stream that come in one burst are metered in their order, but for those with an extension,
+//! contributing sources or another link header than the stream's plain ones: they come last.
 
 use crate::headers::{Rtp, SeqNo};
 use penstock_shm::record::{Last, Meter};
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed, Ordering::Release};
 
 /// A jump forward of at least this many packets is no loss but another sequence (RFC 3550, A.1).
 const MAX_DROPOUT: u16 = 3000;
@@ -35,7 +37,7 @@ const JUMPED: u8 = 0x80;
 pub fn update(meter: &Meter, clock_mult: u32, now_ns: u64, bytes: usize, rtp: Option<Rtp<'_>>) {
     count(meter, now_ns, bytes);
     let Some(rtp) = rtp else {
-        return bump(&meter.apart);
+        return one_apart(meter);
     };
     let transit = transit(clock_mult, now_ns, rtp);
     let seen = sequence(meter, rtp, transit);
@@ -45,7 +47,7 @@ pub fn update(meter: &Meter, clock_mult: u32, now_ns: u64, bytes: usize, rtp: Op
         let difference = difference(meter, transit).min(MAX_DIFFERENCE);
         jitter(meter, transit, difference);
     } else {
-        bump(&meter.apart);
+        one_apart(meter);
     }
 }
 
@@ -143,12 +145,12 @@ fn restart(meter: &Meter, rtp: Rtp<'_>, transit: u32) {
     let seq = u32::from(rtp.seq().0);
     let before = (meter.packets.get() as u32).wrapping_sub(1);
     // The packet itself is not one of the sequence that ends.
-    bump(&meter.apart);
+    one_apart(meter);
     meter.lost_before.store(lost_total(meter), Relaxed);
     meter.ssrc.store(rtp.ssrc_word(), Relaxed);
     meter.ext_seq.store(seq, Relaxed);
     meter.base_seq.store(seq, Relaxed);
-    meter.apart.store(before, Relaxed);
+    meter.apart.store(before, Release);
     meter.jitter_q4.store(0, Relaxed);
     meter.transit.store(transit, Relaxed);
 }
@@ -177,6 +179,13 @@ fn jitter(meter: &Meter, transit: u32, difference: u32) {
         .wrapping_add(difference)
         .wrapping_sub(old.wrapping_add(8) >> 4);
     meter.jitter_q4.store(new, Relaxed);
+}
+
+/// One more packet that is counted and not of the sequence.
+fn one_apart(meter: &Meter) {
+    let apart = meter.apart.load(Relaxed).wrapping_add(1);
+    // Pairs with `Meter::received`.
+    meter.apart.store(apart, Release);
 }
 
 #[inline(always)]

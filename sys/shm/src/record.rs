@@ -210,10 +210,13 @@ pub struct Meter {
 /// What [`Meter::last`] holds, in one word, so that a packet like the last one is known by one comparison.
 ///
 /// From the lowest octet: the first octet of an RTP header without padding, extension or contributing
-/// sources, or 0 if a packet of this payload type may be RTCP; the payload type; the owner worker's number
+/// sources, or one that no packet is compared with, if a packet of this payload type may be RTCP; the payload type; the owner worker's number
 /// plus one, 0 while nobody owns the stream; and [`Last::seen`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Last(u32);
+
+/// The padding bit of an RTP header, which [`Last::expected`] leaves out.
+const PADDED: u32 = 0x20;
 
 impl Last {
     /// [`Last::seen`] while the last packet was in sequence.
@@ -245,7 +248,7 @@ impl Last {
     /// After an RTP packet.
     pub const fn after(self, payload_type: u8, seen: u8) -> Last {
         let may_be_rtcp = payload_type & 0x60 == 0x40;
-        let first = if may_be_rtcp { 0 } else { 0x80 };
+        let first = if may_be_rtcp { PADDED } else { 0x80 };
         Last(self.0 & 0x00ff_0000 | (seen as u32) << 24 | (payload_type as u32) << 8 | first)
     }
 
@@ -292,7 +295,10 @@ impl Meter {
 
     /// Packets received from the present SSRC.
     pub fn received(&self) -> u32 {
-        (self.packets.get() as u32).wrapping_sub(self.apart.load(Ordering::Relaxed))
+        // Pairs with the owner's Release stores: the packets that are apart have been counted, so a reader
+        // beside it sees no difference below 0.
+        let apart = self.apart.load(Ordering::Acquire);
+        (self.packets.get() as u32).wrapping_sub(apart)
     }
 
     /// Forgets everything. Steward only, while no worker can see the record.

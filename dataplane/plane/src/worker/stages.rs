@@ -8,8 +8,9 @@ use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
     Class, Drop, LocalAddrs, Udp, UntaggedL2, classify, judge, latch_requested, rewrite, source,
 };
-use penstock_shm::record::Slot;
+use penstock_shm::record::{Meter, Slot};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
+use std::ptr;
 
 /// Not the number of any next hop, nor [`Slot::NOT_USUAL`].
 const NO_HOP: u16 = Slot::NOT_USUAL - 1;
@@ -49,7 +50,15 @@ pub(super) fn look<'p, 't, const NIC_CHECKS: bool>(
     let mac = Mac::new(side.mac);
     let mut last = LastAddress::NONE;
     looks.extend(burst.iter_mut().map(|mbuf| {
-        let ip_checked = NIC_CHECKS && mbuf.rx_ip_checksum() == Checksum::Good;
+        let checksum = if NIC_CHECKS {
+            mbuf.rx_ip_checksum()
+        } else {
+            Checksum::Unknown
+        };
+        if checksum == Checksum::Bad {
+            return None;
+        }
+        let ip_checked = checksum == Checksum::Good;
         let packet = Usual::of(mbuf.frame_mut(), mac, &side.locals, &mut last, ip_checked)?;
         let entry = view.entry(packet.endpoint())?;
         entry.prefetch();
@@ -77,18 +86,27 @@ pub(super) struct Step<'a> {
     pub(super) out: &'a mut Out,
 }
 
+#[cold]
+#[inline(never)]
+fn waits(waiting: &[&Meter], entry: &Entry<'_>) -> bool {
+    waiting.iter().any(|&meter| ptr::eq(meter, entry.meter()))
+}
+
 impl Step<'_> {
     /// The second stage: judges, meters and rewrites the packets that can go the short way.
     #[inline(never)]
-    pub(super) fn pass(&mut self, looks: &mut Looks<'_, '_>, passed: &mut Passed) {
+    pub(super) fn pass<'t>(&mut self, looks: &mut Looks<'_, 't>, passed: &mut Passed) {
         let (guard, now_ns) = (self.view.guard(), self.now_ns);
         let mut hop = NO_HOP;
         let mut l2 = UntaggedL2::default();
+        // Streams with a packet that waits for the long way: their next ones wait behind it.
+        let mut waiting: ArrayVec<&'t Meter, { Burst::CAPACITY }> = ArrayVec::new();
         let mut i = 0;
         loop {
             // This loop is the plane's innermost: nothing in it may call.
             while let Some(Some((packet, entry))) = looks.get_mut(i)
                 && entry.slot().usual_hop == hop
+                && (waiting.is_empty() || !waits(&waiting, entry))
                 && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
             {
                 i += 1;
@@ -102,6 +120,9 @@ impl Step<'_> {
                 Some(header) if next != hop => (hop, l2) = (next, header),
                 _ => {
                     passed.failed |= 1 << i;
+                    if let Some(Some((_, entry))) = looks.get(i) {
+                        waiting.push(entry.meter());
+                    }
                     i += 1;
                 }
             }

@@ -161,6 +161,25 @@ fn what_does_not_go_on_with_the_sequence_goes_the_long_way() {
     assert!(packet.pass(&slot, &meters[0], &l2, Last::guard(2), 1_000));
 }
 
+/// Whatever the payload type before, and whatever the first two octets after it.
+#[test]
+fn the_first_octets_are_judged_alike() {
+    let slot = slot(&policy(ordinary().source));
+    for payload_type in [0, 8, 63, 64, 72, 95, 96, 127] {
+        for first in 0..=255 {
+            for second in [payload_type, payload_type | 0x80] {
+                let meters = owned();
+                for (first, second, seq) in [(0x80, payload_type, 1), (first, second, 2)] {
+                    let mut payload = rtp(seq, 160, 3);
+                    (payload[0], payload[1]) = (first, second);
+                    let frame = Datagram::v4(&payload).frame();
+                    relay(&frame, UNCHECKED, &slot, &meters, 1_000);
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn nothing_forbidden_slips_through() {
     let from = ordinary().source;
