@@ -469,6 +469,42 @@ fn what_leaves_is_right_to_the_last_bit() {
     check_output(&read_capture(&output), &frames);
 }
 
+/// Packets that are out of sequence go another way than those between them: the meter must not see it.
+#[test]
+fn packets_of_one_burst_are_metered_in_their_order() {
+    let lab = lab!("pcap-order", setup("net_null0,no-rx=1"));
+    install(&lab);
+    let [first, other] = [20_000, 20_010];
+    let frame = |port, ssrc, seq| NETS[0].datagram(port, port, rtp_packet(ssrc, seq)).frame();
+    // What fills two bursts of 32, so that the stream is in sequence when the next one comes.
+    let between = (0..63).map(|seq| frame(other, 2, seq));
+    let together = [11, 40_000, 12, 40_001, 13].map(|seq| frame(first, 1, seq));
+    let frames: Vec<_> = [frame(first, 1, 10)]
+        .into_iter()
+        .chain(between)
+        .chain(together)
+        .collect();
+    let input = lab.dir().join("in.pcap");
+    write_capture(&input, frames.iter());
+    lab.configure(&setup(&format!("net_pcap0,rx_pcap={}", input.display())));
+    let mut plane = lab.plane();
+    let table = lab.table();
+    let read = || worker(&table, 0).forwarded == frames.len() as u64;
+    assert!(
+        wait_for(Duration::from_secs(20), read),
+        "{:?}",
+        worker(&table, 0)
+    );
+    let at = endpoint(&table, NETS[0].local(first), 0);
+    let number = table.find(at).expect("the stream");
+    let meter = table.stream(number).expect("its record").meter;
+    assert_eq!(
+        (meter.packets, meter.received, meter.ext_seq, meter.lost),
+        (6, 4, 13, 0)
+    );
+    plane.stop_well();
+}
+
 /// Each frame is counted once, under the right name, and each good one at its stream.
 fn check_counters(table: &TableView, frames: &[(Vec<u8>, Fate)]) {
     let counted = worker(table, 0);
