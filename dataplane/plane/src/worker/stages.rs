@@ -103,7 +103,7 @@ impl Step<'_> {
         let mut waiting: ArrayVec<&'t Meter, { Burst::CAPACITY }> = ArrayVec::new();
         let mut i = 0;
         loop {
-            // This loop is the plane's innermost: nothing in it may call.
+            // This loop is the plane's innermost: nothing usual in it may call.
             while let Some(Some((packet, entry))) = looks.get_mut(i)
                 && entry.slot().usual_hop == hop
                 && (waiting.is_empty() || !waits(&waiting, entry))
