@@ -7,6 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use penstock_relay::route::{Egress, Policy, fill};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{Class, L2Header, LocalAddrs, Udp, classify, judge, rewrite};
+use penstock_shm::Endpoint;
 use penstock_shm::record::{Kind, Last, Learn, Meter, Slot};
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -142,7 +143,8 @@ fn usual(c: &mut Criterion) {
             for buffer in black_box(&mut buffers) {
                 let frame = &mut buffer[HEADROOM..];
                 let packet = Usual::of(frame, mac, &bench.addrs, &mut last, false);
-                let endpoint = packet.expect("a usual packet").endpoint();
+                let (_, endpoint) = packet.expect("a usual packet");
+                let endpoint = Endpoint::from_bits(endpoint);
                 black_box(bench.entry(Some(endpoint.addr), endpoint.port));
             }
         });
@@ -156,7 +158,7 @@ fn usual(c: &mut Criterion) {
                     let frame = &mut buffer[HEADROOM..];
                     let (slot, meter) = (&bench.slots[i], &bench.meters[i]);
                     let packet = Usual::of(frame, mac, &bench.addrs, &mut last, false);
-                    let mut packet = packet.expect("a usual packet");
+                    let (mut packet, _) = packet.expect("a usual packet");
                     assert!(packet.pass(slot, meter, &l2, Last::guard(owner), 0));
                 }
             },

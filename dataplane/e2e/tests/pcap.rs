@@ -298,6 +298,11 @@ fn bad_frames() -> Vec<(Vec<u8>, Drop)> {
     add(Drop::Malformed, with(sample6(), |d| d.sum = Sum::Zero));
     add(Drop::Malformed, sample6().frame()[..53].to_vec());
     add(Drop::Malformed, link((MAC, [2; 6]), 0, 0x8100));
+    // Larger than a buffer: the driver chains it.
+    add(
+        Drop::Malformed,
+        with(sample(), |d| d.payload.resize(5000, 0)),
+    );
 
     add(
         Drop::NotOurMac,

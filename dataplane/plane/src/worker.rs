@@ -15,10 +15,10 @@ use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
 use crate::slow::{Queues, ToWorker};
 use penstock_config::Polling;
-use penstock_dpdk::{Burst, RxQueue, TxBatch, TxQueue};
+use penstock_dpdk::{Burst, PerPacket, RxQueue, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs};
 use penstock_shm::{Ringer, WorkerTable};
-use stages::{Looks, Passed, Step, look};
+use stages::{Passed, Step, look};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -131,12 +131,8 @@ impl Worker {
                     continue;
                 };
                 let received = rx.receive(&mut burst, self.burst_max);
-                if received.chained > 0 {
-                    got += received.chained;
-                    self.dropped_oversized(received.chained as u64);
-                }
-                if received.packets > 0 {
-                    got += received.packets;
+                if received > 0 {
+                    got += received;
                     self.relay(port, &mut burst);
                 }
             }
@@ -157,13 +153,6 @@ impl Worker {
             }
         }
         self.table.offline();
-    }
-
-    #[cold]
-    fn dropped_oversized(&self, count: u64) {
-        let counters = self.table.counters();
-        counters.rx.add(count);
-        counters.drops[Drop::Malformed as usize].add(count);
     }
 
     fn idle(&mut self, idle_polls: &mut u32) {
@@ -200,13 +189,13 @@ impl Worker {
         };
         let mut passed = Passed::default();
         {
-            let mut looks = Looks::new();
-            if side.checks_ip {
-                look::<true>(burst, side, view, &mut looks);
+            let mut looks = PerPacket::new();
+            let looks = if side.checks_ip {
+                look::<true>(burst, side, view, &mut looks)
             } else {
-                look::<false>(burst, side, view, &mut looks);
-            }
-            step.pass(&mut looks, &mut passed);
+                look::<false>(burst, side, view, &mut looks)
+            };
+            step.pass(looks, &mut passed);
         }
         match passed.exit() {
             Some(exit) => step.send_burst(exit, burst),

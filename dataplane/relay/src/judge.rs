@@ -1,7 +1,7 @@
 //! The verdict on a packet of a known stream.
 
 use crate::classify::Udp;
-use crate::headers::{Ethernet, Ipv4, Ipv6, Rtcp, Rtp, UdpHeader, view};
+use crate::headers::{Ipv4, Ipv6, Rtcp, Rtp, UdpHeader, view};
 use crate::meter;
 use penstock_shm::counters::Drop;
 use penstock_shm::record::{Learn, Meter, Slot, flag};
@@ -114,7 +114,7 @@ fn check<'a, const HEADERS: usize>(
     if slot.flags & (flag::ROUTED | flag::EGRESS_V6) != route {
         return Err(Drop::NoRoute);
     }
-    if Ethernet::LEN + HEADERS - UdpHeader::LEN + udp.length > usize::from(slot.longest) {
+    if HEADERS - UdpHeader::LEN + udp.length > usize::from(slot.longest) {
         return Err(Drop::TooBig);
     }
     Ok((Pass { latch }, rtp))

@@ -154,12 +154,17 @@ pub(crate) fn headers4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slo
     *view_mut(head, udp + 6) = checksum;
 }
 
-/// As [`headers4`], for a packet whose total length stays and whose old addresses are those that
+/// As [`headers4`], for a packet whose total length stays, this one, and whose old addresses are those that
 /// `Slot::udp_delta` was made for.
 #[inline(always)]
-pub(crate) fn known4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot) {
+pub(crate) fn known4<const N: usize>(
+    head: &mut [u8; N],
+    at: usize,
+    slot: &Slot,
+    total_len: [u8; 2],
+) {
     let old = u16::from_ne_bytes(*view(head, at + IP4 + 6));
-    put4(head, at, slot, *view(head, at + 2));
+    put4(head, at, slot, total_len);
     if old != 0 {
         // RFC 1624, equation 2: the one that never makes 0 of anything else, as UDP wants it.
         let (sum, carry) = old.overflowing_add(slot.udp_delta);
@@ -170,14 +175,12 @@ pub(crate) fn known4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot)
 
 #[inline(always)]
 fn put4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, total_len: [u8; 2]) {
-    let udp = at + IP4;
     // `ip4_sum` is the checksum for a total length of 0; one's complement subtraction.
     let (checksum, borrow) = slot.ip4_sum.overflowing_sub(u16::from_ne_bytes(total_len));
     let checksum = checksum.wrapping_sub(u16::from(borrow));
-    *view_mut(head, at) = slot.ip4;
+    *view_mut(head, at) = slot.head;
     *view_mut(head, at + 2) = total_len;
     *view_mut(head, at + 10) = checksum.to_ne_bytes();
-    *view_mut(head, udp) = slot.udp_ports;
 }
 
 /// `N` octets at `at`, to write. With constants for both, no check is left after inlining.
@@ -189,7 +192,7 @@ fn view_mut<const N: usize, const LEN: usize>(head: &mut [u8; LEN], at: usize) -
     }
 }
 
-/// The first eight octets of the header that leaves are those of `Slot::ip4`.
+/// The first eight octets of the header that leaves are those of `Slot::head`.
 #[inline(always)]
 fn headers6(head: &mut [u8; HEAD6], slot: &Slot, l2: &L2Header, payload_len: u16) {
     const UDP: usize = TAGGED + IP6;
@@ -198,11 +201,11 @@ fn headers6(head: &mut [u8; HEAD6], slot: &Slot, l2: &L2Header, payload_len: u16
 
     head[..TAGGED].copy_from_slice(&l2.tagged());
     head[TAGGED - 2..TAGGED].copy_from_slice(&ethertype::IPV6.to_be_bytes());
-    head[TAGGED..TAGGED + 8].copy_from_slice(&slot.ip4[..8]);
+    head[TAGGED..TAGGED + 8].copy_from_slice(&slot.head[..8]);
     head[TAGGED + 4..TAGGED + 6].copy_from_slice(&payload_len.to_be_bytes());
     head[TAGGED + 8..TAGGED + 24].copy_from_slice(&slot.ip6_src);
     head[TAGGED + 24..UDP].copy_from_slice(&slot.ip6_dst);
-    head[UDP..UDP + 4].copy_from_slice(&slot.udp_ports);
+    head[UDP..UDP + 4].copy_from_slice(&slot.head[20..]);
     head[UDP + 6..].copy_from_slice(&checksum);
 }
 

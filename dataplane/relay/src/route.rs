@@ -1,7 +1,7 @@
 //! From what a stream should do to the slot that does it: headers and sums made ready, so that a
 //! packet costs copies and one addition.
 
-use crate::headers::{Ethernet, protocol};
+use crate::headers::protocol;
 use crate::sum::{bytes, fold};
 use penstock_shm::record::{Endpoint, Kind, Learn, Slot, StreamSpec, flag};
 use std::net::{IpAddr, SocketAddr};
@@ -178,35 +178,35 @@ pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, versio
 fn fill_egress(slot: &mut Slot, egress: &Egress) {
     let addresses = match (egress.source.ip(), egress.destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            slot.ip4[0] = 0x45;
-            slot.ip4[1] = egress.tos;
-            slot.ip4[6] = 0x40; // do not fragment: the identification may stay 0 (RFC 6864)
-            slot.ip4[8] = TTL;
-            slot.ip4[9] = protocol::UDP;
-            slot.ip4[12..16].copy_from_slice(&source.octets());
-            slot.ip4[16..].copy_from_slice(&destination.octets());
-            slot.ip4_sum = !fold(bytes(&slot.ip4));
-            bytes(&slot.ip4[12..])
+            slot.head[0] = 0x45;
+            slot.head[1] = egress.tos;
+            slot.head[6] = 0x40; // do not fragment: the identification may stay 0 (RFC 6864)
+            slot.head[8] = TTL;
+            slot.head[9] = protocol::UDP;
+            slot.head[12..16].copy_from_slice(&source.octets());
+            slot.head[16..20].copy_from_slice(&destination.octets());
+            slot.ip4_sum = !fold(bytes(&slot.head[..20]));
+            bytes(&slot.head[12..20])
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             // The head of the IPv6 header lies where the IPv4 header would.
             slot.flags |= flag::EGRESS_V6;
-            slot.ip4[0] = 0x60 | egress.tos >> 4;
-            slot.ip4[1] = egress.tos << 4;
-            slot.ip4[6] = protocol::UDP;
-            slot.ip4[7] = TTL;
+            slot.head[0] = 0x60 | egress.tos >> 4;
+            slot.head[1] = egress.tos << 4;
+            slot.head[6] = protocol::UDP;
+            slot.head[7] = TTL;
             slot.ip6_src = source.octets();
             slot.ip6_dst = destination.octets();
             bytes(&slot.ip6_src) + bytes(&slot.ip6_dst)
         }
         _ => return,
     };
-    slot.udp_ports[..2].copy_from_slice(&egress.source.port().to_be_bytes());
-    slot.udp_ports[2..].copy_from_slice(&egress.destination.port().to_be_bytes());
-    slot.udp_sum = fold(addresses + bytes(&slot.udp_ports));
+    slot.head[20..22].copy_from_slice(&egress.source.port().to_be_bytes());
+    slot.head[22..].copy_from_slice(&egress.destination.port().to_be_bytes());
+    slot.udp_sum = fold(addresses + bytes(&slot.head[20..]));
     slot.udp_delta = fold(u64::from(!slot.udp_sum) + u64::from(arriving(slot, &egress.endpoint)));
     slot.adjacency = egress.adjacency;
-    slot.longest = egress.mtu.saturating_add(Ethernet::LEN as u16);
+    slot.longest = egress.mtu;
     slot.flags |= flag::ROUTED;
     if slot.flags & (USUAL | flag::V6 | flag::EGRESS_V6) == USUAL {
         slot.usual_hop = slot.adjacency;

@@ -6,11 +6,11 @@
 //! ever say yes; what they do not accept goes the long way, which names the reason. Tests hold both ways
 //! to the same result.
 
-use crate::headers::{Ethernet, Ipv4, Rtp, UdpHeader, protocol, view};
+use crate::headers::{Ethernet, Ipv4, Rtp, UdpHeader, ethertype, protocol, view};
 use crate::local_addrs::LocalAddrs;
 use crate::meter;
 use crate::rewrite::{UntaggedL2, known4};
-use penstock_shm::record::{Endpoint, Last, Meter, Slot};
+use penstock_shm::record::{Last, Meter, Slot};
 
 const UDP: usize = Ethernet::LEN + Ipv4::LEN;
 const RTP: usize = UDP + UdpHeader::LEN;
@@ -35,10 +35,6 @@ impl Mac {
 #[derive(Debug)]
 pub struct Usual<'a> {
     headers: &'a mut [u8; HEADERS],
-    /// Octets of the frame, at most [`LONGEST`].
-    len: u32,
-    /// Where it was sent, as [`Endpoint::to_bits`].
-    endpoint: u32,
 }
 
 /// The local address of the packet before: mostly it is the next one's too.
@@ -69,8 +65,10 @@ impl LastAddress {
 }
 
 impl<'a> Usual<'a> {
-    /// The packet in a frame, if it is such a one, sent to this MAC and to one of these addresses. `ip_checked`
-    /// says that the NIC found the IPv4 header checksum right.
+    /// The packet in a frame, if it is such a one, sent to this MAC and to one of these addresses, and where
+    /// it was sent, as [`Endpoint::to_bits`]. `ip_checked` says that the NIC found the IPv4 header checksum right.
+    ///
+    /// [`Endpoint::to_bits`]: penstock_shm::Endpoint::to_bits
     #[inline(always)]
     pub fn of(
         frame: &'a mut [u8],
@@ -78,35 +76,26 @@ impl<'a> Usual<'a> {
         locals: &LocalAddrs,
         last: &mut LastAddress,
         ip_checked: bool,
-    ) -> Option<Usual<'a>> {
+    ) -> Option<(Usual<'a>, u32)> {
         let len = frame.len();
         let headers = frame.first_chunk_mut::<HEADERS>()?;
         let ip = Ipv4(view(headers, Ethernet::LEN));
         let destination: [u8; 4] = *view(headers, UDP - 4);
         let total_len = ((len - Ethernet::LEN) as u16).to_be_bytes();
-        let length = (len - UDP) as u16;
         let port_and_length = u32::from_be_bytes(*view(headers, UDP + 2));
-        // IPv4 without options, whatever its TOS; UDP, unfragmented, whatever its TTL.
-        let is_usual = u64::from_le_bytes(*view(headers, 0)) << 16 == mac.0
-            && u32::from_le_bytes(*view(headers, Ethernet::LEN - 2)) << 8 == 0x45_0008 << 8
+        // IPv4 without options, whatever its TOS; UDP, unfragmented, whatever its TTL. The order is that of the
+        // shortest machine code: checks of a kind side by side are made one, by more instructions.
+        let is_usual = len <= LONGEST
+            && u64::from_le_bytes(*view(headers, 0)) << 16 == mac.0
+            && *view(headers, Ethernet::LEN - 2) == ethertype::IPV4.to_be_bytes()
+            && headers[Ethernet::LEN] == 0x45
             && u32::from_le_bytes(*view(headers, Ethernet::LEN + 6)) & 0xff00_ff3f
                 == u32::from(protocol::UDP) << 24
             && *view(headers, Ethernet::LEN + 2) == total_len
-            && port_and_length as u16 == length
-            && len <= LONGEST
             && (ip_checked || ip.checksum_ok())
-            && (last.address == destination || last.find(destination, locals));
-        is_usual.then_some(Usual {
-            headers,
-            len: len as u32,
-            endpoint: last.first | port_and_length >> 16,
-        })
-    }
-
-    /// Where it was sent.
-    #[inline(always)]
-    pub fn endpoint(&self) -> Endpoint {
-        Endpoint::from_bits(self.endpoint)
+            && (last.address == destination || last.find(destination, locals))
+            && port_and_length as u16 == (len - UDP) as u16;
+        is_usual.then_some((Usual { headers }, last.first | port_and_length >> 16))
     }
 
     /// Judges, meters and rewrites the packet, in place. False, and nothing changed, if it has to go the
@@ -124,16 +113,18 @@ impl<'a> Usual<'a> {
         guard: Last,
         now_ns: u64,
     ) -> bool {
-        let Usual { headers, len, .. } = self;
-        let bytes = len.wrapping_sub(RTP as u32) as usize;
+        let Usual { headers } = self;
+        let total_len = *view(headers, Ethernet::LEN + 2);
+        let len = u16::from_be_bytes(total_len);
+        let bytes = usize::from(len).wrapping_sub(RTP - Ethernet::LEN);
         let rtp = Rtp(view(headers, RTP));
         let passes = *view(headers, UDP - 8) == slot.remote_v4
             && *view(headers, UDP) == slot.remote_port
-            && *len <= u32::from(slot.longest)
+            && len <= slot.longest
             && meter::follow(meter, slot.clock_mult, now_ns, bytes, rtp, guard);
         if passes {
             l2.write(headers);
-            known4(headers, Ethernet::LEN, slot);
+            known4(headers, Ethernet::LEN, slot, total_len);
         }
         passes
     }

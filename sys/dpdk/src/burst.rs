@@ -7,13 +7,26 @@ use std::slice;
 
 use penstock_dpdk_sys as sys;
 
-use crate::mbuf::Mbuf;
+use crate::cpu::prefetch_address;
+use crate::mbuf::{Alike, Mbuf};
+
+/// How many packets before its turn the first line of a packet is asked for.
+const AHEAD: usize = 4;
+
+/// What a slot holds that never held a packet: memory to be asked for in vain. For an address that is not mapped
+/// the processor would walk the page tables, each time anew.
+const NO_PACKET: MaybeUninit<Mbuf> = {
+    static NOTHING: [u8; Mbuf::FRESH_DATA + 1] = [0; Mbuf::FRESH_DATA + 1];
+    // SAFETY: an Mbuf is one pointer; this one is never taken for a packet (the invariant of Burst).
+    unsafe { mem::transmute::<&[u8; Mbuf::FRESH_DATA + 1], MaybeUninit<Mbuf>>(&NOTHING) }
+};
 
 /// Up to [`CAPACITY`](Burst::CAPACITY) owned packets, in order: a slice of [`Mbuf`]s.
 /// What it still holds when it is dropped goes back to its pools, in one call.
 pub struct Burst {
-    // Invariant: the first `len` slots are initialised.
-    slots: [MaybeUninit<Mbuf>; Burst::CAPACITY],
+    // Invariant: `len <= CAPACITY`, and the first `len` slots hold packets. The others hold where a packet
+    // was, or NO_PACKET.
+    slots: [MaybeUninit<Mbuf>; Burst::CAPACITY + AHEAD],
     len: usize,
 }
 
@@ -25,7 +38,7 @@ impl Burst {
     #[inline]
     pub const fn new() -> Self {
         Self {
-            slots: [const { MaybeUninit::uninit() }; Self::CAPACITY],
+            slots: [NO_PACKET; Self::CAPACITY + AHEAD],
             len: 0,
         }
     }
@@ -33,14 +46,12 @@ impl Burst {
     /// Adds a packet at the end; gives it back if the burst is full.
     #[inline]
     pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
-        match self.slots.get_mut(self.len) {
-            Some(slot) => {
-                slot.write(mbuf);
-                self.len += 1;
-                Ok(())
-            }
-            None => Err(mbuf),
+        if self.len == Self::CAPACITY {
+            return Err(mbuf);
         }
+        self.slots[self.len].write(mbuf);
+        self.len += 1;
+        Ok(())
     }
 
     /// Takes the packets out by value, first to last. Those that the iterator was not asked
@@ -80,35 +91,24 @@ impl Burst {
     ///
     /// # Safety
     ///
-    /// `fill` returns how many valid, unshared mbufs it wrote there: no more than it was allowed. Those that
-    /// are chained have to leave through [`Burst::unchain`] before anybody else sees them.
+    /// `fill` returns how many valid, unshared mbufs it wrote there: no more than it was allowed.
     #[inline]
     pub(crate) unsafe fn fill(
         &mut self,
         max: usize,
         fill: impl FnOnce(*mut *mut sys::rte_mbuf, u16) -> u16,
     ) -> usize {
-        let free = &mut self.slots[self.len..];
+        let free = &mut self.slots[self.len..Self::CAPACITY];
         let room = free.len().min(max) as u16;
         let got = usize::from(fill(free.as_mut_ptr().cast(), room));
         self.len += got;
         got
     }
 
-    /// Frees the packets of several segments behind the first `from`. Returns how many those were.
-    #[cold]
-    pub(crate) fn unchain(&mut self, from: usize) -> usize {
-        let len = self.len;
-        // Whatever is behind them is moved, or freed.
-        self.len = from.min(len);
-        for at in from..len {
-            // SAFETY: `at < len`: initialised; and `len` no longer counts it.
-            let mbuf = unsafe { self.slots[at].assume_init_read() };
-            if !mbuf.is_chained() {
-                let _ = self.push(mbuf);
-            }
-        }
-        len - self.len
+    /// What the packets have in common with the first: see [`Alike`].
+    #[inline]
+    pub fn alike(&self) -> Alike {
+        self.first().map_or(Alike::NONE, Alike::to)
     }
 
     /// Offers all packets to `consume`, which takes the first ones; frees the others.
@@ -203,6 +203,68 @@ impl Drop for Drain<'_> {
     #[inline]
     fn drop(&mut self) {
         self.burst.free(self.next, self.len);
+    }
+}
+
+/// Room for a value of each packet of a [`Burst`].
+pub struct PerPacket<T>([MaybeUninit<Option<T>>; Burst::CAPACITY]);
+
+impl<T> PerPacket<T> {
+    /// Without any value yet.
+    #[inline(always)]
+    pub const fn new() -> Self {
+        const { assert!(!mem::needs_drop::<T>()) };
+        Self([const { MaybeUninit::uninit() }; Burst::CAPACITY])
+    }
+
+    /// What `value` makes of each packet, in order. Asks for the packets' first lines, each some packets
+    /// before its turn.
+    #[inline(always)]
+    pub fn fill<'p>(
+        &mut self,
+        burst: &'p mut Burst,
+        mut value: impl FnMut(&'p mut Mbuf) -> Option<T>,
+    ) -> &mut [Option<T>] {
+        let len = burst.len;
+        let mut packet = burst.slots.as_mut_ptr().cast::<Mbuf>();
+        let first = self.0.as_mut_ptr().cast::<Option<T>>();
+        let mut to = first;
+        let ask = |slot: *mut Mbuf| {
+            // SAFETY: `slot` is one of the burst's, which all hold a pointer (its invariant). It is not followed.
+            let mbuf = unsafe { slot.cast::<*const u8>().read() };
+            prefetch_address(mbuf.wrapping_add(Mbuf::FRESH_DATA));
+        };
+        (0..AHEAD).for_each(|i| ask(packet.wrapping_add(i)));
+        let end = packet.wrapping_add(len);
+        // Two loops, so that the inner one falls through its checks: packets without a value are rare.
+        while packet < end {
+            while packet < end {
+                // `packet` is below `end`, so AHEAD slots follow.
+                ask(packet.wrapping_add(AHEAD));
+                // SAFETY: one of the first `len` slots: a packet, borrowed from the burst for 'p, each once.
+                let Some(value) = value(unsafe { &mut *packet }) else {
+                    break;
+                };
+                // SAFETY: `to` goes with `packet`, and there is room for CAPACITY.
+                unsafe { to.write(Some(value)) };
+                packet = packet.wrapping_add(1);
+                to = to.wrapping_add(1);
+            }
+            if packet < end {
+                // SAFETY: as above.
+                unsafe { to.write(None) };
+                packet = packet.wrapping_add(1);
+                to = to.wrapping_add(1);
+            }
+        }
+        // SAFETY: each of the first `len` was written.
+        unsafe { slice::from_raw_parts_mut(first, len) }
+    }
+}
+
+impl<T> Default for PerPacket<T> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

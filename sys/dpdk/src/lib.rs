@@ -64,11 +64,11 @@ mod pool;
 mod port;
 mod queue;
 
-pub use burst::{Burst, Drain, TxBatch};
+pub use burst::{Burst, Drain, PerPacket, TxBatch};
 pub use cpu::{pause, tsc, tsc_hz};
 pub use eal::{Eal, EalConfig, Hugepages, Worker, block_rt_signals, hugepages_free};
 pub use error::{Errno, Error};
-pub use mbuf::{Checksum, HEADROOM, Mbuf};
+pub use mbuf::{Alike, Checksum, HEADROOM, Mbuf};
 pub use pool::MbufPool;
 pub use port::{Configured, Port, PortConfig, Started, StartedPort, Stats};
-pub use queue::{Received, RxQueue, Sent, TxQueue};
+pub use queue::{RxQueue, Sent, TxQueue};

@@ -27,15 +27,6 @@ pub struct TxQueue {
     _not_sync: PhantomData<Cell<()>>,
 }
 
-/// What [`RxQueue::receive`] brought.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Received {
-    /// Packets that are in the burst now.
-    pub packets: usize,
-    /// Packets that were larger than a buffer, so that the driver chained several: they were freed.
-    pub chained: usize,
-}
-
 /// What became of a [`TxBatch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -60,30 +51,17 @@ impl RxQueue {
     }
 
     /// Receives up to `max` packets behind those that `burst` holds, as far as there is
-    /// room, without waiting, and asks for their first lines. `max` is 32 or 64 and the burst empty
+    /// room, without waiting; says how many. `max` is 32 or 64 and the burst empty
     /// for the drivers that work in vectors, which return none if asked for fewer than 4.
     #[inline]
-    pub fn receive(&mut self, burst: &mut Burst, max: usize) -> Received {
-        let before = burst.len();
+    pub fn receive(&mut self, burst: &mut Burst, max: usize) -> usize {
         // SAFETY: the port is started and the queue set up while `_device` lives, and nobody
         // else polls it (`&mut self` of the queue's only handle). It writes `room` mbufs at
         // most, each valid and handed over to us, and returns how many.
         unsafe {
             burst.fill(max, |slots, room| {
                 sys::rte_eth_rx_burst(self.port, self.queue, slots, room)
-            });
-        }
-        let mut chained = 0;
-        for mbuf in &burst[before..] {
-            mbuf.prefetch_header();
-            if mbuf.is_chained() {
-                chained = burst.unchain(before);
-                break;
-            }
-        }
-        Received {
-            packets: burst.len() - before,
-            chained,
+            })
         }
     }
 
@@ -116,7 +94,7 @@ impl TxQueue {
         }
         // SAFETY: the port is started and the queue set up while `_device` lives, and nobody
         // else uses it (`&mut self` of the queue's only handle). The driver takes over the
-        // first packets, which are single segments, and returns how many.
+        // first packets and returns how many.
         let sent = unsafe {
             batch.consume(|slots, count| sys::rte_eth_tx_burst(self.port, self.queue, slots, count))
         };

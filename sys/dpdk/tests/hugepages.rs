@@ -25,5 +25,5 @@ fn packets_on_huge_pages() {
     let pool = common::pool(&eal, "huge");
     let (_port, mut rx, _tx) = common::start(&eal, "net_null0", &pool);
     let mut burst = Burst::new();
-    assert_eq!(rx.receive(&mut burst, 32).packets, 32);
+    assert_eq!(rx.receive(&mut burst, 32), 32);
 }

@@ -10,15 +10,15 @@ use crate::sync::{AtomicU32, Ordering, fence};
 /// How often a reader tries again when a slot changed under its hands.
 const READ_TRIES: usize = if cfg!(loom) { 2 } else { 8 };
 
-/// An index entry: `(record + 1) << 1 | slot`.
+/// An index entry: one more than `record << 1 | slot`.
 pub(crate) fn index_entry(number: u32, slot: u32) -> u32 {
-    (number + 1) << 1 | slot & 1
+    (number << 1 | slot & 1) + 1
 }
 
 /// The record that an index entry names.
 #[inline(always)]
 pub(crate) fn entry_number(entry: u32) -> Option<u32> {
-    (entry >> 1).checked_sub(1)
+    Some(entry.checked_sub(1)? >> 1)
 }
 
 impl Record {

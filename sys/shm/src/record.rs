@@ -372,7 +372,7 @@ pub struct Slot {
     pub adjacency: u16,
     /// The source port that may send here (network order), if LOCKED.
     pub remote_port: [u8; 2],
-    /// The longest frame that may leave: the egress port's MTU and 14 octets, for Ethernet without a tag.
+    /// The longest IP packet that may leave, octets: the egress port's MTU.
     pub longest: u16,
     /// The IPv4 source that may send here, if LOCKED and not V6.
     pub remote_v4: [u8; 4],
@@ -382,16 +382,14 @@ pub struct Slot {
     /// What the UDP checksum grows by, from what arrives to what leaves, if LOCKED and IPv4 on both
     /// sides: the sum over the old addresses and ports less `udp_sum`.
     pub udp_delta: u16,
-    /// The IPv4 header that leaves, with total length and checksum zero; with EGRESS_V6, the first
-    /// eight octets of the IPv6 header.
-    pub ip4: [u8; 20],
-    /// The checksum that `ip4` would have with a total length of 0.
+    /// The IPv4 header that leaves, with total length and checksum zero, or with EGRESS_V6 the first eight
+    /// octets of the IPv6 header; from octet 20 on the UDP ports that leave.
+    pub head: [u8; 24],
+    /// The checksum that the IPv4 header would have with a total length of 0.
     pub ip4_sum: u16,
     /// `adjacency`, if the stream's packets are usual ones: locked RTP from IPv4 to IPv4, with its gate open
     /// and a route; else [`Slot::NOT_USUAL`].
     pub usual_hop: u16,
-    /// Source and destination port that leave, network order.
-    pub udp_ports: [u8; 4],
     /// Number of times the stream's slots were filled: tells a worker that a latch was answered.
     pub version: u32,
     /// RTP clock ticks per ns, times 2^32; 0 for no clock.
@@ -449,10 +447,9 @@ impl Slot {
         remote_v4: [0; 4],
         udp_sum: 0,
         udp_delta: 0,
-        ip4: [0; 20],
+        head: [0; 24],
         ip4_sum: 0,
         usual_hop: Slot::NOT_USUAL,
-        udp_ports: [0; 4],
         version: 0,
         clock_mult: 0,
         clock_hz: 0,

@@ -11,7 +11,6 @@
 
 use crate::cell::{Shared, SlotCell};
 use crate::counters::WorkerCounters;
-use crate::life::entry_number;
 use crate::qsbr::Epochs;
 use crate::record::{Endpoint, Last, Meter, Record, Slot};
 use crate::sync::{AtomicU32, Ordering};
@@ -80,13 +79,20 @@ impl<'a> Pinned<'a> {
     /// The stream installed at the endpoint.
     #[inline(always)]
     pub fn entry(self, endpoint: Endpoint) -> Option<Entry<'a>> {
-        let index = self.index.get(endpoint.to_bits() as usize)?;
-        // Pairs with `Record::enter_index`: the slot it names is filled.
-        let entry = index.load(Ordering::Acquire);
-        let record = self.records.get(entry_number(entry)? as usize)?;
+        self.entry_at(endpoint.to_bits())
+    }
+
+    /// The stream installed at the endpoint of these [`Endpoint::to_bits`].
+    #[inline(always)]
+    pub fn entry_at(self, endpoint: u32) -> Option<Entry<'a>> {
+        let index = self.index.get(endpoint as usize)?;
+        // Pairs with `Record::enter_index`: the slot it names is filled. Where there is none, 0 less 1 is
+        // the number of no record.
+        let at = index.load(Ordering::Acquire).wrapping_sub(1) as usize;
+        let record = self.records.get(at >> 1)?;
         Some(Entry {
             record,
-            slot: &record.slots[entry as usize & 1],
+            slot: &record.slots[at & 1],
             stays: PhantomData,
         })
     }

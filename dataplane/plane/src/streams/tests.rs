@@ -108,10 +108,10 @@ fn has(slot: &Slot, flags: u16) -> bool {
 }
 
 fn destination(slot: &Slot) -> String {
-    let [a, b, c, d] = slot.ip4[16..].try_into().unwrap();
+    let [a, b, c, d] = slot.head[16..20].try_into().unwrap();
     format!(
         "{a}.{b}.{c}.{d}:{}",
-        u16::from_be_bytes([slot.udp_ports[2], slot.udp_ports[3]])
+        u16::from_be_bytes([slot.head[22], slot.head[23]])
     )
 }
 

@@ -3,12 +3,12 @@
 use super::{Exit, Out, PortSide, Shared};
 use crate::slow::{HandOver, Latch, ToSteward, ToWorker};
 use arrayvec::ArrayVec;
-use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf};
+use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
     Class, Drop, LocalAddrs, Udp, UntaggedL2, classify, judge, latch_requested, rewrite, source,
 };
-use penstock_shm::record::{Meter, Slot};
+use penstock_shm::record::{Last, Meter, Slot};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
 use std::ptr;
 
@@ -16,8 +16,7 @@ use std::ptr;
 const NO_HOP: u16 = Slot::NOT_USUAL - 1;
 
 /// A usual packet and its stream.
-pub(super) type Look<'p, 't> = Option<(Usual<'p>, Entry<'t>)>;
-pub(super) type Looks<'p, 't> = ArrayVec<Look<'p, 't>, { Burst::CAPACITY }>;
+pub(super) type Look<'p, 't> = (Usual<'p>, Entry<'t>);
 
 /// Which packets of a burst passed the short way.
 #[derive(Default)]
@@ -41,15 +40,16 @@ impl Passed {
 /// The first stage: which packets are usual ones, and of which streams. Asks for their slots and meters.
 /// `NIC_CHECKS` says that the port's NIC checks IPv4 headers.
 #[inline(never)]
-pub(super) fn look<'p, 't, const NIC_CHECKS: bool>(
-    burst: &'p mut [Mbuf],
+pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
+    burst: &'p mut Burst,
     side: &PortSide,
     view: Pinned<'t>,
-    looks: &mut Looks<'p, 't>,
-) {
+    looks: &'l mut PerPacket<Look<'p, 't>>,
+) -> &'l mut [Option<Look<'p, 't>>] {
     let mac = Mac::new(side.mac);
+    let alike = burst.alike();
     let mut last = LastAddress::NONE;
-    looks.extend(burst.iter_mut().map(|mbuf| {
+    looks.fill(burst, |mbuf| {
         let checksum = if NIC_CHECKS {
             mbuf.rx_ip_checksum()
         } else {
@@ -59,14 +59,18 @@ pub(super) fn look<'p, 't, const NIC_CHECKS: bool>(
             return None;
         }
         let ip_checked = checksum == Checksum::Good;
-        let packet = Usual::of(mbuf.frame_mut(), mac, &side.locals, &mut last, ip_checked)?;
-        let entry = view.entry(packet.endpoint())?;
+        let frame = mbuf.frame_if(alike)?;
+        let (packet, endpoint) = Usual::of(frame, mac, &side.locals, &mut last, ip_checked)?;
+        let entry = view.entry_at(endpoint)?;
         entry.prefetch();
         Some((packet, entry))
-    }));
+    })
 }
 
 fn classified(mbuf: &Mbuf, mac: [u8; 6]) -> Class {
+    if mbuf.is_chained() {
+        return Class::Drop(Drop::Malformed);
+    }
     match mbuf.rx_ip_checksum() {
         Checksum::Bad => Class::Drop(Drop::IpChecksum),
         checksum => classify(mbuf.frame(), &mac, checksum == Checksum::Good),
@@ -92,39 +96,59 @@ fn waits(waiting: &[&Meter], entry: &Entry<'_>) -> bool {
     waiting.iter().any(|&meter| ptr::eq(meter, entry.meter()))
 }
 
+/// Passes the first packets, as far as they are usual ones to this next hop; says how many.
+#[inline(never)]
+fn run(
+    looks: &mut [Option<Look<'_, '_>>],
+    hop: u16,
+    l2: UntaggedL2,
+    guard: Last,
+    now_ns: u64,
+) -> usize {
+    let mut count = 0;
+    // This loop is the plane's innermost: nothing in it may call.
+    for look in looks {
+        let passes = look.as_mut().is_some_and(|(packet, entry)| {
+            entry.slot().usual_hop == hop
+                && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
+        });
+        if !passes {
+            break;
+        }
+        count += 1;
+    }
+    count
+}
+
 impl Step<'_> {
     /// The second stage: judges, meters and rewrites the packets that can go the short way.
-    #[inline(never)]
-    pub(super) fn pass<'t>(&mut self, looks: &mut Looks<'_, 't>, passed: &mut Passed) {
+    pub(super) fn pass(&mut self, looks: &mut [Option<Look<'_, '_>>], passed: &mut Passed) {
         let (guard, now_ns) = (self.view.guard(), self.now_ns);
         let mut hop = NO_HOP;
         let mut l2 = UntaggedL2::default();
         // Streams with a packet that waits for the long way: their next ones wait behind it.
-        let mut waiting: ArrayVec<&'t Meter, { Burst::CAPACITY }> = ArrayVec::new();
+        let mut waiting: ArrayVec<&Meter, { Burst::CAPACITY }> = ArrayVec::new();
         let mut i = 0;
-        loop {
-            // This loop is the plane's innermost: nothing usual in it may call.
-            while let Some(Some((packet, entry))) = looks.get_mut(i)
-                && entry.slot().usual_hop == hop
-                && (waiting.is_empty() || !waits(&waiting, entry))
-                && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
+        while let Some(look) = looks.get(i) {
+            let entry = look.as_ref().map(|&(_, entry)| entry);
+            if let Some(next) = entry.map(|entry| entry.slot().usual_hop)
+                && next != hop
             {
-                i += 1;
+                let taken = self.take_hop(next, i, passed);
+                hop = if taken.is_some() { next } else { NO_HOP };
+                l2 = taken.unwrap_or_default();
             }
-            let next = match looks.get(i) {
-                Some(Some((_, entry))) => entry.slot().usual_hop,
-                Some(None) => hop,
-                None => break,
+            let upto = match entry {
+                _ if waiting.is_empty() => looks.len(),
+                Some(entry) if !waits(&waiting, &entry) => i + 1,
+                _ => i,
             };
-            match self.take_hop(next, i, passed) {
-                Some(header) if next != hop => (hop, l2) = (next, header),
-                _ => {
-                    passed.failed |= 1 << i;
-                    if let Some(Some((_, entry))) = looks.get(i) {
-                        waiting.push(entry.meter());
-                    }
-                    i += 1;
-                }
+            let count = run(&mut looks[i..upto], hop, l2, guard, now_ns);
+            i += count;
+            if count == 0 {
+                passed.failed |= 1 << i;
+                waiting.extend(entry.map(|entry| entry.meter()));
+                i += 1;
             }
         }
     }

@@ -114,7 +114,7 @@ pub fn run(data: &[u8]) -> Option<Way> {
     assert_eq!(meter::lost_total(&meters[0]), 0);
     relay(frame, port, &slot, &meters, !now_ns);
     if way.is_some() {
-        assert!(14 + udp.packet_len() <= usize::from(slot.longest));
+        assert!(udp.packet_len() <= usize::from(slot.longest));
         forward(frame, &udp, &slot, choice.number(14) & 0x0fff);
     }
     way
@@ -129,11 +129,11 @@ fn first_look(frame: &[u8], mac: [u8; 6], ip_checked: bool) -> Option<Udp> {
         assert!(usual.is_none(), "{class:?}");
         return None;
     };
-    if let Some(usual) = usual(&mut copy, mac, ip_checked) {
+    if let Some((_, endpoint)) = usual(&mut copy, mac, ip_checked) {
         assert_eq!((udp.l3, udp.v6, udp.vlan), (14, false, 0));
         assert_eq!(frame.len(), 14 + udp.packet_len(), "nothing behind it");
         let (addr, port) = (ADDRESS, udp.port);
-        assert_eq!(usual.endpoint(), Endpoint { addr, port });
+        assert_eq!(endpoint, Endpoint { addr, port }.to_bits());
     }
     Some(udp)
 }
@@ -142,7 +142,7 @@ fn first_look(frame: &[u8], mac: [u8; 6], ip_checked: bool) -> Option<Udp> {
 const ADDRESS: u16 = 3;
 
 /// The usual packet in a frame, on a port whose one address is the frame's destination.
-pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<Usual<'_>> {
+pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<(Usual<'_>, u32)> {
     let mut locals = LocalAddrs::new();
     let destination: [u8; 4] = *frame.get(30..)?.first_chunk()?;
     // No port has that address.
@@ -183,7 +183,7 @@ pub fn relay(
     let mut short = frame.to_vec();
     let follows = follows(frame, &udp, slot, &meters[0], now_ns);
     let is_short = slot.usual_hop != Slot::NOT_USUAL
-        && usual(&mut short, mac, ip_checked).is_some_and(|mut packet| {
+        && usual(&mut short, mac, ip_checked).is_some_and(|(mut packet, _)| {
             packet.pass(slot, &meters[0], &untagged, Last::guard(OWNER), now_ns)
         });
     if !is_short {
@@ -291,7 +291,7 @@ fn forward(frame: &[u8], udp: &Udp, slot: &Slot, vlan: u16) {
         (left.vlan, left.v6, left.length),
         (vlan, udp.v6, udp.length)
     );
-    assert_eq!(left.port.to_be_bytes(), slot.udp_ports[2..]);
+    assert_eq!(left.port.to_be_bytes(), slot.head[22..]);
     let changed = udp_part(after, &left);
     assert_eq!(before[8..], changed[8..], "payload");
     if before[6..8] == [0, 0] {

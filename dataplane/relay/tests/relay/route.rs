@@ -83,7 +83,7 @@ fn a_filled_slot_says_what_it_was_filled_with() {
     assert_eq!(slot.flags, flags);
     assert_eq!((slot.peer, slot.peer_endpoint), (77, 2 << 16 | 20002));
     assert_eq!(slot.usual_hop, 3);
-    assert_eq!((slot.adjacency, slot.longest, slot.version), (3, 1514, 5));
+    assert_eq!((slot.adjacency, slot.longest, slot.version), (3, 1500, 5));
     assert_eq!(
         (slot.signal, slot.leg, slot.media, slot.tos),
         (9, 1, 2, 46 << 2)
@@ -116,7 +116,7 @@ fn nothing_is_sent_where_no_host_is() {
         };
         let slot = fill(&policy, None, Some(&egress), 1);
         assert_eq!(slot.flags & flag::ROUTED, 0, "{destination}");
-        assert_eq!(slot.ip4, Slot::CLOSED.ip4);
+        assert_eq!(slot.head, Slot::CLOSED.head);
     }
 }
 
