@@ -4,8 +4,8 @@
 //! receive a burst -> classify -> look up -> verdict -> rewrite -> send the burst
 //! ```
 //!
-//! The loop runs in stages over the burst, so that a line of memory is asked for one stage before
-//! it is needed: packet headers, then slots and meters. It allocates nothing, takes no lock, logs
+//! The loop runs in stages over the burst, so that slots and meters are asked for one stage before they are
+//! needed; packet headers are asked for some packets ahead. It allocates nothing, takes no lock, logs
 //! nothing, and reads the clock at most once per burst. What it cannot do itself goes to the
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 

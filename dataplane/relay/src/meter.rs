@@ -10,7 +10,8 @@
 //!
 //! Only the stream's owner worker may call what writes; accesses are relaxed where no partner is named.
 //! Packets of a stream that come in one burst are metered in their order, but for those with an extension,
-//! contributing sources or another link header than the stream's plain ones: they come last.
+//! contributing sources, another link header or another place in its buffer than the stream's plain ones: they
+//! come last.
 
 use crate::headers::{Rtp, SeqNo};
 use penstock_shm::record::{Last, Meter};

@@ -24,8 +24,8 @@ const NO_PACKET: MaybeUninit<Mbuf> = {
 /// Up to [`CAPACITY`](Burst::CAPACITY) owned packets, in order: a slice of [`Mbuf`]s.
 /// What it still holds when it is dropped goes back to its pools, in one call.
 pub struct Burst {
-    // Invariant: `len <= CAPACITY`, and the first `len` slots hold packets. The others hold where a packet
-    // was, or NO_PACKET.
+    // Invariant: `len <= CAPACITY`, and the first `len` slots hold packets. The others hold some pointer, which
+    // nobody follows: where a packet was, or NO_PACKET.
     slots: [MaybeUninit<Mbuf>; Burst::CAPACITY + AHEAD],
     len: usize,
 }
@@ -91,7 +91,8 @@ impl Burst {
     ///
     /// # Safety
     ///
-    /// `fill` returns how many valid, unshared mbufs it wrote there: no more than it was allowed.
+    /// `fill` returns how many valid, unshared mbufs it wrote there, no more than it was allowed; behind them it
+    /// writes pointers or nothing.
     #[inline]
     pub(crate) unsafe fn fill(
         &mut self,
@@ -105,10 +106,11 @@ impl Burst {
         got
     }
 
-    /// What the packets have in common with the first: see [`Alike`].
+    /// What the packets have in common with the first that is not chained: see [`Alike`].
     #[inline]
     pub fn alike(&self) -> Alike {
-        self.first().map_or(Alike::NONE, Alike::to)
+        let first = self.iter().find(|mbuf| !mbuf.is_chained());
+        first.map_or(Alike::NONE, Alike::to)
     }
 
     /// Offers all packets to `consume`, which takes the first ones; frees the others.
@@ -282,10 +284,13 @@ impl TxBatch {
         Self(Burst::new())
     }
 
-    /// Adds a packet at the end; gives it back if the batch is full. Its frame should be 60 bytes at
-    /// least: not every driver pads.
+    /// Adds a packet at the end; gives it back if the batch is full, or the packet chained. Its frame should be 60
+    /// bytes at least: not every driver pads.
     #[inline]
     pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        if mbuf.is_chained() {
+            return Err(mbuf);
+        }
         self.0.push(mbuf)
     }
 

@@ -33,11 +33,10 @@ pub struct Mbuf(
     NonNull<sys::rte_mbuf>,
 );
 
-/// That a packet lies in its buffer as the first of its burst does: at the same offset, in one segment, and
-/// from the same port.
+/// That a packet lies in its buffer as the first of its burst does: at the same offset, in one segment.
 #[derive(Clone, Copy, Debug)]
 pub struct Alike {
-    /// The packet's `data_off`, `refcnt`, `nb_segs` and `port`, as they lie in it.
+    /// See [`Mbuf::place`].
     word: u64,
     data_off: usize,
 }
@@ -102,12 +101,17 @@ impl Mbuf {
         self.raw().nb_segs != 1
     }
 
-    /// See [`Alike`].
-    #[inline]
+    /// `data_off`, `refcnt` and `nb_segs` in one. Not the port behind them: a bond's packets have their member's.
+    #[inline(always)]
     fn place(&self) -> u64 {
         // SAFETY: the marker stands in front of four fields of 16 bits, 8 bytes that belong to the mbuf
-        // (bindgen's layout tests), aligned to 8.
-        unsafe { (&raw const self.raw().rearm_data).cast::<u64>().read() }
+        // (bindgen's layout tests), aligned to 8; the mbuf is ours (the type's invariant).
+        let word = unsafe {
+            (&raw const (*self.0.as_ptr()).rearm_data)
+                .cast::<u64>()
+                .read()
+        };
+        word.to_le() << 16
     }
 
     /// As [`frame_mut`](Self::frame_mut), for a packet that is alike: sooner there.

@@ -104,9 +104,11 @@ impl TxQueue {
         }
     }
 
-    /// As [`send`](Self::send), a whole burst as it is.
+    /// As [`send`](Self::send), a whole burst as it is. None of its packets may be chained: drivers that do not
+    /// send segments would lose their tails.
     #[inline]
     pub fn send_burst(&mut self, burst: &mut Burst) -> Sent {
+        debug_assert!(burst.iter().all(|mbuf| !mbuf.is_chained()));
         let len = burst.len();
         // SAFETY: as in `send`.
         let sent = unsafe {

@@ -86,8 +86,8 @@ impl<'a> Pinned<'a> {
     #[inline(always)]
     pub fn entry_at(self, endpoint: u32) -> Option<Entry<'a>> {
         let index = self.index.get(endpoint as usize)?;
-        // Pairs with `Record::enter_index`: the slot it names is filled. Where there is none, 0 less 1 is
-        // the number of no record.
+        // Pairs with `Record::enter_index`: the slot it names is filled. Where there is none, 0 less 1 names
+        // a record beyond the 2^24 that a table may have.
         let at = index.load(Ordering::Acquire).wrapping_sub(1) as usize;
         let record = self.records.get(at >> 1)?;
         Some(Entry {

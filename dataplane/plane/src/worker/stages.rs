@@ -37,7 +37,8 @@ impl Passed {
     }
 }
 
-/// The first stage: which packets are usual ones, and of which streams. Asks for their slots and meters.
+/// The first stage: which packets are usual ones, and of which streams. Asks for the packets' first lines, some
+/// packets ahead, and for the slots and meters.
 /// `NIC_CHECKS` says that the port's NIC checks IPv4 headers.
 #[inline(never)]
 pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
@@ -133,10 +134,9 @@ impl Step<'_> {
             let entry = look.as_ref().map(|&(_, entry)| entry);
             if let Some(next) = entry.map(|entry| entry.slot().usual_hop)
                 && next != hop
+                && let Some(header) = self.take_hop(next, i, passed)
             {
-                let taken = self.take_hop(next, i, passed);
-                hop = if taken.is_some() { next } else { NO_HOP };
-                l2 = taken.unwrap_or_default();
+                (hop, l2) = (next, header);
             }
             let upto = match entry {
                 _ if waiting.is_empty() => looks.len(),
