@@ -3,7 +3,7 @@
 //! The table is read by every worker for every packet and written by the steward alone. An entry is
 //! two words, so a neighbour's new MAC is one store.
 
-use penstock_relay::L2Header;
+use penstock_relay::{L2Header, UntaggedL2};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many next hops a plane knows at most.
@@ -34,6 +34,8 @@ pub struct Hop {
     pub l2: L2Header,
     /// Whether the next hop's MAC is known.
     pub resolved: bool,
+    /// The header for the short way, which takes resolved next hops without a tag.
+    pub usual: Option<UntaggedL2>,
     /// The entry this was made of.
     words: [u64; 2],
 }
@@ -45,6 +47,7 @@ impl Hop {
             port: 0,
             l2: L2Header::new([0; 6], [0; 6], 0),
             resolved: false,
+            usual: None,
             words: [0; 2],
         }
     }
@@ -96,10 +99,13 @@ impl Adjacencies {
             return None;
         }
         let port = entry.port.load(Ordering::Relaxed);
+        let l2 = L2Header::new(mac_of(hop), mac_of(port), port as u16);
+        let resolved = hop & RESOLVED != 0;
         Some(Hop {
             port: (hop >> 8) as u8 as usize,
-            l2: L2Header::new(mac_of(hop), mac_of(port), port as u16),
-            resolved: hop & RESOLVED != 0,
+            l2,
+            resolved,
+            usual: l2.untagged().filter(|_| resolved),
             words: [hop, port],
         })
     }

@@ -170,7 +170,7 @@ impl Worker {
 
     /// Relays a burst that arrived at `port`.
     fn relay(&mut self, port: usize, burst: &mut Burst) {
-        let view = self.table.pin();
+        let view = &self.table.pin();
         let counters = view.counters();
         let now_ns = self.clock.now_ns(burst.len() >= self.burst_max);
         let side = &self.ports[port];

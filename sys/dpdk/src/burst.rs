@@ -11,7 +11,7 @@ use crate::cpu::prefetch_address;
 use crate::mbuf::{Alike, Mbuf};
 
 /// How many packets before its turn the first line of a packet is asked for.
-const AHEAD: usize = 4;
+const AHEAD: usize = 6;
 
 /// What a slot holds that never held a packet: memory to be asked for in vain. For an address that is not mapped
 /// the processor would walk the page tables, each time anew.

@@ -44,7 +44,7 @@ impl Passed {
 pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
     burst: &'p mut Burst,
     side: &PortSide,
-    view: Pinned<'t>,
+    view: &Pinned<'t>,
     looks: &'l mut PerPacket<Look<'p, 't>>,
 ) -> &'l mut [Option<Look<'p, 't>>] {
     let mac = Mac::new(side.mac);
@@ -84,7 +84,7 @@ pub(super) struct Step<'a> {
     pub(super) port: u8,
     pub(super) mac: [u8; 6],
     pub(super) locals: &'a LocalAddrs,
-    pub(super) view: Pinned<'a>,
+    pub(super) view: &'a Pinned<'a>,
     pub(super) counters: &'a WorkerCounters,
     pub(super) now_ns: u64,
     pub(super) shared: &'a Shared,
@@ -162,7 +162,7 @@ impl Step<'_> {
         if !self.shared.adjacencies.is(number, hop) {
             *hop = self.shared.adjacencies.get(number)?;
         }
-        let l2 = hop.l2.untagged().filter(|_| hop.resolved)?;
+        let l2 = hop.usual?;
         let port = hop.port as u8;
         if passed.exits.last().is_none_or(|last| last.1 != port) {
             passed.exits.push((packet as u8, port));
