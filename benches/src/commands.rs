@@ -14,7 +14,7 @@ const PER_CALL: u32 = 4;
 pub fn run(args: &Args, streams: u32) -> Result<Verdict, Failure> {
     let streams = streams / PER_CALL * PER_CALL;
     let bench = Bench::new(args, 2 * streams)?;
-    let plane = bench.start("net_ring0", "adaptive", 32)?;
+    let plane = bench.start("net_ring0", "adaptive")?;
     let mut link = bench.attach()?;
     let mut rates = Vec::new();
     for round in 0..args.rounds {

@@ -88,7 +88,7 @@ impl Bench {
         flags.iter().map(|f| (*f).to_owned()).collect()
     }
 
-    fn toml(&self, device: &str, polling: &str, burst: u16) -> String {
+    fn toml(&self, device: &str, polling: &str) -> String {
         let addresses: String = (0..self.addresses)
             .map(|n| {
                 format!(
@@ -105,7 +105,7 @@ impl Bench {
             .unwrap_or_default();
         format!(
             "[region]\ndir = \"{region}\"\nstreams = {capacity}\n{table_dir}\
-             [plane]\ncores = [{core}]\npolling = \"{polling}\"\nmemory_mb = {memory}\nhugepages = \"auto\"\nburst = {burst}\n\
+             [plane]\ncores = [{core}]\npolling = \"{polling}\"\nmemory_mb = {memory}\nhugepages = \"auto\"\n\
              [[port]]\nname = \"bench\"\ndevice = \"{device}\"\nmac = \"{ours}\"\n{addresses}\
              [[port.neighbour]]\naddress = \"{GATEWAY}\"\nmac = \"{theirs}\"\n\
              [[control.interface]]\nname = \"default\"\naddress = \"{first}\"\nports = \"2000-61999\"\n",
@@ -120,9 +120,9 @@ impl Bench {
     }
 
     /// Starts the plane over `device`.
-    pub fn start(&self, device: &str, polling: &str, burst: u16) -> Result<Running, Failure> {
+    pub fn start(&self, device: &str, polling: &str) -> Result<Running, Failure> {
         let config = self.file("penstock.toml");
-        fs::write(&config, self.toml(device, polling, burst))?;
+        fs::write(&config, self.toml(device, polling))?;
         let log = self.file("plane.log");
         let before = TableView::open(&self.region).ok().map(|t| t.info().epoch);
         let out = fs::File::create(&log)?;
