@@ -308,9 +308,7 @@ impl Link {
                 }
                 Ok(shm::Event::Latched { .. }) => inner.latches += 1,
                 Ok(
-                    shm::Event::Media { .. }
-                    | shm::Event::Port { .. }
-                    | shm::Event::Worker { .. },
+                    shm::Event::Media { .. } | shm::Event::Port { .. } | shm::Event::Worker { .. },
                 ) => {}
                 Err(_) => inner.bad_events += 1,
             }
