@@ -18,7 +18,7 @@
 //! ```
 //!
 //! [`route::fill`] makes the slots these functions read, and [`local`] answers what is addressed
-//! to the plane itself (ARP, ICMP echo). No function here panics, whatever its input: a geometry
+//! to the plane itself (ARP, neighbour discovery, ICMP echo). No function here panics, whatever its input: a geometry
 //! that cannot be is [`Drop::Malformed`].
 //!
 //! Limits: one 802.1Q tag; no IP options, extension headers or fragments; a packet leaves in the IP

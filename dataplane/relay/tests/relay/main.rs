@@ -4,9 +4,11 @@
 mod body;
 mod classify;
 mod corpus;
+mod icmp;
 mod judge;
 mod local;
 mod meter;
+mod nd;
 mod rewrite;
 mod route;
 mod support;
