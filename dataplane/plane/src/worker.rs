@@ -54,6 +54,8 @@ pub struct Shared {
     pub ringer: Ringer,
     /// Set when the plane stops.
     pub stop: Arc<AtomicBool>,
+    /// Whether who sends to a port that nobody has is told so.
+    pub port_unreachable: bool,
 }
 
 /// One polling core.

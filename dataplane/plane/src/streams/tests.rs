@@ -1,9 +1,12 @@
 //! What control and workers ask for, against a real table.
 
 use super::*;
+use crate::adjacency::Adjacencies;
+use crate::neighbour::Neighbours;
 use penstock_config::{Config, DEFAULTS};
 use penstock_shm::{AddressEntry, Kind, Plane, RegionConfig};
 use std::path::Path;
+use std::sync::Arc;
 
 const A: Endpoint = Endpoint {
     addr: 0,
@@ -32,7 +35,7 @@ impl Bench {
         };
         let mut parts = Plane::open(&region).unwrap().split(1);
         let config = Config::parse(DEFAULTS, Path::new("defaults")).unwrap();
-        let locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
+        let mut locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
         let entry = AddressEntry {
             ip: locals[0].ip,
             vlan: 0,
@@ -41,12 +44,8 @@ impl Bench {
         };
         assert_eq!(parts.table.set_addresses(&[entry]).unwrap(), [0]);
         let neighbours = Neighbours::new(next_hops);
-        let streams = Streams::new(
-            parts.table,
-            vec![Some(locals[0].clone())],
-            neighbours,
-            Arc::new(Adjacencies::new()),
-        );
+        let links = Links::new(neighbours, Arc::new(Adjacencies::new()), &mut locals, 0);
+        let streams = Streams::new(parts.table, vec![Some(locals[0].clone())], links);
         Bench {
             streams,
             seq: 0,

@@ -1,8 +1,9 @@
 //! The stages over one burst: `look`, `pass`, and `finish` for what is not usual.
 
 use super::{Exit, Out, PortSide, Shared};
-use crate::slow::{HandOver, Latch, ToSteward, ToWorker};
+use crate::slow::{Arrived, HandOver, Latch, ToWorker, Unresolved};
 use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
@@ -206,6 +207,7 @@ impl Step<'_> {
     #[inline(never)]
     fn long_way(&mut self, mbuf: Mbuf) {
         let is_ours = |vlan, address| self.locals.get(vlan, address).is_some();
+        let queues = &self.shared.queues;
         let reason = match classified(&mbuf, self.mac) {
             Class::Udp(udp) => match self.locals.find(mbuf.frame(), &udp) {
                 Some(addr) => match self.view.entry(Endpoint {
@@ -213,17 +215,18 @@ impl Step<'_> {
                     port: udp.port,
                 }) {
                     Some(entry) => return self.relay(mbuf, &udp, entry),
-                    None => Drop::NoStream,
+                    None => return self.no_stream(mbuf),
                 },
                 None => Drop::NotOurAddress,
             },
-            Class::Arp { .. } => {
-                return self.tell_steward(|port| ToSteward::Local { port, mbuf }, Drop::SlowPath);
+            Class::Arp { .. } => return self.tell_steward(&queues.neighbours, mbuf),
+            Class::Nd { vlan, asks_for } if asks_for.is_none_or(|ip| is_ours(vlan, ip.into())) => {
+                return self.tell_steward(&queues.neighbours, mbuf);
             }
-            Class::Icmp { vlan, destination } if is_ours(vlan, destination.into()) => {
-                return self.tell_steward(|port| ToSteward::Local { port, mbuf }, Drop::SlowPath);
+            Class::Icmp { vlan, destination } if is_ours(vlan, destination) => {
+                return self.tell_steward(&queues.echoes, mbuf);
             }
-            Class::Icmp { .. } => Drop::NotOurAddress,
+            Class::Nd { .. } | Class::Icmp { .. } => Drop::NotOurAddress,
             Class::Drop(reason) => reason,
         };
         self.drop(mbuf, reason);
@@ -257,7 +260,11 @@ impl Step<'_> {
             return self.send(hop.port, mbuf);
         }
         let adjacency = slot.adjacency;
-        self.tell_steward(|_| ToSteward::Unresolved { adjacency, mbuf }, Drop::NextHop);
+        let waits = Unresolved { adjacency, mbuf };
+        match self.shared.queues.unresolved.push(waits) {
+            Ok(()) => self.consumed(),
+            Err(Unresolved { mbuf, .. }) => self.drop(mbuf, Drop::NextHop),
+        }
     }
 
     fn send(&mut self, port: usize, mbuf: Mbuf) {
@@ -343,13 +350,35 @@ impl Step<'_> {
     }
 
     #[cold]
-    fn tell_steward(&mut self, message: impl FnOnce(u8) -> ToSteward, otherwise: Drop) {
-        match self.shared.queues.steward.push(message(self.port)) {
-            Ok(()) => {
-                self.counters.consumed.add(1);
-                self.shared.ringer.ring();
-            }
-            Err(_) => self.counters.drops[otherwise as usize].add(1),
+    fn tell_steward(&mut self, queue: &ArrayQueue<Arrived>, mbuf: Mbuf) {
+        let port = self.port;
+        match queue.push(Arrived { port, mbuf }) {
+            Ok(()) => self.consumed(),
+            Err(Arrived { mbuf, .. }) => self.drop(mbuf, Drop::SlowPath),
+        }
+    }
+
+    fn consumed(&mut self) {
+        self.counters.consumed.add(1);
+        self.shared.ringer.ring();
+    }
+
+    /// Nobody takes the packet: it is dropped, and its sender told so if the operator wants that.
+    #[cold]
+    fn no_stream(&mut self, mbuf: Mbuf) {
+        if !self.shared.port_unreachable {
+            return self.drop(mbuf, Drop::NoStream);
+        }
+        self.counters.drops[Drop::NoStream as usize].add(1);
+        let port = self.port;
+        if self
+            .shared
+            .queues
+            .unreachable
+            .push(Arrived { port, mbuf })
+            .is_ok()
+        {
+            self.shared.ringer.ring();
         }
     }
 }

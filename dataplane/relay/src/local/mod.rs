@@ -16,9 +16,16 @@ pub use nd::{
     NdKind, NdPacket, nd_advertisement, nd_announcement, nd_parse, nd_probe, nd_solicitation,
 };
 
-use crate::headers::{Ethernet, Ipv6, Vlan, ethertype, protocol, view};
+use crate::headers::{Ethernet, Ipv4, Ipv6, Vlan, ethertype, protocol, view};
 use crate::sum::{bytes, fold};
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The source address of an IPv4 packet.
+pub fn source_v4(frame: &[u8]) -> Option<Ipv4Addr> {
+    let (kind, _, l3) = link(frame)?;
+    let (ip, _) = Ipv4::split(frame.get(l3..)?)?;
+    (kind == ethertype::IPV4).then(|| ip.source())
+}
 
 /// Type, VLAN identifier and length of a frame's link header.
 fn link(frame: &[u8]) -> Option<(u16, u16, usize)> {
