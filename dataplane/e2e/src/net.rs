@@ -83,11 +83,19 @@ impl Host {
         to.ip(&format!("link set {name} up"));
     }
 
+    /// Takes an interface of the lab's.
+    pub fn adopt(&self, lab: &Lab, interface: &str) {
+        lab.ip(&format!("link set {interface} netns {}", self.namespace));
+    }
+
+    /// Runs `work` inside the host, on a thread of its own.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        inside(&self.namespace, work)
+    }
+
     /// A UDP socket in the host.
     pub fn socket(&self, at: SocketAddr) -> UdpSocket {
-        inside(&self.namespace, || {
-            UdpSocket::bind(at).unwrap_or_else(|e| panic!("{at}: {e}"))
-        })
+        self.inside(|| UdpSocket::bind(at).unwrap_or_else(|e| panic!("{at}: {e}")))
     }
 }
 

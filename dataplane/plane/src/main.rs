@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use steward::{Announcements, Bucket, Steward};
 use streams::Streams;
-use worker::{Shared, Worker};
+use worker::{MediaPorts, Shared, Worker};
 
 /// Relays media between DPDK ports.
 ///
@@ -174,6 +174,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         pool: steward_pool,
         counters: steward_counters,
         icmp: Bucket::new(config.plane.icmp_per_s, monotonic_ns()),
+        kernels: opened.iter().map(ports::Opened::kernel).collect(),
         announcements: Announcements::new(opened.len(), monotonic_ns()),
     };
     tracing::info!(workers, resumed, "relaying");
@@ -272,6 +273,7 @@ fn worker(
 ) -> Worker {
     let sides = opened.iter_mut().enumerate().map(|(port, opened)| {
         let mut ours = LocalAddrs::new();
+        let mut media = Vec::new();
         for (local, &number) in locals
             .iter()
             .zip(numbers)
@@ -279,8 +281,17 @@ fn worker(
         {
             // The configuration was checked: no address stands twice, and there are not too many.
             let _ = ours.insert(local.vlan, local.ip, number);
+            let here = config
+                .control
+                .interfaces
+                .iter()
+                .filter(|i| i.address == local.ip && i.vlan == local.vlan);
+            media.extend(here.map(|interface| MediaPorts {
+                addr: number,
+                ports: interface.ports,
+            }));
         }
-        opened.side(index, ours)
+        opened.side(index, ours, media)
     });
     Worker::new(
         table,

@@ -1,8 +1,8 @@
 //! From the configuration to started ports, with a queue for each worker while they last.
 
 use crate::Failure;
-use crate::worker::PortSide;
-use penstock_config::{Config, HugepageUse};
+use crate::worker::{MediaPorts, PortSide, Role};
+use penstock_config::{Config, Device, HugepageUse};
 use penstock_dpdk::{
     Eal, EalConfig, Hugepages, MbufPool, Port, PortConfig, RxQueue, StartedPort, TxQueue,
     hugepages_free,
@@ -24,16 +24,25 @@ pub struct Opened {
     tx: Vec<Option<TxQueue>>,
     /// Its MAC.
     pub mac: [u8; 6],
+    role: Role,
 }
 
 impl Opened {
+    /// The index of the exception port that belongs to this port.
+    pub fn kernel(&self) -> Option<usize> {
+        match self.role {
+            Role::Media { kernel } => kernel,
+            Role::Exception { .. } => None,
+        }
+    }
+
     /// The port itself.
     pub fn port(&self) -> &StartedPort {
         &self.port
     }
 
     /// What `worker` has of this port.
-    pub fn side(&mut self, worker: usize, locals: LocalAddrs) -> PortSide {
+    pub fn side(&mut self, worker: usize, locals: LocalAddrs, media: Vec<MediaPorts>) -> PortSide {
         let rx = self.rx.get_mut(worker).and_then(Option::take);
         let tx = self.tx.get_mut(worker).and_then(Option::take);
         PortSide {
@@ -43,6 +52,8 @@ impl Opened {
             checks_ip: self.port.verifies_ip_checksum(),
             mac: self.mac,
             locals,
+            media,
+            role: self.role,
         }
     }
 }
@@ -133,16 +144,50 @@ fn port_config(port: &penstock_config::Port, queues: u16) -> PortConfig {
     }
 }
 
-/// Opens and starts every port.
+/// Opens and starts every port, and behind the last the exception ports, in the same order.
 pub fn open(eal: &Eal, config: &Config, pool: &MbufPool) -> Result<Vec<Opened>, Failure> {
     let workers = config.plane.cores.len() as u16;
-    config.ports.iter().map(|declared| {
-        let queues = workers.min(declared.queues);
-        let named = |error| Failure::new(format!("port \"{}\": {error}", declared.name));
-        let port = Port::open(eal, declared.device.as_str(), &port_config(declared, queues), pool).map_err(named)?;
-        let (mac, driver) = (port.mac(), port.driver().to_owned());
-        let (port, rx, tx) = port.start().map_err(named)?;
-        tracing::info!(port = declared.name, driver, mac = %penstock_config::MacAddr(mac), queues, "port started");
-        Ok(Opened { port, rx: rx.into_iter().map(Some).collect(), tx: tx.into_iter().map(Some).collect(), mac })
-    }).collect()
+    let mut opened = Vec::new();
+    for declared in &config.ports {
+        let queues = port_config(declared, workers.min(declared.queues));
+        opened.push(start(eal, &declared.name, &declared.device, &queues, pool)?);
+    }
+    for (port, declared) in config.ports.iter().enumerate() {
+        let Some(device) = &declared.exception else {
+            continue;
+        };
+        let same_mac = PortConfig {
+            mac: Some(opened[port].mac),
+            ..port_config(declared, 1)
+        };
+        let name = format!("{}\" exception \"{}", declared.name, device.name());
+        let mut exception = start(eal, &name, device, &same_mac, pool)?;
+        exception.role = Role::Exception { port };
+        let kernel = Some(opened.len());
+        opened[port].role = Role::Media { kernel };
+        opened.push(exception);
+    }
+    Ok(opened)
+}
+
+fn start(
+    eal: &Eal,
+    name: &str,
+    device: &Device,
+    config: &PortConfig,
+    pool: &MbufPool,
+) -> Result<Opened, Failure> {
+    let named = |error| Failure::new(format!("port \"{name}\": {error}"));
+    let port = Port::open(eal, device.as_str(), config, pool).map_err(named)?;
+    let (mac, driver) = (port.mac(), port.driver().to_owned());
+    let (port, rx, tx) = port.start().map_err(named)?;
+    let queues = config.rx_queues;
+    tracing::info!(port = name, driver, mac = %penstock_config::MacAddr(mac), queues, "port started");
+    Ok(Opened {
+        port,
+        rx: rx.into_iter().map(Some).collect(),
+        tx: tx.into_iter().map(Some).collect(),
+        mac,
+        role: Role::Media { kernel: None },
+    })
 }

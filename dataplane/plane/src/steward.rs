@@ -52,6 +52,8 @@ pub struct Steward {
     pub counters: WorkerTable,
     /// What ICMP messages may leave.
     pub icmp: Bucket,
+    /// By port: the port through which the kernel hears what this one does.
+    pub kernels: Vec<Option<usize>>,
     /// What addresses are to be announced.
     pub announcements: Announcements,
 }

@@ -25,6 +25,7 @@
 //! version it came in.
 
 mod classify;
+mod exception;
 pub mod headers;
 mod judge;
 pub mod local;
@@ -36,6 +37,7 @@ mod sum;
 pub mod usual;
 
 pub use classify::{Class, Udp, classify};
+pub use exception::is_kernels;
 pub use judge::{Pass, judge, latch_requested, source};
 pub use local_addrs::{AddrError, LocalAddrs};
 pub use penstock_shm::counters::Drop;

@@ -70,6 +70,20 @@ fn ports(ports: &[Port], found: &mut Vec<String>) {
                 port.device.name()
             ));
         }
+        if let Some(exception) = &port.exception {
+            if !devices.insert(exception.name()) {
+                found.push(format!(
+                    "port \"{name}\": exception device {} is another port's already",
+                    exception.name()
+                ));
+            }
+            if !exception.is_virtual() {
+                found.push(format!(
+                    "port \"{name}\": exception {} is not a virtual device (net_tap9,iface=... or net_virtio_user9,path=/dev/vhost-net)",
+                    exception.as_str()
+                ));
+            }
+        }
         if !(576..=9600).contains(&port.mtu) {
             found.push(format!(
                 "port \"{name}\": mtu {} is not 576 to 9600",

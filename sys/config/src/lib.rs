@@ -140,6 +140,8 @@ pub struct Port {
     /// Receive and send queues at most; each worker has one of each while they last.
     #[serde(default = "default_queues")]
     pub queues: u16,
+    /// The device through which the kernel has what is not the relay's: a vdev string.
+    pub exception: Option<Device>,
     /// `[[port.address]]`
     #[serde(default, rename = "address")]
     pub addresses: Vec<Address>,

@@ -45,7 +45,7 @@ fn every_commented_key_is_a_key() {
         parse(&text.join("\n")).unwrap_or_else(|e| panic!("{key}: {e}"));
         tried += 1;
     }
-    assert_eq!(tried, 6);
+    assert_eq!(tried, 7);
 }
 
 #[test]
@@ -86,6 +86,14 @@ fn mistakes_get_a_sentence() {
         (
             "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = 7",
             "an address or a list of addresses",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\nexception = \"net_tap0,iface=x\"\n[[port.address]]\naddress = \"198.18.1.1/16\"",
+            "exception device net_tap0 is another port's",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\nexception = \"0000:3b:00.0\"\n[[port.address]]\naddress = \"198.18.1.1/16\"",
+            "is not a virtual device",
         ),
         (
             "[[control.interface]]\nname = \"b\"\naddress = \"198.18.0.9\"\nports = \"4000-4999\"",

@@ -70,7 +70,7 @@ drops! {
 pub const MAX_WORKERS: usize = 32;
 
 /// One worker's counters. Written by that worker alone; read by anyone.
-/// `rx = forwarded + consumed + handed_over + sum(drops)` at rest.
+/// `rx = forwarded + consumed + handed_over + to_kernel + sum(drops)` at rest.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct WorkerCounters {
@@ -82,6 +82,10 @@ pub struct WorkerCounters {
     pub consumed: Counter,
     /// Packets given to the worker that owns their stream.
     pub handed_over: Counter,
+    /// Packets passed on to the kernel through an exception port.
+    pub to_kernel: Counter,
+    /// Of `rx`, the packets that came from the kernel.
+    pub from_kernel: Counter,
     /// Packets sent on the steward's behalf.
     pub tx_steward: Counter,
     /// Iterations of the poll loop that found packets.

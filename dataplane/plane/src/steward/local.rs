@@ -95,6 +95,11 @@ impl Steward {
         } else if let Some(nd) = local::nd_parse(arrived.mbuf.frame()) {
             self.nd(arrived.port, &nd, waiting, now_ns);
         }
+        // The kernel has addresses and neighbours of its own behind this port.
+        let kernel = self.kernels.get(usize::from(arrived.port)).copied();
+        if let Some(port) = kernel.flatten() {
+            self.send_frame(port as u8, arrived.mbuf.frame());
+        }
     }
 
     fn arp(&mut self, port: u8, arp: &ArpPacket, waiting: &mut Waiting, now_ns: u64) {

@@ -1,13 +1,13 @@
 //! The stages over one burst: `look`, `pass`, and `finish` for what is not usual.
 
-use super::{Exit, Out, PortSide, Shared};
+use super::{Exit, Out, PortSide, Role, Shared};
 use crate::slow::{Arrived, HandOver, Latch, ToWorker, Unresolved};
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, Drop, LocalAddrs, Udp, UntaggedL2, classify, judge, latch_requested, rewrite, source,
+    Class, Drop, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested, rewrite, source,
 };
 use penstock_shm::record::{Last, Meter, Slot};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
@@ -83,8 +83,7 @@ fn classified(mbuf: &Mbuf, mac: [u8; 6]) -> Class {
 pub(super) struct Step<'a> {
     pub(super) number: usize,
     pub(super) port: u8,
-    pub(super) mac: [u8; 6],
-    pub(super) locals: &'a LocalAddrs,
+    pub(super) side: &'a PortSide,
     pub(super) view: &'a Pinned<'a>,
     pub(super) counters: &'a WorkerCounters,
     pub(super) now_ns: u64,
@@ -206,16 +205,17 @@ impl Step<'_> {
     /// What is not usual: by one check after the other.
     #[inline(never)]
     fn long_way(&mut self, mbuf: Mbuf) {
-        let is_ours = |vlan, address| self.locals.get(vlan, address).is_some();
+        let locals = &self.side.locals;
+        let is_ours = |vlan, address| locals.get(vlan, address).is_some();
         let queues = &self.shared.queues;
-        let reason = match classified(&mbuf, self.mac) {
-            Class::Udp(udp) => match self.locals.find(mbuf.frame(), &udp) {
+        let reason = match classified(&mbuf, self.side.mac) {
+            Class::Udp(udp) => match locals.find(mbuf.frame(), &udp) {
                 Some(addr) => match self.view.entry(Endpoint {
                     addr,
                     port: udp.port,
                 }) {
                     Some(entry) => return self.relay(mbuf, &udp, entry),
-                    None => return self.no_stream(mbuf),
+                    None => return self.no_stream(mbuf, addr, udp.port),
                 },
                 None => Drop::NotOurAddress,
             },
@@ -229,7 +229,7 @@ impl Step<'_> {
             Class::Nd { .. } | Class::Icmp { .. } => Drop::NotOurAddress,
             Class::Drop(reason) => reason,
         };
-        self.drop(mbuf, reason);
+        self.not_ours(mbuf, reason);
     }
 
     /// Judges, meters and rewrites a packet of a stream.
@@ -284,10 +284,15 @@ impl Step<'_> {
 
     /// Sends what was collected, in order per port, and frees what was dropped.
     fn flush(&mut self) {
-        for exit in &mut self.out.exits {
+        for (i, exit) in self.out.exits.iter_mut().enumerate() {
             let Exit::Own(tx, batch) = exit else { continue };
             let sent = tx.send(batch);
-            self.counters.forwarded.add(sent.sent as u64);
+            let count = if i < self.out.first_exception {
+                &self.counters.forwarded
+            } else {
+                &self.counters.to_kernel
+            };
+            count.add(sent.sent as u64);
             self.counters.drops[Drop::TxFull as usize].add(sent.unsent as u64);
         }
         self.out.dead.clear();
@@ -334,7 +339,7 @@ impl Step<'_> {
         let Some(source) = source(mbuf.frame(), udp) else {
             return false;
         };
-        if self.locals.get(udp.vlan, source.ip()).is_some() {
+        if self.side.locals.get(udp.vlan, source.ip()).is_some() {
             return false;
         }
         let latch = Latch {
@@ -363,9 +368,31 @@ impl Step<'_> {
         self.shared.ringer.ring();
     }
 
-    /// Nobody takes the packet: it is dropped, and its sender told so if the operator wants that.
+    /// Drops what is not ours, or passes it on to the kernel.
     #[cold]
-    fn no_stream(&mut self, mbuf: Mbuf) {
+    fn not_ours(&mut self, mbuf: Mbuf, reason: Drop) {
+        match self.side.role {
+            Role::Media { kernel: Some(exit) }
+                if is_kernels(mbuf.frame(), reason, &self.side.locals) =>
+            {
+                self.send(exit, mbuf);
+            }
+            _ => self.drop(mbuf, reason),
+        }
+    }
+
+    /// Nobody takes a datagram to an address of ours: it is dropped, and its sender told so if the operator wants
+    /// that. If no endpoint can have the port, it is the kernel's.
+    #[cold]
+    fn no_stream(&mut self, mbuf: Mbuf, addr: u16, port: u16) {
+        let is_media = self.side.media.iter().any(|media| {
+            media.addr == addr && (media.ports.first..=media.ports.last).contains(&port)
+        });
+        if let Role::Media { kernel: Some(_) } = self.side.role
+            && !is_media
+        {
+            return self.not_ours(mbuf, Drop::NoStream);
+        }
         if !self.shared.port_unreachable {
             return self.drop(mbuf, Drop::NoStream);
         }

@@ -28,7 +28,7 @@ pub fn source_v4(frame: &[u8]) -> Option<Ipv4Addr> {
 }
 
 /// Type, VLAN identifier and length of a frame's link header.
-fn link(frame: &[u8]) -> Option<(u16, u16, usize)> {
+pub(crate) fn link(frame: &[u8]) -> Option<(u16, u16, usize)> {
     let (ethernet, rest) = Ethernet::split(frame)?;
     if ethernet.ethertype() != ethertype::VLAN {
         return Some((ethernet.ethertype(), 0, Ethernet::LEN));

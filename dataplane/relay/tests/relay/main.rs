@@ -4,6 +4,7 @@
 mod body;
 mod classify;
 mod corpus;
+mod exception;
 mod icmp;
 mod judge;
 mod local;
