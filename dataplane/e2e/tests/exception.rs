@@ -1,7 +1,10 @@
 //! The exception port: a host's kernel behind the same NIC, with its SIP and its SSH, while a call runs.
 
-use penstock_e2e::region::balanced;
-use penstock_e2e::{Host, Lab, PHONES, PLANE, Phone, Setup, exchange, lab, meanwhile, phone_at};
+use penstock_e2e::frame::{Datagram, Sum, read_capture, write_capture};
+use penstock_e2e::region::{balanced, totals, worker};
+use penstock_e2e::{
+    Host, Lab, PHONES, PLANE, Phone, Setup, exchange, lab, meanwhile, phone_at, wait_for,
+};
 use penstock_shm::counters::Drop;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
@@ -10,11 +13,8 @@ use std::time::Duration;
 /// An address that is the kernel's alone.
 const SIP: &str = "198.18.0.5";
 
-fn setup(cores: &'static str) -> Setup {
-    let mut setup = Setup {
-        cores,
-        ..Setup::default()
-    };
+fn setup() -> Setup {
+    let mut setup = Setup::default();
     let exception = "queues = 1\nexception = \"net_tap9,iface=sip0,persist\"\n";
     setup.port = setup.port.replace("queues = 1\n", exception);
     setup
@@ -68,21 +68,23 @@ fn ping(lab: &Lab, ip: &str) {
     );
 }
 
-fn kernel_behind_the_nic(lab: &Lab) {
+#[test]
+fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
+    let lab = lab!("exception", setup());
     let _plane = lab.plane();
     let _control = lab.control();
-    let host = host(lab);
+    let host = host(&lab);
     let ng = lab.ng();
     let table = lab.table();
-    let mut caller = Phone::new(lab, phone_at(4000), 0xa);
-    let mut callee = Phone::new(lab, phone_at(5000), 0xb);
+    let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
+    let mut callee = Phone::new(&lab, phone_at(5000), 0xb);
     let sides = ng.call("call", caller.at(), callee.at());
     let media = || exchange(&mut caller, sides.caller, &mut callee, sides.callee);
     meanwhile(media, || {
         for address in [SIP, PLANE] {
-            ping(lab, address);
+            ping(&lab, address);
             let service = host.socket(at(address, 5060));
-            ask(lab, &service, at(address, 5060), 400);
+            ask(&lab, &service, at(address, 5060), 400);
             // TCP, both ways of opening it.
             let listener =
                 host.inside(|| std::net::TcpListener::bind(at(address, 5061)).expect("a listener"));
@@ -100,7 +102,7 @@ fn kernel_behind_the_nic(lab: &Lab) {
         host.inside(|| std::net::TcpStream::connect(at(PHONES, 5062)).expect("a connection"));
         listener.accept().expect("a connection");
         // Fragments reach an address that is the kernel's alone.
-        ask(lab, &host.socket(at(SIP, 5063)), at(SIP, 5063), 4000);
+        ask(&lab, &host.socket(at(SIP, 5063)), at(SIP, 5063), 4000);
     });
     let (said, answered) = (caller.sent(), callee.sent());
     callee.heard_all(0xa, 1, said);
@@ -126,17 +128,61 @@ fn kernel_behind_the_nic(lab: &Lab) {
     );
 }
 
+/// A worker without a queue at the exception port leaves the kernel's packets to the one that has it.
 #[test]
-fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
-    let lab = lab!("exception", setup("[1]"));
-    kernel_behind_the_nic(&lab);
-}
-
-/// The worker without a queue of its own leaves nothing undone.
-#[test]
-fn the_kernel_is_reached_with_two_workers() {
-    let lab = lab!("exception-two", setup("[0, 1]"));
-    kernel_behind_the_nic(&lab);
+fn what_arrives_at_another_worker_reaches_the_kernel_unchanged() {
+    let frame = |n: u16| {
+        let macs = ([2, 0x70, 0x73, 0, 0, 1], [2, 0, 0, 0, 0, 1]);
+        let (from, to) = (at(PHONES, n), at(SIP, 5060));
+        let (vlan, tos, sum) = (n % 3, 0, Sum::Wrong);
+        let payload = vec![n as u8; usize::from(n) * 10];
+        Datagram {
+            macs,
+            vlan,
+            tos,
+            from,
+            to,
+            sum,
+            payload,
+        }
+        .frame()
+    };
+    let devices = |dir: &std::path::Path, port: &str| Setup {
+        port: format!(
+            "device = \"net_pcap0{port}\"\nexception = \"net_pcap9,tx_pcap={}\"\n\
+             mac = \"02:70:73:00:00:01\"\n[[port.address]]\naddress = \"{PLANE}/16\"\n",
+            dir.join("kernel").display()
+        ),
+        cores: "[0, 1]",
+        ..Setup::default()
+    };
+    let lab = lab!("exception-two");
+    let file = |name: &str| lab.dir().join(name);
+    for (name, first) in [("odd", 1), ("even", 2)] {
+        write_capture(&file(name), (first..=100).step_by(2).map(frame));
+    }
+    let queues: String = [
+        ("rx", "odd"),
+        ("rx", "even"),
+        ("tx", "out0"),
+        ("tx", "out1"),
+    ]
+    .map(|(way, name)| format!(",{way}_pcap={}", file(name).display()))
+    .concat();
+    lab.configure(&devices(lab.dir(), &queues));
+    let mut plane = lab.plane();
+    let table = lab.table();
+    let done = wait_for(Duration::from_secs(20), || totals(&table).to_kernel == 100);
+    assert!(done, "{:?}", totals(&table));
+    let sum = balanced(&table);
+    assert_eq!((sum.dropped_at_all(), sum.handed_over), (0, 50));
+    assert_eq!(worker(&table, 1).to_kernel, 0);
+    plane.stop_well();
+    let mut left = read_capture(&file("kernel"));
+    let mut all: Vec<_> = (1..=100).map(frame).collect();
+    left.sort();
+    all.sort();
+    assert_eq!(left, all);
 }
 
 #[test]
