@@ -34,8 +34,11 @@ const RETRY_NS: u64 = 1_000 * MS;
 const FAST_TRIES: u32 = 4;
 /// Probes before a neighbour is given up, a second apart.
 const PROBES: u32 = 3;
-/// How long an answer to the last probe, or of the known MAC against a claim, may take.
+/// How long an answer to the last probe may take.
 const ANSWER_NS: u64 = 500 * MS;
+/// Against a claim the known MAC is asked so often, so long apart.
+const VERIFY_TRIES: u32 = 4;
+const VERIFY_NS: u64 = 125 * MS;
 /// A next hop that no route used for so long is forgotten.
 const FORGET_NS: u64 = 600_000 * MS;
 
@@ -91,8 +94,8 @@ enum State {
     Reachable { mac: Mac },
     /// It is asked whether it is still there; it was asked so often.
     Probe { mac: Mac, tries: u32 },
-    /// Another MAC claims to be it, and the known one has been asked.
-    Verify { mac: Mac, claimed: Mac },
+    /// Another MAC claims to be it, and the known one has been asked so often.
+    Verify { mac: Mac, claimed: Mac, tries: u32 },
     /// The configuration says its MAC.
     Fixed,
 }
@@ -205,7 +208,7 @@ impl Neighbours {
             }
             // Asked at once: the known MAC, whether it is still there.
             State::Verify { mac, .. } if moved => {
-                neighbour.due_ns = now_ns + ANSWER_NS;
+                neighbour.due_ns = now_ns + VERIFY_NS;
                 let from = neighbour.from;
                 let at = Some(mac);
                 return Some(Action::Ask { key, from, at });
@@ -274,7 +277,15 @@ impl Neighbour {
             (State::Reachable { mac } | State::Probe { mac, .. }, Some(claimed))
                 if claimed != mac =>
             {
-                (State::Verify { mac, claimed }, None)
+                let tries = 1;
+                (
+                    State::Verify {
+                        mac,
+                        claimed,
+                        tries,
+                    },
+                    None,
+                )
             }
             (State::Verify { mac, .. }, Some(said)) if said != mac => (state, None),
             (State::Probe { mac, .. } | State::Verify { mac, .. }, _) if answers => {
@@ -304,6 +315,22 @@ impl Neighbour {
                 actions.push(Action::Lose { key, number });
                 self.state = State::Incomplete { tries: 0 };
                 self.due(key, now_ns, actions);
+            }
+            State::Verify {
+                mac,
+                claimed,
+                tries,
+            } if tries < VERIFY_TRIES => {
+                let tries = tries + 1;
+                self.state = State::Verify {
+                    mac,
+                    claimed,
+                    tries,
+                };
+                // Not from now on: the steward may be late, and late again.
+                self.due_ns += VERIFY_NS;
+                let at = Some(mac);
+                actions.push(Action::Ask { key, from, at });
             }
             State::Verify { claimed: mac, .. } => {
                 actions.push(Action::Resolve { key, number, mac });

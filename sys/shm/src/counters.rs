@@ -60,7 +60,7 @@ drops! {
     TooBig = "too-big",
     /// The egress queue was full.
     TxFull = "tx-full",
-    /// The steward's queue was full (ARP, ICMP).
+    /// The steward's queue was full (ARP, neighbour discovery, ICMP).
     SlowPath = "slow-path",
     /// Another worker owns the stream and its hand-over ring was full.
     HandOver = "hand-over",
@@ -78,7 +78,7 @@ pub struct WorkerCounters {
     pub rx: Counter,
     /// Packets handed to an egress queue that took them.
     pub forwarded: Counter,
-    /// Packets the steward took: ARP, ICMP, or waiting for a next hop.
+    /// Packets the steward took: ARP, neighbour discovery, ICMP, or waiting for a next hop.
     pub consumed: Counter,
     /// Packets given to the worker that owns their stream.
     pub handed_over: Counter,

@@ -119,10 +119,12 @@ fn a_claim_moves_nothing_while_the_known_one_answers() {
         for claimed in [NEW, THIRD] {
             assert_eq!(n.heard(key(2), Some(claimed), answers, S), None);
         }
+        let again = [(1150, ask(Some(OLD))), (1250, ask(Some(OLD)))];
+        assert_eq!(until(&mut n, S, S + 300 * MS), again);
         // To speak is not to answer.
         assert_eq!(n.heard(key(2), Some(OLD), false, S), None);
         assert_eq!(n.heard(key(2), Some(OLD), true, S + 400 * MS), None);
-        assert_eq!(until(&mut n, S, 30 * S), []);
+        assert_eq!(until(&mut n, S + 400 * MS, 30 * S), []);
     }
     // Nor while it is being probed.
     n.due(32 * S);
@@ -138,7 +140,9 @@ fn a_claim_moves_nothing_while_the_known_one_answers() {
 fn a_claim_stands_if_the_known_one_is_silent_for_half_a_second() {
     let mut n = reachable();
     assert_eq!(n.heard(key(2), Some(NEW), false, S), Some(ask(Some(OLD))));
-    assert_eq!(until(&mut n, S, S + 500 * MS), []);
+    let asked = until(&mut n, S, S + 500 * MS);
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(asked.iter().all(|(_, action)| *action == ask(Some(OLD))));
     assert_eq!(n.due(S + 500 * MS), [resolve(NEW), ask(Some(NEW))]);
     assert_eq!(n.heard(key(2), Some(NEW), true, 2 * S), None);
     assert_eq!(until(&mut n, 2 * S, 32 * S), []);
