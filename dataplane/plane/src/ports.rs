@@ -150,7 +150,13 @@ pub fn open(eal: &Eal, config: &Config, pool: &MbufPool) -> Result<Vec<Opened>, 
     let mut opened = Vec::new();
     for declared in &config.ports {
         let queues = port_config(declared, workers.min(declared.queues));
-        opened.push(start(eal, &declared.name, &declared.device, &queues, pool)?);
+        opened.push(start(
+            eal,
+            &declared.name,
+            declared.device.as_str(),
+            &queues,
+            pool,
+        )?);
     }
     for (port, declared) in config.ports.iter().enumerate() {
         let Some(device) = &declared.exception else {
@@ -161,7 +167,8 @@ pub fn open(eal: &Eal, config: &Config, pool: &MbufPool) -> Result<Vec<Opened>, 
             ..port_config(declared, 1)
         };
         let name = format!("{}\" exception \"{}", declared.name, device.name());
-        let mut exception = start(eal, &name, device, &same_mac, pool)?;
+        let device = with_mac(device, opened[port].mac);
+        let mut exception = start(eal, &name, &device, &same_mac, pool)?;
         exception.role = Role::Exception { port };
         let kernel = Some(opened.len());
         opened[port].role = Role::Media { kernel };
@@ -170,15 +177,24 @@ pub fn open(eal: &Eal, config: &Config, pool: &MbufPool) -> Result<Vec<Opened>, 
     Ok(opened)
 }
 
+/// The vdev string with a MAC for the kernel's interface, where only the string can give it one.
+fn with_mac(device: &Device, mac: [u8; 6]) -> String {
+    let text = device.as_str();
+    if device.name().starts_with("net_virtio_user") && !text.contains(",mac=") {
+        return format!("{text},mac={}", penstock_config::MacAddr(mac));
+    }
+    text.to_owned()
+}
+
 fn start(
     eal: &Eal,
     name: &str,
-    device: &Device,
+    device: &str,
     config: &PortConfig,
     pool: &MbufPool,
 ) -> Result<Opened, Failure> {
     let named = |error| Failure::new(format!("port \"{name}\": {error}"));
-    let port = Port::open(eal, device.as_str(), config, pool).map_err(named)?;
+    let port = Port::open(eal, device, config, pool).map_err(named)?;
     let (mac, driver) = (port.mac(), port.driver().to_owned());
     let (port, rx, tx) = port.start().map_err(named)?;
     let queues = config.rx_queues;
@@ -190,4 +206,20 @@ fn start(
         mac,
         role: Role::Media { kernel: None },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_end_of_virtio_user_gets_the_ports_mac_by_its_string() {
+        let mac = [2, 0x70, 0x73, 0, 0, 1];
+        let given = |text: &str| with_mac(&text.parse().unwrap(), mac);
+        assert_eq!(given("net_tap9,iface=sip0"), "net_tap9,iface=sip0");
+        let user = "net_virtio_user9,path=/dev/vhost-net";
+        assert_eq!(given(user), format!("{user},mac=02:70:73:00:00:01"));
+        let own = "net_virtio_user9,mac=02:00:00:00:00:02";
+        assert_eq!(given(own), own);
+    }
 }
