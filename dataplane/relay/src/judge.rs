@@ -25,7 +25,8 @@ pub struct Pass {
 
 /// Judges a packet of the stream that `slot` belongs to, and meters it.
 ///
-/// Checks, in this order: the gate, the source, what the stream may carry, the route, the size. A
+/// Checks, in this order: the gate, the source, what the stream may carry, the route, the size of what would
+/// leave. A
 /// packet that passes is counted in `meter`, one that does not in [`Meter::dropped`]. Only the stream's
 /// owner worker may call this, and only with a packet of the endpoint's IP version. `now_ns` is the
 /// time of the burst, ns of CLOCK_MONOTONIC.
@@ -105,16 +106,15 @@ fn check<'a, const HEADERS: usize>(
     } else {
         None
     };
-    let route = flag::ROUTED
-        | if HEADERS == HEADERS6 {
-            flag::EGRESS_V6
-        } else {
-            0
-        };
-    if slot.flags & (flag::ROUTED | flag::EGRESS_V6) != route {
+    if slot.flags & flag::ROUTED == 0 {
         return Err(Drop::NoRoute);
     }
-    if HEADERS - UdpHeader::LEN + udp.length > usize::from(slot.longest) {
+    let ip_len = if slot.flags & flag::EGRESS_V6 == 0 {
+        Ipv4::LEN
+    } else {
+        Ipv6::LEN
+    };
+    if ip_len + udp.length > usize::from(slot.longest) {
         return Err(Drop::TooBig);
     }
     Ok((Pass { latch }, rtp))
