@@ -4,7 +4,7 @@ use crate::link::Link;
 use crate::server::Server;
 use crate::service::{Service, now};
 use crate::stats::Stats;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Stored};
 use crate::{service, socket};
 use penstock_config::{Config, Control};
 use penstock_media::{Calls, Interface, Restore, Settings};
@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -65,20 +65,25 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     })?;
 
     let mut calls = Calls::new(settings(control), now());
-    let known = stored.len();
-    let outcome = calls.restore(stored);
+    let known = stored.calls.len();
+    calls.drain(stored.is_draining);
+    let outcome = calls.restore(stored.calls);
     let clashes = outcome.iter().filter(|(_, o)| *o == Restore::Clash);
     let lost: Vec<_> = clashes.map(|(id, _)| id.clone()).collect();
     for id in &lost {
         tracing::error!("call {id} of the store claims ports of another call; it is dropped");
     }
     tracing::info!(calls = known - lost.len(), ng = %control.ng, "control is ready");
+    if stored.is_draining {
+        tracing::warn!("draining, as before the restart: new calls are refused");
+    }
 
     let service = Rc::new(Service {
         calls: RefCell::new(calls),
         link: link.clone(),
         store: store.clone(),
         stats: Stats::default(),
+        started: Instant::now(),
     });
     let wanted = service.clone();
     let desired = Box::new(move || {
@@ -125,7 +130,7 @@ pub fn probe_store(path: &Path) {
     crate::store::try_out(path);
 }
 
-async fn open_store(path: &Path) -> Result<(Rc<Store>, Vec<penstock_media::Call>), DaemonError> {
+async fn open_store(path: &Path) -> Result<(Rc<Store>, Stored), DaemonError> {
     let is_sound = |path: &Path| {
         let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
         let mut probe = std::process::Command::new(program);

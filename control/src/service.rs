@@ -13,7 +13,7 @@ use penstock_shm::StreamStat;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the plane has to apply a change.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -27,6 +27,7 @@ pub(crate) struct Service {
     pub(crate) link: Rc<Link>,
     pub(crate) store: Rc<Store>,
     pub(crate) stats: Stats,
+    pub(crate) started: Instant,
 }
 
 /// The present: CLOCK_MONOTONIC, as the plane's, and the date.
@@ -57,6 +58,25 @@ impl Service {
             Request::Query(query) => self.query(&query),
             Request::List { limit } => self.list(limit),
         }
+    }
+
+    /// Refuses new calls from now on, or no longer; false if that could not be stored, and nothing
+    /// changed.
+    pub(crate) fn drain(&self, is_draining: bool) -> bool {
+        if !self.store.set_draining(is_draining) {
+            return false;
+        }
+        let mut calls = self.calls.borrow_mut();
+        let was_draining = calls.is_draining();
+        calls.drain(is_draining);
+        match (was_draining, is_draining) {
+            (false, true) => {
+                tracing::info!(calls = calls.left(), "draining: new calls are refused")
+            }
+            (true, false) => tracing::info!("draining has ended: new calls are taken"),
+            _ => {}
+        }
+        true
     }
 
     async fn signal(&self, signal: &Signal, is_offer: bool) -> Reply {
@@ -216,7 +236,9 @@ impl Service {
         };
         self.stats.error(kind);
         match failure {
-            Failure::Media(MediaError::TooManyCalls) if signal.options.load_limit => {
+            Failure::Media(MediaError::TooManyCalls | MediaError::Draining)
+                if signal.options.load_limit =>
+            {
                 Reply::load_limit(text)
             }
             _ => Reply::error(text),
@@ -297,6 +319,7 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::Sdp(_) => "bad-sdp",
         MediaError::OutOfPorts => "out-of-ports",
         MediaError::TooManyCalls => "too-many-calls",
+        MediaError::Draining => "draining",
         MediaError::TooManyMedia => "too-many-media",
         MediaError::TooManyTags => "too-many-tags",
         MediaError::AnswerCount { .. } => "answer-count",

@@ -115,6 +115,15 @@ impl Call {
         streams
     }
 
+    /// How many streams [`Call::desired`] has.
+    pub fn stream_count(&self) -> usize {
+        let medias = self.dialogs.iter().flat_map(|dialog| &dialog.medias);
+        let relayed = medias.filter(|media| media.is_relayed());
+        relayed
+            .map(|media| 2 * (1 + usize::from(media.has_own_rtcp())))
+            .sum()
+    }
+
     /// The RTP endpoints it holds; each stands for a pair of ports.
     pub fn locals(&self) -> impl Iterator<Item = Local> {
         let medias = self.dialogs.iter().flat_map(|dialog| &dialog.medias);
@@ -167,11 +176,9 @@ impl Call {
 
 impl Dialog {
     fn streams(&self, media: &Media, idx: u16, into: &mut Desired) {
-        let Some(locals) = media.locals else { return };
-        if media.sides.iter().any(|side| side.declined) {
+        let Some(locals) = media.locals.filter(|_| media.is_relayed()) else {
             return;
-        }
-        let muxed = media.sides.iter().all(|side| side.mux);
+        };
         for side in 0..2 {
             let (own, other) = (&media.sides[side], &media.sides[1 - side]);
             let rtp = Stream {
@@ -188,7 +195,7 @@ impl Dialog {
                 media: idx,
             };
             into.insert(rtp.local, rtp);
-            if media.has_rtcp && !muxed {
+            if media.has_own_rtcp() {
                 let rtcp = Stream {
                     local: rtp.local.rtcp(),
                     peer: rtp.peer.rtcp(),
@@ -205,6 +212,18 @@ impl Dialog {
                 into.insert(rtcp.local, rtcp);
             }
         }
+    }
+}
+
+impl Media {
+    /// Whether it has streams: neither leg has declined it.
+    pub fn is_relayed(&self) -> bool {
+        self.locals.is_some() && !self.sides.iter().any(|side| side.declined)
+    }
+
+    /// Whether RTCP comes to ports of its own (RFC 5761).
+    fn has_own_rtcp(&self) -> bool {
+        self.has_rtcp && !self.sides.iter().all(|side| side.mux)
     }
 }
 

@@ -14,6 +14,7 @@ pub struct Calls {
     ids: HashMap<u64, String>,
     pools: Pools,
     max_calls: usize,
+    is_draining: bool,
     /// Calls that have only a pending first offer.
     newcomers: usize,
     next_key: u64,
@@ -74,6 +75,7 @@ impl Calls {
             ids: HashMap::new(),
             pools: Pools::new(settings.interfaces, settings.rest, settings.seed),
             max_calls: settings.max_calls,
+            is_draining: false,
             newcomers: 0,
             next_key: now.unix_us.max(1),
         }
@@ -135,6 +137,21 @@ impl Calls {
         self.calls.is_empty()
     }
 
+    /// Whether new calls are refused.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Refuses new calls from now on, or no longer. Calls that stand are served either way.
+    pub fn drain(&mut self, is_draining: bool) {
+        self.is_draining = is_draining;
+    }
+
+    /// Calls that stand, and calls whose first offer is being carried out.
+    pub fn left(&self) -> usize {
+        self.calls.len() + self.newcomers
+    }
+
     /// Of each interface: name, pairs in use, pairs in all.
     pub fn ports(&self) -> impl Iterator<Item = (&str, usize, usize)> {
         self.pools.usage()
@@ -153,7 +170,10 @@ impl Calls {
     ) -> Result<Pending, MediaError> {
         let sdp = Sdp::parse(sdp)?;
         let before = self.calls.get(parties.call_id).cloned();
-        if before.is_none() && self.calls.len() + self.newcomers >= self.max_calls {
+        if before.is_none() && self.is_draining {
+            return Err(MediaError::Draining);
+        }
+        if before.is_none() && self.left() >= self.max_calls {
             return Err(MediaError::TooManyCalls);
         }
         let call = match &before {

@@ -26,6 +26,9 @@ pub enum MediaError {
     /// As many calls as the configuration allows.
     #[error("Parallel session limit reached")]
     TooManyCalls,
+    /// Control drains: calls that stand go on, new ones are refused.
+    #[error("No new calls: this relay is being drained")]
+    Draining,
     /// Too many media sections for one call.
     #[error("Too many media sections in one call, the limit is {MAX_MEDIA}")]
     TooManyMedia,

@@ -39,6 +39,16 @@ pub(super) fn names(config: &Config) -> Option<HashMap<u64, String>> {
     Some(calls.into_iter().map(|call| (call.key, call.id)).collect())
 }
 
+/// Control's own state and counters.
+pub(super) fn stats<T: DeserializeOwned>(config: &Config) -> Result<T, CliError> {
+    ask(config, json!({ "get": "stats" }))
+}
+
+/// Has control do what changes something.
+pub(super) fn act<T: DeserializeOwned>(config: &Config, what: &str) -> Result<T, CliError> {
+    ask(config, json!({ "do": what }))
+}
+
 fn ask<T: DeserializeOwned>(config: &Config, request: Value) -> Result<T, CliError> {
     let path = &config.control.socket;
     let failed = |error: &dyn std::fmt::Display| {

@@ -6,6 +6,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Table};
 use penstock_config::Config;
 use penstock_shm::counters::Drop;
 use serde_json::json;
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -121,6 +122,10 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
     let rows = Region::open(config)
         .map(|region| region.rows())
         .unwrap_or_default();
+    let mut by_call: HashMap<u64, Vec<&Row>> = HashMap::new();
+    for row in &rows {
+        by_call.entry(row.call).or_default().push(row);
+    }
     let now_us = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
@@ -131,7 +136,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
     );
     let mut list = Vec::new();
     for call in calls {
-        let own: Vec<&Row> = rows.iter().filter(|row| row.call == call.key).collect();
+        let own = by_call.remove(&call.key).unwrap_or_default();
         let rtp = || own.iter().filter(|row| row.kind != "rtcp");
         let packets: u64 = rtp().map(|row| row.packets).sum();
         let lost: i64 = rtp().map(|row| row.lost).sum();

@@ -32,6 +32,8 @@ pub(crate) enum State {
     NoRegion,
     /// There is one, and no plane.
     Away,
+    /// There is a plane whose heart does not beat.
+    Still,
     /// The plane is being brought to what the calls want.
     Syncing,
     /// Commands go straight out.
@@ -43,6 +45,7 @@ impl State {
         match self {
             State::NoRegion => "no region",
             State::Away => "plane away",
+            State::Still => "plane stands still",
             State::Syncing => "syncing",
             State::Online => "online",
         }
@@ -123,7 +126,10 @@ impl Link {
     pub(crate) fn state(&self) -> State {
         match &self.inner.borrow().attached {
             None => State::NoRegion,
-            Some(attached) if !attached.alive() => State::Away,
+            Some(attached) if !attached.alive() => match attached.watch.state() {
+                shm::PlaneState::Still => State::Still,
+                _ => State::Away,
+            },
             Some(attached) if attached.online() => State::Online,
             Some(_) => State::Syncing,
         }

@@ -11,9 +11,6 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use tokio::net::unix::pipe;
 
-/// A plane whose heart has not beaten for so long hangs or was stopped; it beats every 50 ms.
-const STILL_NS: u64 = 2_000_000_000;
-
 /// The region, attached.
 pub(super) struct Attached {
     pub(super) commands: shm::CommandProducer,
@@ -33,9 +30,8 @@ pub(super) struct Attached {
 impl Attached {
     /// Whether a plane works on this region at this moment.
     pub(super) fn alive(&self) -> bool {
-        let still_ns = shm::monotonic_ns().saturating_sub(self.watch.heartbeat_ns());
         // A plane that set the region aside does not listen here any more.
-        if still_ns >= STILL_NS || !self.watch.alive() || self.watch.replaced() {
+        if self.watch.state() != shm::PlaneState::Running || self.watch.replaced() {
             self.lost.set(true);
         }
         !self.lost.get()

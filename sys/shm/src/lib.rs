@@ -38,6 +38,8 @@ mod map;
 mod model;
 #[cfg(not(loom))]
 mod plane;
+#[cfg(not(loom))]
+mod pulse;
 mod qsbr;
 pub mod record;
 mod ring;
@@ -61,6 +63,8 @@ pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 pub use lifecycle::{Attached, RegionConfig, RegionError};
 #[cfg(not(loom))]
 pub use plane::{CommandConsumer, EventProducer, Plane, PlaneBell, PlaneParts, Pulse, Ringer};
+#[cfg(not(loom))]
+pub use pulse::{PlaneState, STILL_NS};
 pub use record::{
     Counter, Endpoint, Head, Kind, Learn, Meter, Record, Slot, StreamSpec, flag, state,
 };
