@@ -60,6 +60,9 @@ pub struct Config {
     /// `[control]`
     #[serde(default)]
     pub control: Control,
+    /// `[timeouts]`
+    #[serde(default)]
+    pub timeouts: Timeouts,
 }
 
 /// Where the two processes meet.
@@ -211,6 +214,37 @@ impl Default for Control {
             max_calls: 16_000,
             core: None,
             interfaces: Vec::new(),
+        }
+    }
+}
+
+/// When media that does not flow, or a call, has lasted long enough; seconds, 0 for never.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// Without a packet since the call was answered.
+    pub start_s: u32,
+    /// Since the last packet.
+    pub silence_s: u32,
+    /// Either, where nothing has to come: on hold, or before the answer.
+    pub hold_s: u32,
+    /// Media one way only.
+    pub one_way_s: u32,
+    /// Whether media one way only ends the call.
+    pub one_way_ends: bool,
+    /// Of a call as a whole.
+    pub final_s: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            start_s: 60,
+            silence_s: 60,
+            hold_s: 3600,
+            one_way_s: 30,
+            one_way_ends: false,
+            final_s: 0,
         }
     }
 }
