@@ -31,6 +31,9 @@ pub struct Dialog {
     pub legs: [Leg; 2],
     /// By position of the m= line.
     pub medias: Vec<Media>,
+    /// When either leg last said something new, ns of [`crate::Now::mono`].
+    #[serde(default)]
+    pub heard_ns: u64,
     /// Only signalled addresses may send; nothing is learned.
     pub strict: bool,
     /// DSCP of what leaves, 0 to 63.
@@ -180,14 +183,14 @@ impl Dialog {
             return;
         };
         for side in 0..2 {
-            let (own, other) = (&media.sides[side], &media.sides[1 - side]);
+            let own = &media.sides[side];
             let rtp = Stream {
                 local: locals[side],
                 peer: locals[1 - side],
                 remote: own.remote,
                 kind: media.kind,
                 learn: !self.strict,
-                gate_open: own.sends && other.receives,
+                gate_open: media.gate_open(side),
                 signal: self.legs[side].signal,
                 clock_hz: media.clock_hz,
                 dscp: self.dscp,
@@ -219,6 +222,11 @@ impl Media {
     /// Whether it has streams: neither leg has declined it.
     pub fn is_relayed(&self) -> bool {
         self.locals.is_some() && !self.sides.iter().any(|side| side.declined)
+    }
+
+    /// Whether what leg `side` sends is forwarded.
+    pub fn gate_open(&self, side: usize) -> bool {
+        self.sides[side].sends && self.sides[1 - side].receives
     }
 
     /// Whether RTCP comes to ports of its own (RFC 5761).

@@ -23,6 +23,7 @@
 //!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
+mod ageing;
 mod call;
 mod calls;
 mod diff;
@@ -30,6 +31,7 @@ mod error;
 mod pool;
 mod signal;
 
+pub use ageing::{End, Health, Sign, Timeouts, judge};
 pub use call::{Call, Dialog, Leg, Media, Side};
 pub use calls::{Calls, Pending, Restore};
 pub use diff::{Desired, Kind, Op, Stream, diff};

@@ -68,7 +68,7 @@ impl Work<'_> {
         let dialog = &mut self.call.dialogs[idx];
         dialog.strict = options.strict;
         dialog.dscp = options.dscp.unwrap_or(dialog.dscp);
-        let is_new = dialog.legs[from].hears(sdp.as_bytes());
+        let is_new = dialog.hears(from, sdp.as_bytes(), self.now);
 
         // What the offer no longer names is gone; the caller releases the ports.
         dialog.medias.truncate(sdp.media().len());
@@ -105,7 +105,7 @@ impl Work<'_> {
         if answered > offered {
             return Err(MediaError::AnswerCount { answered, offered });
         }
-        dialog.legs[side].hears(sdp.as_bytes());
+        dialog.hears(side, sdp.as_bytes(), self.now);
         for (media, said) in dialog.medias.iter_mut().zip(sdp.media()) {
             media.sides[side].hear(said, options)?;
             check_family(&media.sides[side], &dialog.legs[side], media.locals, side)?;
@@ -146,6 +146,7 @@ impl Work<'_> {
             number: self.call.next_dialog,
             legs,
             medias: Vec::new(),
+            heard_ns: 0,
             strict: false,
             dscp: 0,
         };
@@ -271,6 +272,17 @@ impl Work<'_> {
             remove_ice: true,
             media: media.collect(),
         })?)
+    }
+}
+
+impl Dialog {
+    /// Notes a body of leg `side`; false if it is the one heard last.
+    fn hears(&mut self, side: usize, body: &[u8], now: Now) -> bool {
+        let is_new = self.legs[side].hears(body);
+        if is_new {
+            self.heard_ns = now.mono.as_nanos() as u64;
+        }
+        is_new
     }
 }
 
