@@ -5,10 +5,10 @@ use crate::server::Server;
 use crate::service::{Service, now};
 use crate::stats::Stats;
 use crate::store::{Store, StoreError, Stored};
-use crate::{service, socket};
+use crate::{ageing, service, socket};
 use penstock_config::{Config, Control};
 use penstock_media::{Calls, Interface, Restore, Settings};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -84,6 +84,9 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         store: store.clone(),
         stats: Stats::default(),
         started: Instant::now(),
+        lanes: Rc::default(),
+        timeouts: Cell::new(ageing::timeouts(&config.timeouts)),
+        one_way: RefCell::default(),
     });
     let wanted = service.clone();
     let desired = Box::new(move || {
@@ -99,6 +102,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         store.write(id, None).await;
     }
     tokio::task::spawn_local(Server::new(ng, service.clone()).run());
+    tokio::task::spawn_local(ageing::run(service.clone()));
     tokio::task::spawn_local(socket::run(cli, service));
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("cannot tell systemd that control is ready: {error}");

@@ -2,16 +2,17 @@
 //! the plane hears of it. So whenever this process is killed, the next one finds nothing in the
 //! store that was not wanted, and takes what the store lacks off the plane.
 
+use crate::lanes::Lanes;
 use crate::link::{Link, LinkError};
 use crate::report::{self, Clock};
 use crate::stats::Stats;
 use crate::store::Store;
-use penstock_media::{Call, Calls, Local, MediaError, Now, Options, Parties, Pending};
+use penstock_media::{Call, Calls, Local, MediaError, Now, Options, Parties, Pending, Timeouts};
 use penstock_ng::{Delete, Dict, Flag, Query, Replace, Reply, Request, Signal, reason};
 use penstock_sdp::Protocol;
 use penstock_shm::StreamStat;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +29,10 @@ pub(crate) struct Service {
     pub(crate) store: Rc<Store>,
     pub(crate) stats: Stats,
     pub(crate) started: Instant,
+    pub(crate) lanes: Rc<Lanes>,
+    pub(crate) timeouts: Cell<Timeouts>,
+    /// Keys of the calls whose media flows one way only.
+    pub(crate) one_way: RefCell<HashSet<u64>>,
 }
 
 /// The present: CLOCK_MONOTONIC, as the plane's, and the date.
@@ -157,9 +162,27 @@ impl Service {
             }
             Err(error) => return Reply::warning(error.to_string()),
         };
-        let Some(before) = pending.before().cloned() else {
+        let Some((before, meters)) = self.remove(pending).await else {
             return Reply::warning(reason::NOTHING_DELETED);
         };
+        if delete.options.has(Flag::Fast) {
+            return Reply::ok();
+        }
+        reply(report::report(
+            &before,
+            &[],
+            &|local| meters.get(&local).copied(),
+            clock(),
+        ))
+    }
+
+    /// Store, plane, commit: a call, or some of its dialogs, ends. Returns the call as it was, and the
+    /// last meters of its streams.
+    pub(crate) async fn remove(
+        &self,
+        pending: Pending,
+    ) -> Option<(Call, HashMap<Local, StreamStat>)> {
+        let before = pending.before()?.clone();
         if !self.store.write(&pending.call_id, pending.after()).await {
             self.stats.error("store");
         }
@@ -181,17 +204,12 @@ impl Service {
                 meters.insert(*local, *stat);
             }
         }
+        if pending.after().is_none() {
+            self.one_way.borrow_mut().remove(&before.key);
+        }
         self.calls.borrow_mut().commit(pending, now());
         drop(outcome);
-        if delete.options.has(Flag::Fast) {
-            return Reply::ok();
-        }
-        reply(report::report(
-            &before,
-            &[],
-            &|local| meters.get(&local).copied(),
-            clock(),
-        ))
+        Some((before, meters))
     }
 
     fn query(&self, query: &Query) -> Reply {

@@ -121,6 +121,8 @@ fn answer(request: Get, service: &Service) -> Value {
     let calls = service.calls.borrow();
     match request {
         Get::Calls => {
+            let one_way = service.one_way.borrow();
+            let summary = |call: &Call| summary(call, one_way.contains(&call.key));
             let list: Vec<_> = calls.iter().map(summary).collect();
             json!({ "ok": list })
         }
@@ -148,6 +150,8 @@ fn answer(request: Get, service: &Service) -> Value {
                 "plane": service.link.state().word(),
                 "requests": service.stats.requests(),
                 "errors": service.stats.errors(),
+                "ageing": service.stats.aged(),
+                "one_way": service.one_way.borrow().len(),
                 "link": link,
                 "ports": ports,
             }})
@@ -155,7 +159,7 @@ fn answer(request: Get, service: &Service) -> Value {
     }
 }
 
-fn summary(call: &Call) -> Value {
+fn summary(call: &Call, is_one_way: bool) -> Value {
     let legs = call.dialogs.iter().flat_map(|dialog| &dialog.legs);
     let tags: Vec<_> = legs.map(|leg| leg.tags.last()).collect();
     json!({
@@ -165,5 +169,6 @@ fn summary(call: &Call) -> Value {
         "last_signal_us": call.last_signal_us,
         "tags": tags,
         "streams": call.stream_count(),
+        "one_way": is_one_way,
     })
 }

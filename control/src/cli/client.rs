@@ -21,6 +21,7 @@ pub(super) struct Summary {
     pub(super) key: u64,
     pub(super) created_us: u64,
     pub(super) tags: Vec<Option<String>>,
+    pub(super) one_way: bool,
 }
 
 /// All calls.

@@ -131,7 +131,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
         .unwrap_or(Duration::ZERO)
         .as_micros() as u64;
     let mut table = table(
-        &["CALL", "TAGS", "STREAMS", "PACKETS", "LOST", "AGE"],
+        &["CALL", "TAGS", "STREAMS", "PACKETS", "LOST", "AGE", "MEDIA"],
         &[2, 3, 4, 5],
     );
     let mut list = Vec::new();
@@ -144,7 +144,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
         if as_json {
             list.push(json!({
                 "call_id": call.id, "call": call.key, "tags": call.tags, "streams": own.len(),
-                "packets": packets, "lost": lost, "age_s": age_s,
+                "packets": packets, "lost": lost, "age_s": age_s, "one_way": call.one_way,
             }));
             continue;
         }
@@ -160,6 +160,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
             packets.to_string(),
             lost.to_string(),
             duration(age_s),
+            if call.one_way { "one-way" } else { "" }.to_owned(),
         ]);
     }
     let mut out = io::stdout().lock();

@@ -16,7 +16,7 @@ use penstock_media::{Desired, Local, Op};
 use penstock_shm as shm;
 use region::{Attached, Doorbell};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -59,6 +59,8 @@ struct Inner {
     latches: u64,
     bad_events: u64,
     refusals: u64,
+    /// Keys of calls whose media the plane reported on.
+    reported: BTreeSet<u64>,
     /// Why attaching failed last, so that it is logged once.
     trouble: String,
 }
@@ -73,6 +75,8 @@ pub(crate) struct Link {
     settling: Rc<Cell<usize>>,
     /// Rung when a job waits.
     wake: Notify,
+    /// Rung when the plane reported on a call's media.
+    report: Notify,
 }
 
 impl Link {
@@ -82,6 +86,7 @@ impl Link {
             inner: RefCell::default(),
             settling: Rc::default(),
             wake: Notify::new(),
+            report: Notify::new(),
         }
     }
 
@@ -111,6 +116,7 @@ impl Link {
             watch: parts.watch,
             table: parts.table,
             synced: 0,
+            online_since: Duration::ZERO,
             lost: Cell::new(false),
             inflight: VecDeque::new(),
         });
@@ -146,6 +152,25 @@ impl Link {
             ("refusals", inner.refusals),
             ("malformed-events", inner.bad_events),
         ]
+    }
+
+    /// Since when the plane has held what the calls want, on CLOCK_MONOTONIC; nothing while it does not.
+    pub(crate) fn online_since(&self) -> Option<Duration> {
+        let inner = self.inner.borrow();
+        let attached = inner.attached.as_ref()?;
+        let is_online = attached.alive() && attached.online();
+        is_online.then_some(attached.online_since)
+    }
+
+    /// The keys of calls on whose media the plane has reported since the last time.
+    pub(crate) async fn reported(&self) -> Vec<u64> {
+        loop {
+            let keys = std::mem::take(&mut self.inner.borrow_mut().reported);
+            if !keys.is_empty() {
+                return keys.into_iter().collect();
+            }
+            self.report.notified().await;
+        }
     }
 
     /// The meter and policy of the stream at `local`, alive or not the plane.
@@ -386,7 +411,10 @@ impl Link {
         if !self.reached(bell, last).await {
             return;
         }
-        self.with_mut(|a| a.synced = epoch);
+        self.with_mut(|a| {
+            a.synced = epoch;
+            a.online_since = Duration::from_nanos(shm::monotonic_ns());
+        });
         let (homeless, refused) = (plan.homeless, self.inner.borrow().refusals - refused);
         let took_ms = start.elapsed().as_millis();
         tracing::info!(

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::net::unix::pipe;
 
 /// The region, attached.
@@ -21,6 +22,8 @@ pub(super) struct Attached {
     pub(super) addresses: Addresses,
     /// The plane's epoch that was synced; 0 for none.
     pub(super) synced: u64,
+    /// When it was, on CLOCK_MONOTONIC.
+    pub(super) online_since: Duration,
     /// The plane was seen away, and the link has yet to take note. Whoever saw it may have given
     /// up a change for the next sync, so there has to be one although the plane is back.
     pub(super) lost: Cell<bool>,

@@ -76,7 +76,9 @@ impl TestPlane {
     fn end(&mut self) {
         self.knobs.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+            let ended = thread.join();
+            // A test that fails already is not to abort.
+            assert!(ended.is_ok() || std::thread::panicking());
         }
     }
 
@@ -128,13 +130,21 @@ impl TestPlane {
 
     /// As if packets had passed at `port`.
     pub fn feed(&self, port: u16, packets: u64) {
+        assert!(self.try_feed(port, packets), "no stream at {port}");
+    }
+
+    /// The same, but false if there is no stream.
+    pub fn try_feed(&self, port: u16, packets: u64) -> bool {
         self.with(move |table| {
-            let no = table.find(Endpoint { addr: 0, port }).expect("a stream");
+            let Some(no) = table.find(Endpoint { addr: 0, port }) else {
+                return false;
+            };
             let meter = table.meter(no);
             meter.packets.add(packets);
             meter.bytes.add(packets * 172);
             meter.last_seen_ns.set(monotonic_ns());
-        });
+            true
+        })
     }
 
     /// As if the stream had learned its source.
