@@ -91,7 +91,7 @@ impl Service {
                 .filter(|stat| stat.call == call.key)?;
             let seen_ns = stat.meter.last_seen_ns;
             Some(Sign {
-                created: Duration::from_nanos(stat.created_ns),
+                since: Duration::from_nanos(stat.policy.signalled_ns.max(stat.created_ns)),
                 last_seen: (seen_ns > 0).then(|| Duration::from_nanos(seen_ns)),
             })
         };

@@ -30,8 +30,8 @@ pub struct Timeouts {
 /// What the meters say of a stream, on the clock of [`Now::mono`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sign {
-    /// When the stream was installed.
-    pub created: Duration,
+    /// When the stream was installed, or last signalled anew.
+    pub since: Duration,
     /// When its last packet passed.
     pub last_seen: Option<Duration>,
 }
@@ -176,7 +176,7 @@ fn pair(
     Some([0, 1].map(|side| {
         let sign = sign(locals[side]);
         let seen = sign.and_then(|sign| sign.last_seen);
-        let moment = seen.or(sign.map(|sign| sign.created)).unwrap_or_default();
+        let moment = seen.or(sign.map(|sign| sign.since)).unwrap_or_default();
         Flow {
             is_expected: is_answered && media.gate_open(side),
             was_seen: seen.is_some(),

@@ -30,7 +30,7 @@ fn at(calls: &Calls, seen: [Option<u64>; 2], at: u64, since: u64, timeouts: &Tim
     let sign = |local: Local| {
         let side = locals.iter().position(|l| *l == local).expect("RTP alone");
         Some(Sign {
-            created: s(0),
+            since: s(0),
             last_seen: seen[side].map(s),
         })
     };

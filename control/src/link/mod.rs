@@ -57,6 +57,7 @@ struct Inner {
     attached: Option<Attached>,
     waiting: VecDeque<Job>,
     latches: u64,
+    media_reports: u64,
     bad_events: u64,
     refusals: u64,
     /// Keys of calls whose media the plane reported on.
@@ -141,14 +142,15 @@ impl Link {
         }
     }
 
-    /// Commands on their way, latches reported, refusals, malformed events.
-    pub(crate) fn counters(&self) -> [(&'static str, u64); 5] {
+    /// Commands on their way, latches and timers reported, refusals, malformed events.
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 6] {
         let inner = self.inner.borrow();
         let inflight = inner.attached.as_ref().map_or(0, |a| a.inflight.len());
         [
             ("commands-in-flight", inflight as u64),
             ("commands-waiting", inner.waiting.len() as u64),
             ("latches", inner.latches),
+            ("media-reports", inner.media_reports),
             ("refusals", inner.refusals),
             ("malformed-events", inner.bad_events),
         ]
@@ -338,6 +340,14 @@ impl Link {
                     }
                 }
                 Ok(shm::Event::Latched { .. }) => inner.latches += 1,
+                Ok(shm::Event::Media { endpoint, .. }) => {
+                    let number = attached.table.find(endpoint);
+                    let stat = number.and_then(|number| attached.table.stream(number));
+                    inner.media_reports += 1;
+                    inner.reported.extend(stat.map(|stat| stat.call));
+                    self.report.notify_one();
+                }
+                Ok(shm::Event::Port { .. } | shm::Event::Worker { .. }) => {}
                 Err(_) => inner.bad_events += 1,
             }
         }
