@@ -1,6 +1,7 @@
 //! Starting, running and stopping the daemon.
 
 use crate::link::Link;
+use crate::reload::Reloader;
 use crate::server::Server;
 use crate::service::{Service, now};
 use crate::stats::Stats;
@@ -32,22 +33,24 @@ impl DaemonError {
 /// Bytes of ng datagrams the kernel may keep for us: a second's worth at a high rate.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Runs control until SIGTERM or SIGINT. Media goes on afterwards.
+/// Runs control until SIGTERM or SIGINT. Media goes on afterwards. SIGHUP has it read its
+/// configuration again from `path`.
 ///
 /// # Errors
 /// [`DaemonError`]: what is wrong and how to mend it.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run(config: &Config, path: &Path) -> Result<(), DaemonError> {
     pin(config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| DaemonError(format!("cannot start: {error}")))?;
-    tokio::task::LocalSet::new().block_on(&runtime, serve(config))
+    tokio::task::LocalSet::new().block_on(&runtime, serve(config, path))
 }
 
-async fn serve(config: &Config) -> Result<(), DaemonError> {
+async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     let control = &config.control;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::new)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::new)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::new)?;
 
     let link = Rc::new(Link::new(config.region.dir.clone()));
@@ -87,6 +90,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         lanes: Rc::default(),
         timeouts: Cell::new(ageing::timeouts(&config.timeouts)),
         one_way: RefCell::default(),
+        reloader: Reloader::new(path.into(), config),
     });
     let wanted = service.clone();
     let desired = Box::new(move || {
@@ -102,6 +106,13 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         store.write(id, None).await;
     }
     tokio::task::spawn_local(Server::new(ng, service.clone()).run());
+    let reloads = service.clone();
+    tokio::task::spawn_local(async move {
+        while hangup.recv().await.is_some() {
+            // What went wrong is in the log.
+            let _ = reloads.reloader.reload(&reloads);
+        }
+    });
     tokio::task::spawn_local(ageing::run(service.clone()));
     tokio::task::spawn_local(socket::run(cli, service));
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -173,7 +184,8 @@ fn bind_ng(address: SocketAddr) -> Result<UdpSocket, DaemonError> {
     })
 }
 
-fn settings(control: &Control) -> Settings {
+/// What the media core needs of the configuration.
+pub(crate) fn settings(control: &Control) -> Settings {
     let interfaces = control.interfaces.iter().map(|interface| Interface {
         name: interface.name.clone(),
         ip: interface.address,

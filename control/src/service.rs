@@ -4,6 +4,7 @@
 
 use crate::lanes::Lanes;
 use crate::link::{Link, LinkError};
+use crate::reload::Reloader;
 use crate::report::{self, Clock};
 use crate::stats::Stats;
 use crate::store::Store;
@@ -33,6 +34,7 @@ pub(crate) struct Service {
     pub(crate) timeouts: Cell<Timeouts>,
     /// Keys of the calls whose media flows one way only.
     pub(crate) one_way: RefCell<HashSet<u64>>,
+    pub(crate) reloader: Reloader,
 }
 
 /// The present: CLOCK_MONOTONIC, as the plane's, and the date.

@@ -1,7 +1,7 @@
 //! The command's unix socket: one JSON request a line, one JSON reply a line.
 //!
-//! `{"get":"calls"}`, `{"get":"call","id":"..."}` and `{"get":"stats"}` look; `{"do":"drain"}` and
-//! `{"do":"undrain"}` change something. They are answered with `{"ok":...}`, anything else with
+//! `{"get":"calls"}`, `{"get":"call","id":"..."}` and `{"get":"stats"}` look; `{"do":"drain"}`,
+//! `{"do":"undrain"}` and `{"do":"reload"}` change something. They are answered with `{"ok":...}`, anything else with
 //! `{"error":"..."}`.
 
 use crate::service::Service;
@@ -34,6 +34,7 @@ enum Get {
 enum Do {
     Drain,
     Undrain,
+    Reload,
 }
 
 /// Binds the socket, over what a killed control left behind.
@@ -108,6 +109,10 @@ fn request(line: &str, service: &Service) -> Result<Value, String> {
 
 fn act(what: Do, service: &Service) -> Result<Value, String> {
     match what {
+        Do::Reload => {
+            let done = service.reloader.reload(service)?;
+            Ok(json!({ "ok": done }))
+        }
         Do::Drain | Do::Undrain => {
             if !service.drain(matches!(what, Do::Drain)) {
                 return Err("control cannot write to its store; nothing changed".into());

@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::diff::{Desired, Op, diff};
 use crate::pool::Pools;
 use crate::signal::{Options, Parties, Work};
-use crate::{Local, MediaError, Now, Settings};
+use crate::{Held, Local, MediaError, Now, Settings};
 use penstock_sdp::Sdp;
 use std::collections::{HashMap, HashSet};
 
@@ -135,6 +135,48 @@ impl Calls {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
+    }
+
+    /// Takes over other settings: new calls use them. All or nothing.
+    ///
+    /// # Errors
+    /// [`Held`]: an interface that a call uses would be gone, moved, or without the call's ports.
+    pub fn configure(&mut self, settings: Settings) -> Result<(), Held> {
+        let new = &settings.interfaces;
+        for old in self.pools.interfaces() {
+            let moved = !new
+                .iter()
+                .any(|i| i.name == old.name && i.ip == old.ip && i.vlan == old.vlan);
+            let lost = |local: &Local| old.holds(*local) && !new.iter().any(|i| i.holds(*local));
+            let needs = |call: &&Call| {
+                let legs = || call.dialogs.iter().flat_map(|dialog| &dialog.legs);
+                moved && legs().any(|leg| leg.interface == old.name)
+                    || call.locals().any(|local| lost(&local))
+            };
+            let mut calls: Vec<_> = self.calls.values().filter(needs).collect();
+            // Offers under way hold ports that no call has yet.
+            if calls.is_empty() && !self.pools.used().any(|local| lost(&local)) {
+                continue;
+            }
+            calls.sort_by_key(|call| call.key);
+            return Err(Held {
+                interface: old.name.clone(),
+                ip: old.ip,
+                ports: old.ports,
+                calls: calls.into_iter().map(|call| call.id.clone()).collect(),
+            });
+        }
+        let Settings {
+            interfaces,
+            rest,
+            max_calls,
+            seed,
+        } = settings;
+        let held: Vec<Local> = self.calls.values().flat_map(Call::locals).collect();
+        self.pools
+            .replace(Pools::new(interfaces, rest, seed), &held);
+        self.max_calls = max_calls;
+        Ok(())
     }
 
     /// Whether new calls are refused.

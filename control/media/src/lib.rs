@@ -35,7 +35,7 @@ pub use ageing::{End, Health, Sign, Timeouts, judge};
 pub use call::{Call, Dialog, Leg, Media, Side};
 pub use calls::{Calls, Pending, Restore};
 pub use diff::{Desired, Kind, Op, Stream, diff};
-pub use error::MediaError;
+pub use error::{Held, MediaError};
 pub use signal::{Options, Parties};
 
 use serde::{Deserialize, Serialize};
@@ -92,6 +92,15 @@ pub struct Interface {
     pub advertise: IpAddr,
     /// First and last UDP port; pairs start at even ones.
     pub ports: (u16, u16),
+}
+
+impl Interface {
+    /// Whether the pair of ports that begins at `local` is one of its own.
+    pub(crate) fn holds(&self, local: Local) -> bool {
+        let (first, last) = self.ports;
+        let own = self.ip == local.ip && self.vlan == local.vlan;
+        own && local.port.is_multiple_of(2) && local.port >= first && local.port < last
+    }
 }
 
 /// What the media core needs to know of the configuration.

@@ -1,4 +1,4 @@
-//! Living with it: one screen of state, draining.
+//! Living with it: one screen of state, draining, reloading.
 
 use super::show::duration;
 use super::{CliError, client};
@@ -150,6 +150,30 @@ fn screen(plane: &Plane, control: Result<Value, CliError>) -> Result<String, Cli
         }
     }
     Ok(lines.join("\n"))
+}
+
+/// Has control read its configuration again.
+pub(super) fn reload(config: &Config, as_json: bool) -> Result<(), CliError> {
+    let done: Value = client::act(config, "reload")?;
+    let mut out = io::stdout().lock();
+    if as_json {
+        writeln!(out, "{done}")?;
+        return Ok(());
+    }
+    let keys = |of: &str| {
+        let list = done[of].as_array().into_iter().flatten();
+        let words: Vec<_> = list.filter_map(Value::as_str).collect();
+        words.join(", ")
+    };
+    match keys("changed").as_str() {
+        "" => writeln!(out, "nothing changed")?,
+        changed => writeln!(out, "in force for new calls: {changed}")?,
+    }
+    match keys("restart").as_str() {
+        "" => {}
+        restart => writeln!(out, "takes a restart of penstock-control: {restart}")?,
+    }
+    Ok(())
 }
 
 /// Has control refuse new calls, or take them again.

@@ -1,4 +1,4 @@
-//! The command `penstock`: what stands, what passes, what is dropped; and draining.
+//! The command `penstock`: what stands, what passes, what is dropped; draining and reloading.
 //!
 //! It reads the region itself, and asks control only for Call-IDs: meters cost the plane nothing,
 //! and either daemon may be away.
@@ -72,6 +72,15 @@ enum Command {
         /// Fail if calls are left after so many seconds. The drain goes on.
         #[arg(long, value_name = "SECONDS", requires = "wait")]
         timeout: Option<u32>,
+    },
+    /// Has control read its configuration again; calls go on.
+    ///
+    /// All of it takes effect, or nothing: an interface that a call uses cannot be taken away, and what takes a
+    /// restart is named. The media plane reads its own part on SIGHUP.
+    Reload {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Calls, their parties, age and packets; or one call in detail.
     Calls {
@@ -162,6 +171,7 @@ fn run(args: &Args) -> Result<ExitCode, CliError> {
                 live::wait(&config, limit)?;
             }
         }
+        Command::Reload { json } => live::reload(&config, *json)?,
         Command::Drops { json } => show::drops(&config, *json)?,
         Command::Top { json } => top::top(&config, *json)?,
         Command::Check { .. } => {}

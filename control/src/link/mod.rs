@@ -199,6 +199,12 @@ impl Link {
         }
     }
 
+    /// Compares what stands with what the calls want once more.
+    pub(crate) fn resync(&self) {
+        self.with_mut(|attached| attached.synced = 0);
+        self.wake.notify_one();
+    }
+
     /// Takes a change back without waiting. While no plane is there nothing has to be done: the
     /// next one is brought to what the calls want.
     pub(crate) fn undo(&self, call: u64, ops: &[Op]) {
@@ -423,7 +429,9 @@ impl Link {
         }
         self.with_mut(|a| {
             a.synced = epoch;
-            a.online_since = Duration::from_nanos(shm::monotonic_ns());
+            if a.online_since.is_zero() {
+                a.online_since = Duration::from_nanos(shm::monotonic_ns());
+            }
         });
         let (homeless, refused) = (plan.homeless, self.inner.borrow().refusals - refused);
         let took_ms = start.elapsed().as_millis();
@@ -486,6 +494,7 @@ impl Link {
         let inflight = inner.attached.iter_mut().flat_map(|a| {
             a.synced = 0;
             a.lost.set(false);
+            a.online_since = Duration::ZERO;
             a.inflight.drain(..).map(|(_, job)| job)
         });
         for mut job in inflight.chain(inner.waiting.drain(..)) {

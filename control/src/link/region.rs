@@ -22,7 +22,7 @@ pub(super) struct Attached {
     pub(super) addresses: Addresses,
     /// The plane's epoch that was synced; 0 for none.
     pub(super) synced: u64,
-    /// When it was, on CLOCK_MONOTONIC.
+    /// Since when a plane has held what the calls want, on CLOCK_MONOTONIC; zero for not yet.
     pub(super) online_since: Duration,
     /// The plane was seen away, and the link has yet to take note. Whoever saw it may have given
     /// up a change for the next sync, so there has to be one although the plane is back.

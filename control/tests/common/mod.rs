@@ -159,6 +159,12 @@ impl World {
         child.wait().unwrap();
     }
 
+    /// Sends control a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.control.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// SIGTERM; returns whether control ended well.
     pub fn stop(&mut self) -> bool {
         let mut child = self.control.take().unwrap();
