@@ -54,6 +54,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::new)?;
 
     let link = Rc::new(Link::new(config.region.dir.clone()));
+    link.police(&config.police);
     let bell = link.attach().map_err(DaemonError::new)?;
     let (store, stored) = open_store(&control.store).await?;
     let ng = bind_ng(control.ng)?;

@@ -63,6 +63,7 @@ impl Reloader {
         calls.configure(wanted).map_err(|held| held.to_string())?;
         service.timeouts.set(ageing::timeouts(&new.timeouts));
         *running = in_force(&running, new);
+        service.link.police(&running.police);
         // The plane may have been given addresses, and streams may want something else.
         service.link.resync();
         Ok(done)
@@ -82,6 +83,7 @@ fn compare(old: &Config, new: &Config) -> Reloaded {
             ("[control] max_calls", a.max_calls == b.max_calls),
             ("[control] port_rest_s", a.port_rest_s == b.port_rest_s),
             ("[timeouts]", old.timeouts == new.timeouts),
+            ("[[police]]", old.police == new.police),
         ]),
         restart: differing(&[
             ("[region]", old.region == new.region),

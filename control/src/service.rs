@@ -8,8 +8,12 @@ use crate::reload::Reloader;
 use crate::report::{self, Clock};
 use crate::stats::Stats;
 use crate::store::Store;
-use penstock_media::{Call, Calls, Local, MediaError, Now, Options, Parties, Pending, Timeouts};
-use penstock_ng::{Delete, Dict, Flag, Query, Replace, Reply, Request, Signal, reason};
+use penstock_media::{
+    Call, Calls, Learn, Local, MediaError, Now, Options, Parties, Pending, Timeouts, Tos,
+};
+use penstock_ng::{
+    Delete, Dict, EndpointLearning, Flag, Query, Replace, Reply, Request, Signal, reason,
+};
 use penstock_sdp::Protocol;
 use penstock_shm::StreamStat;
 use std::cell::{Cell, RefCell};
@@ -309,13 +313,32 @@ fn options(signal: &Signal) -> Result<Options, String> {
         direction,
         replace_origin: replaces(Replace::Origin) || replaces(Replace::OriginFull),
         protocol: protocol.transpose()?,
-        strict: given.has(Flag::StrictSource),
+        learn: given.endpoint_learning.map(|learning| match learning {
+            EndpointLearning::Off => Learn::Off,
+            EndpointLearning::Immediate => Learn::Immediate,
+            EndpointLearning::Delayed => Learn::Delayed,
+            EndpointLearning::Heuristic => Learn::Heuristic,
+        }),
+        // strict-source asks for what is done anyway: the learned source is locked.
+        handover: given.has(Flag::MediaHandover) && !given.has(Flag::StrictSource),
+        asymmetric: match given.has(Flag::Asymmetric) {
+            true => Some(true),
+            false => given.has(Flag::Symmetric).then_some(false),
+        },
+        hint: given.received_from,
+        reset: given.has(Flag::Reset),
+        fresh_ports: given.has(Flag::NoPortLatching) && !given.has(Flag::PortLatching),
+        strict_payload: given.has(Flag::StrictPayload),
         source_address: given
             .received_from
             .filter(|_| given.has(Flag::SipSourceAddress)),
         media_address: given.media_address,
         no_rtcp_attribute: given.has(Flag::NoRtcpAttribute),
-        dscp: None,
+        tos: match given.tos {
+            Some(tos @ 0..=255) => Tos::Dscp((tos >> 2) as u8),
+            Some(..0) => Tos::Keep,
+            None | Some(256..) => Tos::Default,
+        },
     })
 }
 

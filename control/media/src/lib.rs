@@ -34,9 +34,9 @@ mod signal;
 pub use ageing::{End, Health, Sign, Timeouts, judge};
 pub use call::{Call, Dialog, Leg, Media, Side};
 pub use calls::{Calls, Pending, Restore};
-pub use diff::{Desired, Kind, Op, Stream, diff};
+pub use diff::{Class, Desired, Kind, Learn, Op, Shared, Stream, diff};
 pub use error::{Held, MediaError};
-pub use signal::{Options, Parties};
+pub use signal::{Options, Parties, Tos};
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;

@@ -12,6 +12,7 @@ pub(crate) use job::LinkError;
 
 use crate::plan::{self, Addresses};
 use job::{Job, Outcome};
+use penstock_config::PoliceMedia;
 use penstock_media::{Desired, Local, Op};
 use penstock_shm as shm;
 use region::{Attached, Doorbell};
@@ -74,6 +75,8 @@ pub(crate) struct Link {
     dir: PathBuf,
     inner: RefCell<Inner>,
     settling: Rc<Cell<usize>>,
+    /// What the policing profiles are for.
+    police: RefCell<Vec<PoliceMedia>>,
     /// Rung when a job waits.
     wake: Notify,
     /// Rung when the plane reported on a call's media.
@@ -86,6 +89,7 @@ impl Link {
             dir,
             inner: RefCell::default(),
             settling: Rc::default(),
+            police: RefCell::default(),
             wake: Notify::new(),
             report: Notify::new(),
         }
@@ -199,6 +203,12 @@ impl Link {
         }
     }
 
+    /// Says what the policing profiles are for, in their order.
+    pub(crate) fn police(&self, profiles: &[penstock_config::Police]) {
+        self.police
+            .replace(profiles.iter().map(|profile| profile.media).collect());
+    }
+
     /// Compares what stands with what the calls want once more.
     pub(crate) fn resync(&self) {
         self.with_mut(|attached| attached.synced = 0);
@@ -231,7 +241,7 @@ impl Link {
         };
         if !attached.online() {
             // Syncing first: the plane's address numbers may have changed.
-            let fresh = Addresses::read(&attached.table);
+            let fresh = Addresses::read(&attached.table, &self.police.borrow());
             job.ops = fresh.ops(ops).map_err(LinkError::NoAddress)?;
         } else {
             job.ops = attached.addresses.ops(ops).map_err(LinkError::NoAddress)?;
@@ -400,7 +410,7 @@ impl Link {
             let Some(attached) = &mut inner.attached else {
                 return;
             };
-            attached.addresses = Addresses::read(&attached.table);
+            attached.addresses = Addresses::read(&attached.table, &self.police.borrow());
             plan::plan(
                 calls.into_iter(),
                 attached.table.iter(),

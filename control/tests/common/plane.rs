@@ -124,6 +124,14 @@ impl TestPlane {
         })
     }
 
+    /// The slot of the stream at `port`.
+    pub fn slot(&self, port: u16) -> Slot {
+        self.with(move |table| {
+            let no = table.find(Endpoint { addr: 0, port }).expect("a stream");
+            table.slot(no)
+        })
+    }
+
     pub fn ended(&self) -> u32 {
         self.with(|table| table.counts().ended)
     }
@@ -265,6 +273,20 @@ fn slot_of(table: &TableWriter, spec: &StreamSpec, old: &Slot) -> Slot {
     (slot.kind, slot.learn) = (spec.kind as u8, spec.learn as u8);
     slot.clock_hz = spec.clock_hz;
     slot.dscp = spec.dscp.to_u8();
+    for (bit, is_set) in [
+        (flag::HANDOVER, spec.handover),
+        (flag::STRICT_PAYLOAD, spec.strict_payload),
+        (flag::SECURE, spec.secure),
+    ] {
+        slot.flags = if is_set {
+            slot.flags | bit
+        } else {
+            slot.flags & !bit
+        };
+    }
+    slot.payload_types = [spec.payload_types as u64, (spec.payload_types >> 64) as u64];
+    (slot.hint, slot.event_type) = (spec.hint, spec.event_type);
+    (slot.accept, slot.police) = (spec.accept, spec.police);
     slot
 }
 
