@@ -9,10 +9,11 @@ use crate::report::{self, Clock};
 use crate::stats::Stats;
 use crate::store::Store;
 use penstock_media::{
-    Call, Calls, Learn, Local, MediaError, Now, Options, Parties, Pending, Timeouts, Tos,
+    Call, Calls, Family, Learn, Local, MediaError, Now, Options, Parties, Pending, Timeouts, Tos,
 };
 use penstock_ng::{
-    Delete, Dict, EndpointLearning, Flag, Query, Replace, Reply, Request, Signal, reason,
+    AddressFamily, Delete, Dict, EndpointLearning, Flag, Query, Replace, Reply, Request, Signal,
+    reason,
 };
 use penstock_sdp::Protocol;
 use penstock_shm::StreamStat;
@@ -311,6 +312,10 @@ fn options(signal: &Signal) -> Result<Options, String> {
     let replaces = |part| given.replace.contains(&part);
     Ok(Options {
         direction,
+        address_family: given.address_family.map(|family| match family {
+            AddressFamily::Ip4 => Family::Ip4,
+            AddressFamily::Ip6 => Family::Ip6,
+        }),
         replace_origin: replaces(Replace::Origin) || replaces(Replace::OriginFull),
         protocol: protocol.transpose()?,
         learn: given.endpoint_learning.map(|learning| match learning {
@@ -368,7 +373,7 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::AnswerCount { .. } => "answer-count",
         MediaError::UnknownInterface(_) => "unknown-interface",
         MediaError::Family { .. } => "wrong-family",
-        MediaError::MixedFamilies => "mixed-families",
+        MediaError::NoInterface(_) => "no-interface",
         MediaError::NoDestination(_) => "no-destination",
         MediaError::Profile { .. } => "profile",
     }

@@ -19,7 +19,10 @@
 //! ```
 //!
 //! ICE (RFC 8445) is not built yet: its lines never leave, whatever the front door was asked for, or
-//! media would find a way past the relay. Both legs of a dialog are of one address family.
+//! media would find a way past the relay.
+//!
+//! The two legs of a dialog may be of different address families: each leg's SDP is of the family of the interface
+//! that faces it.
 //!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
@@ -28,6 +31,7 @@ mod call;
 mod calls;
 mod diff;
 mod error;
+mod family;
 mod pool;
 mod signal;
 
@@ -36,6 +40,7 @@ pub use call::{Call, Dialog, Leg, Media, Side};
 pub use calls::{Calls, Pending, Restore};
 pub use diff::{Class, Desired, Kind, Learn, Op, Shared, Stream, diff};
 pub use error::{Held, MediaError};
+pub use family::Family;
 pub use signal::{Options, Parties, Tos};
 
 use serde::{Deserialize, Serialize};
