@@ -5,10 +5,13 @@ mod adjacency;
 mod clock;
 mod neighbour;
 mod ports;
+mod rules;
 mod slow;
 mod steward;
 mod streams;
+mod timers;
 mod waiting;
+mod windows;
 mod worker;
 
 use adjacency::Adjacencies;
@@ -29,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use steward::Steward;
 use streams::Streams;
+use timers::Watch;
 use worker::{Shared, Worker};
 
 /// Relays media between DPDK ports.
@@ -120,6 +124,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let numbers = number_addresses(&mut parts.table, &locals)?;
     let adjacencies = Arc::new(Adjacencies::new());
     let queues = Arc::new(Queues::new(workers));
+    let rules = Arc::new(rules::rules(&config));
     let stop = Arc::new(AtomicBool::new(false));
 
     let mut by_number = Vec::new();
@@ -132,6 +137,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         by_number,
         Neighbours::new(adjacency::CAPACITY),
         Arc::clone(&adjacencies),
+        Arc::clone(&rules),
+        rules::window(&config),
     );
     fix_neighbours(&config, &locals, &mut streams)?;
     let resumed = streams.resume(monotonic_ns());
@@ -141,6 +148,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     for (index, table) in parts.workers.into_iter().enumerate() {
         let shared = Shared {
             adjacencies: Arc::clone(&adjacencies),
+            rules: Arc::clone(&rules),
             queues: Arc::clone(&queues),
             ringer: ringer.clone(),
             stop: Arc::clone(&stop),
@@ -156,8 +164,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         );
         running.push(eal.launch(index, move || worker.run())?);
     }
+    let capacity = streams.table().capacity();
     let steward = Steward {
         streams,
+        watch: Watch::new(rules::timers(&config), capacity),
         commands: parts.commands,
         events: parts.events,
         bell: parts.bell,
@@ -275,6 +285,7 @@ fn worker(
         shared,
         usize::from(config.plane.burst),
         config.plane.polling,
+        config.sources.unknown_ports_per_s,
     )
 }
 
