@@ -268,6 +268,16 @@ impl Route {
             Kind::Raw => seq.to_be_bytes()[..usize::from(seq % 3)].to_vec(),
         }
     }
+
+    /// Makes a payload longer: RTCP by an APP packet (RFC 3550, 6.7).
+    fn lengthen(&self, payload: &mut Vec<u8>, len: usize) {
+        if self.kind == Kind::Rtcp {
+            let words = ((len - payload.len()) / 4 - 1) as u16;
+            payload.extend([0x80, 204]);
+            payload.extend(words.to_be_bytes());
+        }
+        payload.resize(len, 0x5a);
+    }
 }
 
 /// Good packets of each route: every sequence number with each kind of checksum, some padded to
@@ -279,11 +289,7 @@ fn good() -> Vec<(Vec<u8>, Fate)> {
             let (from, to) = (&NETS[route.from], &NETS[route.to]);
             let mut payload = route.payload(ssrc, seq);
             if seq == COUNT {
-                payload.resize(to.longest(), 0x5a);
-                if route.kind == Kind::Rtcp {
-                    let words = (payload.len() / 4 - 1) as u16;
-                    payload[2..4].copy_from_slice(&words.to_be_bytes());
-                }
+                route.lengthen(&mut payload, to.longest());
             }
             let mut sent = from.datagram(route.port, route.port, payload);
             sent.sum = match seq % 3 {
@@ -449,12 +455,10 @@ fn bad_datagrams() -> Vec<(Vec<u8>, Drop)> {
             .frame(),
     );
     for (route, ssrc) in ROUTES.iter().zip(1..) {
-        // An octet more is no RTCP any more.
-        if route.kind == Kind::Rtcp {
-            continue;
-        }
         let mut payload = route.payload(ssrc, 9);
-        payload.resize(NETS[route.to].longest() + 1, 0x5a);
+        // RTCP has whole words.
+        let more = if route.kind == Kind::Rtcp { 4 } else { 1 };
+        route.lengthen(&mut payload, NETS[route.to].longest() + more);
         let sent = NETS[route.from].datagram(route.port, route.port, payload);
         add(Drop::TooBig, sent.frame());
     }

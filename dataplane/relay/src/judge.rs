@@ -51,9 +51,9 @@ pub struct Stream<'a> {
 
 /// Judges a packet of a stream, and meters it.
 ///
-/// Checks, in this order: the gate, the source, what the stream may carry, the route, the size of what would
-/// leave, policing. A packet that passes is counted, and one that does not, too. Only the stream's owner worker
-/// may call this, and only with a packet of the endpoint's IP version. `now_ns` is the time of the burst, ns of
+/// Checks, in this order: the gate, the source, what the stream may carry, the route, the size of what would leave, policing. A
+/// packet that passes is counted, and one that does not, too. Only the stream's owner worker may call
+/// this, and only with a packet of the endpoint's IP version. `now_ns` is the time of the burst, ns of
 /// CLOCK_MONOTONIC.
 pub fn judge(
     frame: &[u8],

@@ -1,9 +1,12 @@
 //! What control and workers ask for, against a real table.
 
 use super::*;
+use crate::adjacency::Adjacencies;
+use crate::neighbour::Neighbours;
 use penstock_config::{Config, DEFAULTS};
-use penstock_shm::{AddressEntry, Plane, RegionConfig, flag};
+use penstock_shm::{AddressEntry, Plane, RegionConfig, WorkerTable, flag};
 use std::path::Path;
+use std::sync::Arc;
 
 const A: Endpoint = Endpoint {
     addr: 0,
@@ -23,6 +26,7 @@ const C: Endpoint = Endpoint {
 struct Bench {
     streams: Streams,
     seq: u64,
+    worker: WorkerTable,
     _dir: tempfile::TempDir,
 }
 
@@ -40,7 +44,7 @@ impl Bench {
         let mut parts = Plane::open(&region).unwrap().split(1);
         let six = "[[port.address]]\naddress = \"2001:db8::1/64\"\n";
         let config = Config::parse(&format!("{DEFAULTS}{six}"), Path::new("defaults")).unwrap();
-        let locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
+        let mut locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
         let entries: Vec<_> = locals
             .iter()
             .map(|local| AddressEntry {
@@ -52,11 +56,11 @@ impl Bench {
             .collect();
         assert_eq!(parts.table.set_addresses(&entries).unwrap(), [0, 1]);
         let neighbours = Neighbours::new(next_hops);
+        let links = Links::new(neighbours, Arc::new(Adjacencies::new()), &mut locals, 0);
         let streams = Streams::new(
             parts.table,
             locals.into_iter().map(Some).collect(),
-            neighbours,
-            Arc::new(Adjacencies::new()),
+            links,
             Arc::new(Rules::default()),
             Window {
                 ns: 1000,
@@ -66,6 +70,7 @@ impl Bench {
         Bench {
             streams,
             seq: 0,
+            worker: parts.workers.remove(0),
             _dir: dir,
         }
     }
@@ -328,4 +333,40 @@ fn an_endpoint_belongs_to_one_call() {
         "another call gets another record and meter"
     );
     assert_eq!(bench.streams.table.counts().ended, 1);
+}
+
+#[test]
+fn a_next_hop_is_given_again_once_no_slot_names_it_and_no_worker_can() {
+    const MIN: u64 = 60_000_000_000;
+    let mut bench = Bench::new(1);
+    let pair = |remote| {
+        [
+            Op::Set(spec(A, B, None, 1)),
+            Op::Set(spec(B, A, Some(remote), 1)),
+        ]
+    };
+    let other = [Op::Set(spec(B, A, Some("198.18.0.8:1000"), 2))];
+    bench.apply(7, &pair("198.18.0.9:1000")).unwrap();
+    // In use, however long: it stays.
+    for minute in 1..30 {
+        bench.streams.sweep(minute * MIN);
+        bench.streams.sweep(minute * MIN + 1);
+    }
+    assert_eq!(bench.apply(7, &other), Err(Refusal::TooManyNextHops));
+    // The refused command left no route; the ten minutes begin with the last sweep that saw one.
+    bench.streams.sweep(38 * MIN);
+    bench.streams.sweep(38 * MIN + 1);
+    assert_eq!(bench.apply(7, &other), Err(Refusal::TooManyNextHops));
+    bench.worker.pin();
+    bench.streams.sweep(40 * MIN);
+    bench.streams.sweep(40 * MIN + 1);
+    assert_eq!(
+        bench.apply(7, &other),
+        Err(Refusal::TooManyNextHops),
+        "a worker may still read the old slot"
+    );
+    bench.worker.pin();
+    bench.streams.sweep(40 * MIN + 2);
+    assert_eq!(bench.apply(7, &other), Ok(()));
+    assert_eq!(destination(&bench.slot(A)), "198.18.0.8:1000");
 }

@@ -251,9 +251,8 @@ fn is_ordinary(frame: &[u8], udp: &Udp, slot: &Slot) -> bool {
     let payload = &udp_part(frame, udp)[8..];
     let is = |bit| slot.flags & bit != 0;
     let is_locked_rtp = is(flag::LOCKED) && is(flag::RTP);
-    let wants_more = is(flag::EGRESS_V6 | flag::CAPTURE | flag::COPY_DSCP | flag::DENIED);
     is_locked_rtp
-        && !wants_more
+        && !is(flag::EGRESS_V6 | flag::CAPTURE | flag::COPY_DSCP | flag::DENIED)
         && (udp.l3, udp.v6) == (14, false)
         && frame.len() == 14 + udp.packet_len()
         && frame[30..34] != [0; 4]
@@ -438,10 +437,20 @@ fn steward(frame: &[u8], mac: [u8; 6]) {
         );
         assert_eq!((reply.vlan, reply.is_request), (arp.vlan, false));
     }
+    if let Some(nd) = local::nd_parse(frame) {
+        let reply = local::nd_parse(&local::nd_advertisement(&nd, [2; 6])).expect("our own reply");
+        assert_eq!((reply.target, reply.vlan), (nd.target, nd.vlan));
+        assert_eq!(reply.mac, Some([2; 6]));
+    }
     let mut echo = frame.to_vec();
-    match local::icmp_echo_reply(&mut echo, mac) {
+    match local::echo_reply(&mut echo, mac) {
         Some(len) => assert!(len <= frame.len()),
         None => assert_eq!(echo, frame),
+    }
+    if let Class::Udp(udp) = classify(frame, &mac, true)
+        && let Some(error) = local::port_unreachable(frame, &udp, mac)
+    {
+        assert!(error.len() <= 18 + 1280, "{}", error.len());
     }
 }
 
@@ -458,6 +467,7 @@ fn misplaced(frame: &[u8], choice: &Choice<'_>) {
             length: usize::from(choice.number(10)).wrapping_sub(usize::from(choice.bit(4)) * 40),
             port: choice.number(6),
         };
+        let _ = local::port_unreachable(frame, &udp, PORT);
         let _ = addrs.find(frame, &udp);
         let slot = choice.slot(v6, source(frame, &udp), ([10; 4], 9).into());
         let _ = judged(frame, &udp, &slot, &Tally::default(), 0);

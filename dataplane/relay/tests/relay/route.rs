@@ -120,7 +120,7 @@ fn a_route_may_be_of_the_other_version() {
     for (remote, v6) in [("198.51.100.7:40000", false), ("[2001:db8::7]:40000", true)] {
         let own = policy(remote.parse().unwrap());
         let peer = Peer {
-            record: 1,
+            record: 9,
             endpoint: own.spec.peer,
         };
         let slot = fill(&own, Some(peer), Some(&egress(!v6)), 1);
