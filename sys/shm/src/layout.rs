@@ -352,6 +352,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             event_type,
             accept,
             police,
+            pcp,
             reserved
         }
     );
