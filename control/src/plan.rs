@@ -42,7 +42,7 @@ impl Addresses {
             gate_open: stream.gate_open,
             signal: stream.signal,
             clock_hz: stream.clock_hz.min(shm::MAX_CLOCK_HZ),
-            dscp: shm::Dscp::Set(stream.dscp),
+            dscp: stream.dscp.map_or(shm::Dscp::Default, shm::Dscp::Set),
             leg: stream.leg,
             media: stream.media as u8,
             ..shm::StreamSpec::new(endpoint, peer)

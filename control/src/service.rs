@@ -279,7 +279,7 @@ fn options(signal: &Signal) -> Result<Options, String> {
             .filter(|_| given.has(Flag::SipSourceAddress)),
         media_address: given.media_address,
         no_rtcp_attribute: given.has(Flag::NoRtcpAttribute),
-        dscp: None,
+        dscp: given.tos.map(|tos| tos >> 2),
     })
 }
 

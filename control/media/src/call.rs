@@ -33,8 +33,8 @@ pub struct Dialog {
     pub medias: Vec<Media>,
     /// Only signalled addresses may send; nothing is learned.
     pub strict: bool,
-    /// DSCP of what leaves, 0 to 63.
-    pub dscp: u8,
+    /// DSCP of what leaves, 0 to 63; `None` for that of the local address.
+    pub dscp: Option<u8>,
 }
 
 /// One participant.

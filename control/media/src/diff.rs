@@ -35,8 +35,8 @@ pub struct Stream {
     pub signal: u32,
     /// RTP clock, Hz; 0 for none.
     pub clock_hz: u32,
-    /// DSCP of what leaves towards the leg, 0 to 63.
-    pub dscp: u8,
+    /// DSCP of what leaves towards the leg, 0 to 63; `None` for that of the local address.
+    pub dscp: Option<u8>,
     /// Leg of the call.
     pub leg: u16,
     /// Media of the leg.

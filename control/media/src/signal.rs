@@ -71,7 +71,7 @@ impl Work<'_> {
         }
         let dialog = &mut self.call.dialogs[idx];
         dialog.strict = options.strict;
-        dialog.dscp = options.dscp.unwrap_or(dialog.dscp);
+        dialog.dscp = options.dscp.or(dialog.dscp);
         let is_new = dialog.legs[from].hears(sdp.as_bytes());
 
         // What the offer no longer names is gone; the caller releases the ports.
@@ -104,7 +104,7 @@ impl Work<'_> {
         self.name_leg(idx, side, to_tag)?;
         let dialog = &mut self.call.dialogs[idx];
         dialog.strict |= options.strict;
-        dialog.dscp = options.dscp.unwrap_or(dialog.dscp);
+        dialog.dscp = options.dscp.or(dialog.dscp);
         let (answered, offered) = (sdp.media().len(), dialog.medias.len());
         if answered > offered {
             return Err(MediaError::AnswerCount { answered, offered });
@@ -139,7 +139,7 @@ impl Work<'_> {
             legs,
             medias: Vec::new(),
             strict: false,
-            dscp: 0,
+            dscp: None,
         };
         if !self.call.has_room_for_tags(2) {
             return Err(MediaError::TooManyTags);

@@ -115,6 +115,8 @@ pub struct Options {
     pub media_address: Option<IpAddr>,
     /// Where the SIP message came from.
     pub received_from: Option<IpAddr>,
+    /// `TOS` of what leaves; `None` leaves it as it was.
+    pub tos: Option<u8>,
     /// `delete-delay`, in s.
     pub delete_delay_s: Option<u32>,
     /// Whether the client understands a [`load limit`](crate::Reply::load_limit).
@@ -167,6 +169,7 @@ impl Options {
             "address-family" => self.address_family(&word(key, value)?)?,
             "media-address" => self.media_address = Some(address(key, value)?),
             "received-from" => self.received_from = Some(address(key, value)?),
+            "tos" => self.tos = tos(key, value)?,
             "delete-delay" => self.delete_delay_s = Some(seconds(key, value)?),
             _ => self.unknown(key.to_owned()),
         }
@@ -216,7 +219,7 @@ impl Options {
         match key {
             "flags" | "replace" | "rtcp-mux" | "direction" | "supports" | "ice"
             | "transport-protocol" | "address-family" | "media-address" | "received-from"
-            | "delete-delay" => self.set(key, &Value::from(value)),
+            | "delete-delay" | "tos" => self.set(key, &Value::from(value)),
             _ => {
                 self.unknown(format!("{key}={value}"));
                 Ok(())
@@ -326,6 +329,18 @@ fn address(key: &str, value: &Value) -> Result<IpAddr, RequestError> {
         key: key.to_owned(),
         want: "an IP address",
     })
+}
+
+/// An octet; a negative number says nothing.
+fn tos(key: &str, value: &Value) -> Result<Option<u8>, RequestError> {
+    match value.as_integer() {
+        Some(..0) => Ok(None),
+        Some(number @ 0..=255) => Ok(Some(number as u8)),
+        _ => Err(RequestError::BadValue {
+            key: key.to_owned(),
+            want: "a number up to 255",
+        }),
+    }
 }
 
 fn seconds(key: &str, value: &Value) -> Result<u32, RequestError> {

@@ -195,6 +195,18 @@ fn the_three_forms_of_a_wish_are_one() {
 }
 
 #[test]
+fn a_tos_is_an_octet() {
+    for (text, want) in [
+        (r#""TOS":184"#, Some(184)),
+        (r#""TOS":"0""#, Some(0)),
+        (r#""rtpp-flags":"TOS=255""#, Some(255)),
+        (r#""TOS":-1"#, None),
+    ] {
+        assert_eq!(options(text).tos, want, "{text}");
+    }
+}
+
+#[test]
 fn what_is_not_known_is_collected() {
     let found = options(
         r#""codec":{"strip":["all"]},"flags":["Trickle ICE","call-id=stolen"],"ICE":"lite","replace":["colour"],
@@ -256,6 +268,10 @@ fn sizes_and_values_are_checked() {
         offer(r#""delete-delay":-1"#),
         Err(RequestError::BadValue { .. })
     ));
+    for tos in ["256", r#""high""#, "[]"] {
+        let refused = offer(&format!(r#""TOS":{tos}"#));
+        assert_eq!(refused, Err(bad_value("tos", "a number up to 255")));
+    }
     let not_utf8 = Dict(vec![
         (b"command".to_vec(), "query".into()),
         (b"call-id".to_vec(), b"\xff".to_vec().into()),
@@ -272,7 +288,7 @@ proptest! {
     #[test]
     fn any_values_under_the_known_keys_never_panic(
         command in 0usize..5,
-        pairs in vec((0usize..19, prop_oneof![
+        pairs in vec((0usize..20, prop_oneof![
             any::<i64>().prop_map(Value::from),
             vec(any::<u8>(), 0..20).prop_map(Value::from),
             "[ -~]{0,40}".prop_map(Value::from),
@@ -280,9 +296,9 @@ proptest! {
             Just(Value::Dict(Dict::default())),
         ]), 0..12),
     ) {
-        const KEYS: [&str; 19] = [
+        const KEYS: [&str; 20] = [
             "call-id", "from-tag", "to-tag", "via-branch", "sdp", "flags", "rtpp-flags", "replace", "ICE", "supports",
-            "transport-protocol", "direction", "received-from", "address-family", "delete-delay", "limit",
+            "transport-protocol", "direction", "received-from", "address-family", "delete-delay", "tos", "limit",
             "media-address", "rtcp-mux", "x",
         ];
         let command = ["offer", "answer", "delete", "query", "list"][command];
