@@ -4,6 +4,7 @@
 //! and either daemon may be away.
 
 mod client;
+mod detail;
 mod live;
 mod screen;
 mod show;
@@ -31,6 +32,7 @@ Examples:
   penstock calls 3f2a@host       one call: legs, addresses, streams
   penstock streams --watch       every stream, once a second
   penstock drops                 why packets were dropped, with an explanation of each reason
+  penstock ports                 what the devices counted, and their links
   penstock top                   rates per second, busiest streams first; q ends
   penstock drain --wait          no new calls; return when the last one has ended
   penstock check penstock.toml   what is wrong with a configuration
@@ -109,6 +111,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What each port's device counted since the plane started, and whether its link is up.
+    Ports {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Rates per second, workers and busiest streams; q or Ctrl-C ends.
     Top {
         /// Print one JSON object a second instead.
@@ -173,6 +181,7 @@ fn run(args: &Args) -> Result<ExitCode, CliError> {
         }
         Command::Reload { json } => live::reload(&config, *json)?,
         Command::Drops { json } => show::drops(&config, *json)?,
+        Command::Ports { json } => show::ports(&config, *json)?,
         Command::Top { json } => top::top(&config, *json)?,
         Command::Check { .. } => {}
     }
