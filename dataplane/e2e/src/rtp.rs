@@ -233,6 +233,17 @@ pub fn meanwhile<T>(mut media: impl FnMut() + Send, scenario: impl FnOnce() -> T
     })
 }
 
+/// Each phone's first packet, which may wait for its next hop, arrives before the next one is sent: what waited
+/// can be overtaken.
+pub fn meet(a: &mut Phone, to_a_side: SocketAddr, b: &mut Phone, to_b_side: SocketAddr) {
+    a.talk(to_a_side);
+    let ssrc = a.ssrc();
+    b.listen_for(|heard| heard.rtp.contains_key(&ssrc));
+    b.talk(to_b_side);
+    let ssrc = b.ssrc();
+    a.listen_for(|heard| heard.rtp.contains_key(&ssrc));
+}
+
 /// Both phones send once, hear what is there, and rest for 2 ms.
 pub fn exchange(a: &mut Phone, to_a_side: SocketAddr, b: &mut Phone, to_b_side: SocketAddr) {
     a.talk(to_a_side);

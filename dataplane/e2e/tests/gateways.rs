@@ -1,7 +1,7 @@
 //! Two gateways: when the one in use dies, all routes go over to the other, and back once it is well.
 
 use penstock_e2e::region::balanced;
-use penstock_e2e::{Host, Lab, PLANE, Phone, Setup, lab, meanwhile, phone_at, wait_for};
+use penstock_e2e::{Host, Lab, PLANE, Phone, Setup, lab, meanwhile, meet, phone_at, wait_for};
 use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
@@ -58,6 +58,7 @@ fn the_other_gateway_takes_over_and_gives_back() {
     let far_at = SocketAddr::new(FAR.parse().expect("an address"), 5000);
     let mut callee = Phone::with(far.socket(far_at), 0xb);
     let sides = ng.call("far", caller.at(), callee.at());
+    meet(&mut caller, sides.caller, &mut callee, sides.callee);
     let mut media = || {
         caller.talk(sides.caller);
         callee.talk(sides.callee);

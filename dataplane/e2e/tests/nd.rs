@@ -1,7 +1,7 @@
 //! IPv6 without a listed neighbour: the plane answers neighbour discovery and asks by it.
 
 use penstock_e2e::region::balanced;
-use penstock_e2e::{Lab, PLANE, Phone, Setup, converse, lab};
+use penstock_e2e::{Lab, PLANE, Phone, Setup, converse, lab, meet};
 use penstock_shm::counters::Drop;
 use std::net::SocketAddr;
 
@@ -44,7 +44,8 @@ fn an_ipv6_call_needs_no_listed_neighbour() {
     let mut callee = Phone::new(&lab, at(5000), 0xb);
     let sides = ng.call("six", caller.at(), callee.at());
     assert!(sides.caller.is_ipv6(), "{sides:?}");
-    converse(&mut caller, sides.caller, &mut callee, sides.callee, 200);
+    meet(&mut caller, sides.caller, &mut callee, sides.callee);
+    converse(&mut caller, sides.caller, &mut callee, sides.callee, 199);
     caller.heard_all(0xb, 1, 200);
     callee.heard_all(0xa, 1, 200);
     // The kernel looks for routers and joins groups, to which the plane says nothing.
