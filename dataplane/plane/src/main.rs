@@ -7,10 +7,13 @@ mod gateways;
 mod links;
 mod neighbour;
 mod ports;
+mod rules;
 mod slow;
 mod steward;
 mod streams;
+mod timers;
 mod waiting;
+mod windows;
 mod worker;
 
 use adjacency::Adjacencies;
@@ -32,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use steward::{Announcements, Bucket, Steward};
 use streams::Streams;
+use timers::Watch;
 use worker::{MediaPorts, Shared, Worker};
 
 /// Relays media between DPDK ports.
@@ -131,6 +135,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     fix_neighbours(&config, &locals, &mut links)?;
     let numbers = number_addresses(&mut parts.table, &locals)?;
     let queues = Arc::new(Queues::new(workers));
+    let rules = Arc::new(rules::rules(&config));
     let stop = Arc::new(AtomicBool::new(false));
 
     let mut by_number = Vec::new();
@@ -138,7 +143,13 @@ fn run(args: &Args) -> Result<(), Failure> {
         by_number.resize(by_number.len().max(usize::from(number) + 1), None);
         by_number[usize::from(number)] = Some(local.clone());
     }
-    let mut streams = Streams::new(parts.table, by_number, links);
+    let mut streams = Streams::new(
+        parts.table,
+        by_number,
+        links,
+        Arc::clone(&rules),
+        rules::window(&config),
+    );
     let resumed = streams.resume(monotonic_ns());
 
     let ringer = parts.bell.ringer();
@@ -146,6 +157,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     for (index, table) in parts.workers.into_iter().enumerate() {
         let shared = Shared {
             adjacencies: Arc::clone(&adjacencies),
+            rules: Arc::clone(&rules),
             queues: Arc::clone(&queues),
             ringer: ringer.clone(),
             stop: Arc::clone(&stop),
@@ -162,8 +174,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         );
         running.push(eal.launch(index, move || worker.run())?);
     }
+    let capacity = streams.table().capacity();
     let steward = Steward {
         streams,
+        watch: Watch::new(rules::timers(&config), capacity),
         commands: parts.commands,
         events: parts.events,
         bell: parts.bell,
@@ -299,6 +313,7 @@ fn worker(
         shared,
         usize::from(config.plane.burst),
         config.plane.polling,
+        config.sources.unknown_ports_per_s,
     )
 }
 

@@ -12,11 +12,12 @@ use crate::addresses::Local;
 use crate::adjacency::Adjacencies;
 use crate::slow::{Queues, ToWorker, Unresolved};
 use crate::streams::Streams;
+use crate::timers::Watch;
 use crate::waiting::Waiting;
 use penstock_dpdk::{Mbuf, MbufPool};
 use penstock_relay::Drop;
 use penstock_shm::{
-    CommandConsumer, Event, EventProducer, PlaneBell, Pulse, WorkerTable, monotonic_ns,
+    CommandConsumer, Event, EventProducer, MAX_OPS, PlaneBell, Pulse, WorkerTable, monotonic_ns,
 };
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -32,6 +33,8 @@ const BATCH: usize = 1024;
 pub struct Steward {
     /// The table and the routes.
     pub streams: Streams,
+    /// Media that stays away.
+    pub watch: Watch,
     /// From control.
     pub commands: CommandConsumer,
     /// To control.
@@ -67,6 +70,14 @@ impl Steward {
         loop {
             let now_ns = monotonic_ns();
             self.latch(now_ns);
+            let events = &mut self.events;
+            // Control reads in the table what it missed.
+            self.streams.tick(now_ns, |event| {
+                events.push(event);
+            });
+            // Refusals need room.
+            let mut report = |event| events.room() > MAX_OPS && events.push(event);
+            self.watch.turn(self.streams.table(), now_ns, &mut report);
             self.hear_workers(&mut waiting, now_ns);
             self.apply_commands(now_ns);
             let work = self.streams.links().due(now_ns);

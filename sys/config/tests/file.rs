@@ -25,27 +25,42 @@ fn the_defaults_file_shows_the_defaults() {
     assert_eq!(parse(DEFAULTS).unwrap(), parse(LEAST).unwrap());
 }
 
+/// The text of a commented line `# key = value`, or of a commented table's header.
+fn commented(line: &str) -> Option<&str> {
+    let text = line.strip_prefix("# ")?;
+    let is_key = |key: &str| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_one =
+        text.starts_with("[[") || text.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+    is_one.then_some(text)
+}
+
 #[test]
 fn every_commented_key_is_a_key() {
-    // Uncomment each "# key = value" line in turn, where it stands.
+    // Uncomment each "# key = value" line in turn, where it stands, and each commented table as a whole.
     let lines: Vec<&str> = DEFAULTS.lines().collect();
-    let mut tried = 0;
-    for (i, line) in lines.iter().enumerate() {
-        let Some(key) = line.strip_prefix("# ").filter(|l| {
-            l.split_once(" = ")
-                .is_some_and(|(k, _)| k.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
-        }) else {
+    let (mut keys, mut tables) = (0, 0);
+    let mut i = 0;
+    while i < lines.len() {
+        let Some(first) = commented(lines[i]) else {
+            i += 1;
             continue;
         };
-        if ["address", "vlan"].contains(&key.split(' ').next().unwrap()) || key.contains("00:fe") {
-            continue; // of the commented [[port.neighbour]]
-        }
+        let is_table = first.starts_with("[[");
+        let end = match is_table {
+            true => (i..lines.len())
+                .find(|&n| lines[n].is_empty())
+                .unwrap_or(lines.len()),
+            false => i + 1,
+        };
         let mut text = lines.clone();
-        text[i] = key;
-        parse(&text.join("\n")).unwrap_or_else(|e| panic!("{key}: {e}"));
-        tried += 1;
+        for line in &mut text[i..end] {
+            *line = commented(line).unwrap_or(line);
+        }
+        parse(&text.join("\n")).unwrap_or_else(|e| panic!("{first}: {e}"));
+        *(if is_table { &mut tables } else { &mut keys }) += 1;
+        i = end;
     }
-    assert_eq!(tried, 7);
+    assert_eq!((keys, tables), (7, 2));
 }
 
 #[test]

@@ -5,11 +5,14 @@ use crate::slow::{Arrived, HandOver, Latch, ToWorker, Unresolved};
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
+use penstock_relay::learn::Ask;
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, Drop, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested, rewrite, source,
+    Class, Drop, Stream, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested, may_enter,
+    rewrite, source,
 };
-use penstock_shm::record::{Last, Meter, Slot};
+use penstock_shm::record::Slot;
+use penstock_shm::tally::{Last, Meter};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
 use std::ptr;
 
@@ -215,7 +218,7 @@ impl Step<'_> {
                     port: udp.port,
                 }) {
                     Some(entry) => return self.relay(mbuf, &udp, entry),
-                    None => return self.no_stream(mbuf, addr, udp.port),
+                    None => return self.no_stream(mbuf, addr, &udp),
                 },
                 None => Drop::NotOurAddress,
             },
@@ -235,15 +238,30 @@ impl Step<'_> {
     /// Judges, meters and rewrites a packet of a stream.
     fn relay(&mut self, mut mbuf: Mbuf, udp: &Udp, entry: Entry<'_>) {
         let (slot, meter) = (entry.slot(), entry.meter());
+        let stream = Stream {
+            slot,
+            tally: entry.tally(),
+            peer: self.view.tally(slot.peer),
+        };
+        let rules = &self.shared.rules;
+        if self.view.owner(meter) != Some(self.number) {
+            // Strangers neither take a stream nor fill its owner's ring.
+            if let Err(reason) = may_enter(mbuf.frame(), udp, stream, rules, self.now_ns) {
+                return self.drop(mbuf, reason);
+            }
+        }
         if !self.view.claim(meter) {
             return self.hand_over(mbuf, entry);
         }
-        match judge(mbuf.frame(), udp, slot, meter, self.now_ns) {
-            // Nobody honest sends from one of our own addresses.
-            Ok(pass) if pass.latch && !self.latch(&mbuf, udp, entry) => {
-                return self.drop(mbuf, Drop::Source);
+        match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
+            Ok(pass) => {
+                if let Some(ask) = pass.ask
+                    && !self.latch(&mbuf, udp, entry, ask)
+                {
+                    // Nobody honest sends from one of our own addresses.
+                    return self.drop(mbuf, Drop::Source);
+                }
             }
-            Ok(_) => {}
             Err(reason) => return self.drop(mbuf, reason),
         }
         let Some(hop) = self.shared.adjacencies.get(slot.adjacency) else {
@@ -327,7 +345,13 @@ impl Step<'_> {
         let Some(queue) = owner.and_then(|owner| self.shared.queues.hand_over.get(owner)) else {
             return self.drop(mbuf, Drop::HandOver);
         };
-        match queue.push(HandOver { port, mbuf }) {
+        let handed = HandOver {
+            port,
+            from: self.number as u8,
+            record: self.view.number(entry),
+            mbuf,
+        };
+        match queue.push(handed) {
             Ok(()) => self.counters.handed_over.add(1),
             Err(HandOver { mbuf, .. }) => self.drop(mbuf, Drop::HandOver),
         }
@@ -335,7 +359,7 @@ impl Step<'_> {
 
     /// Asks for the packet's source to be adopted. False if that cannot be: it is one of our own.
     #[cold]
-    fn latch(&mut self, mbuf: &Mbuf, udp: &Udp, entry: Entry<'_>) -> bool {
+    fn latch(&mut self, mbuf: &Mbuf, udp: &Udp, entry: Entry<'_>, ask: Ask) -> bool {
         let Some(source) = source(mbuf.frame(), udp) else {
             return false;
         };
@@ -346,6 +370,7 @@ impl Step<'_> {
             record: self.view.number(entry),
             version: entry.slot().version,
             source,
+            ask,
         };
         if self.shared.queues.latches.push(latch).is_ok() {
             latch_requested(entry.slot(), entry.meter());
@@ -384,14 +409,18 @@ impl Step<'_> {
     /// Nobody takes a datagram to an address of ours: it is dropped, and its sender told so if the operator wants
     /// that. If no endpoint can have the port, it is the kernel's.
     #[cold]
-    fn no_stream(&mut self, mbuf: Mbuf, addr: u16, port: u16) {
+    fn no_stream(&mut self, mbuf: Mbuf, addr: u16, udp: &Udp) {
         let is_media = self.side.media.iter().any(|media| {
-            media.addr == addr && (media.ports.first..=media.ports.last).contains(&port)
+            media.addr == addr && (media.ports.first..=media.ports.last).contains(&udp.port)
         });
         if let Role::Media { kernel: Some(_) } = self.side.role
             && !is_media
         {
             return self.not_ours(mbuf, Drop::NoStream);
+        }
+        let source = source(mbuf.frame(), udp);
+        if source.is_some_and(|source| self.out.floods.count(source.ip(), self.now_ns)) {
+            return self.drop(mbuf, Drop::Flood);
         }
         if !self.shared.port_unreachable {
             return self.drop(mbuf, Drop::NoStream);
