@@ -179,7 +179,10 @@ impl Phone {
         let missing: Vec<_> = expected.iter().filter(|seq| !got.contains(seq)).collect();
         assert!(
             missing.is_empty(),
-            "of SSRC {ssrc:#x}, {first} to {last}, are missing {missing:?}"
+            "of SSRC {ssrc:#x}, {first} to {last}, are missing {}, from {:?} to {:?}",
+            missing.len(),
+            missing.first(),
+            missing.last()
         );
         let odd = got
             .iter()

@@ -72,8 +72,9 @@ fn the_other_gateway_takes_over_and_gives_back() {
         assert!(in_use(FIRST), "{}", plane.log());
         sleep(Duration::from_millis(500));
     });
-    let answered = callee.sent();
-    let said = caller.sent();
+    let (said, answered) = (caller.sent(), callee.sent());
+    let totals = balanced(&lab.table());
+    eprintln!("{totals:?}");
     caller.heard_all(0xb, 1, answered);
     let heard = callee.listen_until(Duration::from_millis(200)).rtp[&0xa].clone();
     let gaps: Vec<u16> = heard
@@ -90,5 +91,4 @@ fn the_other_gateway_takes_over_and_gives_back() {
     // One gap, of less than 4 s as the manual promises; the way back costs nothing.
     let longest = gaps.iter().max().copied().unwrap_or(0);
     assert!(gaps.len() == 1 && longest < 2000, "{gaps:?} of 5 ms each");
-    balanced(&lab.table());
 }
