@@ -208,7 +208,7 @@ impl Lab {
                 "dev",
                 "ps0"
             ]));
-            assert!(ip(&["link", "set", "ps0", "up"]));
+            assert!(ip(&["link", "set", "ps0", "txqueuelen", "10000", "up"]));
         }
         plane
     }

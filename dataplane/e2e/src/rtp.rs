@@ -76,6 +76,9 @@ impl Phone {
     /// A phone on a socket that exists.
     pub fn with(socket: UdpSocket, ssrc: u32) -> Phone {
         socket.set_nonblocking(true).expect("non-blocking");
+        // Whoever stands still on a busy machine must lose nothing in the kernel.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20)
+            .expect("room for packets");
         Phone {
             socket,
             ssrc,
