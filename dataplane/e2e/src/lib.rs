@@ -13,7 +13,7 @@ mod rtp;
 pub use daemon::{Daemon, binary, wait_for};
 pub use net::Host;
 pub use ng::{Ng, Sides, rtcp, sdp};
-pub use rtp::{Phone, Received, converse, exchange, meanwhile, rtcp_packet, rtp_packet};
+pub use rtp::{Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet, rtp_packet};
 pub use rustix::process::Signal;
 
 use penstock_shm::TableView;
@@ -208,7 +208,7 @@ impl Lab {
                 "dev",
                 "ps0"
             ]));
-            assert!(ip(&["link", "set", "ps0", "up"]));
+            assert!(ip(&["link", "set", "ps0", "txqueuelen", "10000", "up"]));
         }
         plane
     }

@@ -7,8 +7,8 @@
 use penstock_relay::route::{self, Egress, Policy};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, L2Header, LocalAddrs, Pass, Rules, Stream, Udp, classify, judge, local, may_enter,
-    meter, rewrite, source,
+    Class, Drop, L2Header, LocalAddrs, Pass, Rules, Stream, Udp, classify, is_kernels, judge,
+    local, may_enter, meter, rewrite, source,
 };
 use penstock_shm::record::{
     Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, digest_address, flag, rank,
@@ -477,6 +477,9 @@ fn misplaced(frame: &[u8], choice: &Choice<'_>) {
     let mut addrs = LocalAddrs::new();
     let _ = addrs.insert(choice.number(14), Ipv4Addr::LOCALHOST.into(), 1);
     let _ = addrs.insert(choice.number(14), Ipv6Addr::LOCALHOST.into(), 2);
+    for &reason in Drop::ALL {
+        let _ = is_kernels(frame, reason, &addrs);
+    }
     for v6 in [false, true] {
         let udp = Udp {
             l3: usize::from(choice.0[12]).wrapping_sub(usize::from(choice.bit(5)) * 20),
