@@ -119,7 +119,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let locals = addresses::locals(&config, &macs);
     let numbers = number_addresses(&mut parts.table, &locals)?;
     let adjacencies = Arc::new(Adjacencies::new());
-    let queues = Arc::new(Queues::new(workers));
+    let queues = Queues::new(workers)
+        .map_err(|e| Failure::new(format!("cannot make the workers' bells: {e}")))?;
+    let queues = Arc::new(queues);
     let stop = Arc::new(AtomicBool::new(false));
 
     let mut by_number = Vec::new();
@@ -164,7 +166,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         pulse: parts.pulse,
         locals,
         adjacencies,
-        queues,
+        queues: Arc::clone(&queues),
         pool: steward_pool,
         counters: steward_counters,
     };
@@ -178,6 +180,7 @@ fn run(args: &Args) -> Result<(), Failure> {
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.store(true, Ordering::Relaxed);
+    queues.bells.iter().for_each(slow::WorkerBell::ring);
     for worker in running {
         worker.join();
     }

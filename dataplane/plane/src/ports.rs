@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use crate::worker::PortSide;
-use penstock_config::{Config, HugepageUse};
+use penstock_config::{Config, HugepageUse, Polling};
 use penstock_dpdk::{
     Eal, EalConfig, Hugepages, MbufPool, Port, PortConfig, RxQueue, StartedPort, TxQueue,
     hugepages_free,
@@ -97,7 +97,7 @@ pub fn pools(
     let room = config
         .ports
         .iter()
-        .map(|p| port_config(p, 1).data_room())
+        .map(|p| port_config(p, 1, config.plane.polling).data_room())
         .max()
         .unwrap_or(0);
     let each = packet_memory(room, hugepages);
@@ -121,7 +121,7 @@ fn packet_memory(room: u16, hugepages: Hugepages) -> u64 {
     }
 }
 
-fn port_config(port: &penstock_config::Port, queues: u16) -> PortConfig {
+fn port_config(port: &penstock_config::Port, queues: u16, polling: Polling) -> PortConfig {
     PortConfig {
         rx_queues: queues,
         tx_queues: queues,
@@ -130,6 +130,7 @@ fn port_config(port: &penstock_config::Port, queues: u16) -> PortConfig {
         mtu: port.mtu,
         mac: port.mac.map(|mac| mac.0),
         promiscuous: false,
+        rx_interrupts: polling == Polling::Adaptive,
     }
 }
 
@@ -139,7 +140,7 @@ pub fn open(eal: &Eal, config: &Config, pool: &MbufPool) -> Result<Vec<Opened>, 
     config.ports.iter().map(|declared| {
         let queues = workers.min(declared.queues);
         let named = |error| Failure::new(format!("port \"{}\": {error}", declared.name));
-        let port = Port::open(eal, declared.device.as_str(), &port_config(declared, queues), pool).map_err(named)?;
+        let port = Port::open(eal, declared.device.as_str(), &port_config(declared, queues, config.plane.polling), pool).map_err(named)?;
         let (mac, driver) = (port.mac(), port.driver().to_owned());
         let (port, rx, tx) = port.start().map_err(named)?;
         tracing::info!(port = declared.name, driver, mac = %penstock_config::MacAddr(mac), queues, "port started");

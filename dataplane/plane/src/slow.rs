@@ -2,7 +2,10 @@
 
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::Mbuf;
+use rustix::event::{EventfdFlags, eventfd};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// A packet for the steward.
 pub enum ToSteward {
@@ -51,6 +54,50 @@ pub struct HandOver {
     pub mbuf: Mbuf,
 }
 
+/// Wakes a worker that sleeps; costs who rings one fence and one load while it is awake.
+pub struct WorkerBell {
+    asleep: AtomicBool,
+    wakes: OwnedFd,
+}
+
+impl WorkerBell {
+    fn new() -> std::io::Result<Self> {
+        Ok(WorkerBell {
+            asleep: AtomicBool::new(false),
+            wakes: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
+    /// The worker is about to sleep. To be followed by a look at its queues.
+    pub fn arm(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        // Pairs with the fence of `ring`: either the one who rings sees the flag, or the worker what was pushed.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The worker is awake.
+    pub fn disarm(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+        let _ = rustix::io::read(&self.wakes, &mut [0; 8]);
+    }
+
+    /// Readable once the bell has rung.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.wakes.as_fd()
+    }
+
+    /// Call after pushing into one of the worker's queues.
+    #[inline]
+    pub fn ring(&self) {
+        // Pairs with the fence of `arm`.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
+            // A counter that is full is readable already.
+            let _ = rustix::io::write(&self.wakes, &1u64.to_ne_bytes());
+        }
+    }
+}
+
 /// All queues of the plane.
 pub struct Queues {
     /// Packets from every worker.
@@ -61,16 +108,37 @@ pub struct Queues {
     pub send: Vec<ArrayQueue<ToWorker>>,
     /// From other workers, by worker.
     pub hand_over: Vec<ArrayQueue<HandOver>>,
+    /// By worker; to be rung after a push into one of the two above.
+    pub bells: Vec<WorkerBell>,
 }
 
 impl Queues {
-    /// Queues for so many workers.
-    pub fn new(workers: usize) -> Self {
-        Queues {
+    /// Queues for so many workers. Fails if no descriptor is left for their bells.
+    pub fn new(workers: usize) -> std::io::Result<Self> {
+        let bells = (0..workers).map(|_| WorkerBell::new());
+        Ok(Queues {
             steward: ArrayQueue::new(4096),
             latches: ArrayQueue::new(4096),
             send: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
             hand_over: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
-        }
+            bells: bells.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Gives a packet to a worker to send; wakes it.
+    pub fn send(&self, worker: usize, packet: ToWorker) -> Result<(), ToWorker> {
+        let pushed = self.send[worker].push(packet);
+        self.bells[worker].ring();
+        pushed
+    }
+
+    /// Gives a packet to the worker that owns its stream; wakes it.
+    pub fn hand_over(&self, worker: usize, packet: HandOver) -> Result<(), HandOver> {
+        let Some(queue) = self.hand_over.get(worker) else {
+            return Err(packet);
+        };
+        let pushed = queue.push(packet);
+        self.bells[worker].ring();
+        pushed
     }
 }

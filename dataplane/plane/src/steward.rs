@@ -238,21 +238,25 @@ impl Steward {
 
     /// Worker 0 has a queue at every port. A full ring drops: ARP asks again.
     fn send(&mut self, port: u8, mbuf: Mbuf) {
-        let _ = self.queues.send[0].push(ToWorker {
-            port,
-            mbuf,
-            relayed: false,
-        });
+        let _ = self.queues.send(
+            0,
+            ToWorker {
+                port,
+                mbuf,
+                relayed: false,
+            },
+        );
     }
 
     /// Sends a stream's packet whose next hop is known by now.
     fn relayed(&mut self, port: u8, mbuf: Mbuf) {
         let counters = self.counters.counters();
-        match self.queues.send[0].push(ToWorker {
+        let packet = ToWorker {
             port,
             mbuf,
             relayed: true,
-        }) {
+        };
+        match self.queues.send(0, packet) {
             Ok(()) => counters.handed_over.add(1),
             Err(_) => counters.drops[Drop::TxFull as usize].add(1),
         }

@@ -9,11 +9,13 @@
 //! nothing, and reads the clock at most once per burst. What it cannot do itself goes to the
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
+mod idle;
 mod stages;
 
 use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
 use crate::slow::{Queues, ToWorker};
+use idle::Idle;
 use penstock_config::Polling;
 use penstock_dpdk::{Burst, PerPacket, RxQueue, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs};
@@ -21,12 +23,6 @@ use penstock_shm::{Ringer, WorkerTable};
 use stages::{Passed, Step, look};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
-/// Polls without a packet before an adaptive worker sleeps.
-const SPIN_POLLS: u32 = 400;
-/// How long it sleeps; the kernel adds its timer slack of 50 us.
-const NAP: Duration = Duration::from_micros(50);
 
 /// What a worker has of a port.
 pub struct PortSide {
@@ -65,7 +61,7 @@ pub struct Worker {
     out: Out,
     clock: Clock,
     burst_max: usize,
-    polling: Polling,
+    idle: Idle,
 }
 
 /// Packets on their way out.
@@ -107,6 +103,7 @@ impl Worker {
             dead: Burst::new(),
             hop: Hop::none(),
         };
+        let idle = Idle::new(polling, &ports);
         Worker {
             number: table.number(),
             table,
@@ -115,14 +112,14 @@ impl Worker {
             out,
             clock: Clock::new(),
             burst_max,
-            polling,
+            idle,
         }
     }
 
     /// Polls until the plane stops.
     pub fn run(mut self) {
         let mut burst = Burst::new();
-        let mut idle_polls = 0;
+        self.idle.begin();
         // Relaxed: nothing is published by the flag.
         while !self.shared.stop.load(Ordering::Relaxed) {
             let mut got = 0;
@@ -147,25 +144,15 @@ impl Worker {
             }
             if got > 0 {
                 self.table.counters().polls_busy.add(1);
-                idle_polls = 0;
+                self.idle
+                    .worked(self.number, &mut self.ports, &self.shared.queues);
             } else {
-                self.idle(&mut idle_polls);
+                self.table.counters().polls_idle.add(1);
+                self.idle
+                    .rest(&mut self.table, &mut self.ports, &self.shared.queues);
             }
         }
         self.table.offline();
-    }
-
-    fn idle(&mut self, idle_polls: &mut u32) {
-        self.table.counters().polls_idle.add(1);
-        *idle_polls = idle_polls.saturating_add(1);
-        if self.polling == Polling::Busy || *idle_polls < SPIN_POLLS {
-            penstock_dpdk::pause();
-            // A worker that holds no slot any more must not keep the steward waiting.
-            self.table.pin();
-            return;
-        }
-        self.table.offline();
-        std::thread::sleep(NAP);
     }
 
     /// Relays a burst that arrived at `port`.
