@@ -3,7 +3,9 @@
 mod addresses;
 mod adjacency;
 mod clock;
+mod dry_run;
 mod neighbour;
+mod plan;
 mod ports;
 mod slow;
 mod steward;
@@ -19,6 +21,7 @@ use penstock_relay::LocalAddrs;
 use penstock_shm::{
     AddressEntry, Attached, Plane, RegionConfig, TableWriter, WorkerTable, monotonic_ns,
 };
+use plan::{Machine, Plan};
 use slow::Queues;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -42,6 +45,12 @@ struct Args {
     /// The configuration file.
     #[arg(long, default_value = "/etc/penstock/penstock.toml")]
     config: PathBuf,
+    /// Says what the plane would use and what is missing, and changes nothing. Exit code 0: it would start.
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run: data for machines.
+    #[arg(long, requires = "dry_run")]
+    json: bool,
 }
 
 /// Why the plane cannot go on: one sentence.
@@ -80,6 +89,9 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    if args.dry_run {
+        return dry_run(&args);
+    }
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -89,8 +101,29 @@ fn main() -> ExitCode {
     }
 }
 
+fn dry_run(args: &Args) -> ExitCode {
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("penstock-dataplane: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let report = dry_run::Report::new(&config);
+    if args.json {
+        println!("{}", report.json());
+    } else {
+        println!("{}", report.text());
+    }
+    ExitCode::from(u8::from(!report.would_start()))
+}
+
 fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
+    let plan = Plan::new(&config, &Machine::read(&config));
+    if !plan.problems.is_empty() {
+        return Err(Failure::new(plan.problems.join("\n")));
+    }
     let plane = Plane::open(&RegionConfig {
         dir: config.region.dir.clone(),
         table_dir: config.region.table_dir.clone(),
@@ -107,10 +140,10 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     let stop_pipe =
         stop_on_signals().map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
-    let (eal, hugepages) = ports::start_eal(&config)?;
+    let eal = ports::start_eal(&config, &plan)?;
     penstock_dpdk::block_rt_signals();
-    let (pool, steward_pool) = ports::pools(&eal, hugepages, &config)?;
-    let mut opened = ports::open(&eal, &config, &pool)?;
+    let (pools, steward_pool) = ports::pools(&eal, &plan)?;
+    let mut opened = ports::open(&eal, &config, &plan, &pools)?;
 
     let workers = config.plane.cores.len();
     let mut parts = plane.split(workers + 1);

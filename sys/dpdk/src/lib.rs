@@ -70,7 +70,9 @@ mod queue;
 
 pub use burst::{Burst, Drain, PerPacket, TxBatch};
 pub use cpu::{pause, tsc, tsc_hz};
-pub use eal::{Eal, EalConfig, Hugepages, Worker, block_rt_signals, hugepages_free};
+pub use eal::{
+    Eal, EalConfig, Hugepages, Worker, block_rt_signals, hugepages_free_mb, knows_device,
+};
 pub use error::{Errno, Error};
 pub use mbuf::{Alike, Checksum, HEADROOM, Mbuf};
 pub use pool::MbufPool;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use penstock_dpdk_sys as sys;
 
 use crate::burst::Burst;
-use crate::eal::Eal;
+use crate::eal::{Eal, knows_device};
 use crate::error::{Error, c_string, check};
 use crate::pool::MbufPool;
 use crate::queue::{RxQueue, TxQueue};
@@ -468,14 +468,7 @@ impl Drop for Device {
 /// Attaches a device, which makes its ports.
 fn probe(subject: &str, device: &CStr) -> Result<(), Error> {
     // Asked first: to rte_dev_probe an unknown name is a bad address.
-    let mut parsed = sys::rte_devargs::default();
-    // SAFETY: `parsed` is written before the call returns; what it then owns is released
-    // once, whether the call failed or not. EAL is initialised: `Port::open` has seen it.
-    let known = unsafe {
-        let ret = sys::rte_devargs_parse(&mut parsed, device.as_ptr());
-        sys::rte_devargs_reset(&mut parsed);
-        ret >= 0
-    };
+    let known = device.to_str().is_ok_and(knows_device);
     if !known {
         return Err(Error::refused(
             subject,

@@ -58,7 +58,7 @@ pub use counters::{MAX_WORKERS, WorkerCounters};
 pub use event::{BadEvent, Event, Refusal};
 pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 #[cfg(not(loom))]
-pub use lifecycle::{Attached, RegionConfig, RegionError};
+pub use lifecycle::{Attached, Fate, Preview, RegionConfig, RegionError};
 #[cfg(not(loom))]
 pub use plane::{CommandConsumer, EventProducer, Plane, PlaneBell, PlaneParts, Pulse, Ringer};
 pub use record::{
