@@ -141,7 +141,7 @@ fn it_says_what_is_missing() {
     let (small, region) = (small.to_string_lossy(), lab.region().to_string_lossy());
     let mount = format!("mount -t tmpfs -o size=4m none {small} && exec \"$@\"");
     lab.configure(&port("net_null0"));
-    lab.edit(&*region, &small);
+    lab.edit(&region, &small);
     lacks(
         &lab,
         &["sh", "-c", &mount, "sh"],
