@@ -98,6 +98,7 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("cannot tell systemd that control is ready: {error}");
     }
+    tokio::task::spawn_local(feed_watchdog());
     let outcome = tokio::select! {
         error = link.run(bell, desired) => Err(DaemonError::new(error)),
         _ = terminate.recv() => Ok(()),
@@ -111,6 +112,19 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         drop(std::fs::remove_file(&control.socket));
     }
     outcome
+}
+
+/// Tells systemd that this thread's loop turns, at half the time it would wait.
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    loop {
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
+            return tracing::warn!("cannot feed systemd's watchdog: {error}");
+        }
+        tokio::time::sleep(limit / 2).await;
+    }
 }
 
 /// What [`probe_store`] is called with, as the program's first argument.

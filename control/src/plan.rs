@@ -26,9 +26,9 @@ impl Addresses {
     }
 
     fn spec(&self, stream: &Stream) -> Option<shm::StreamSpec> {
+        let endpoint = self.endpoint(stream.local)?;
+        let peer = self.endpoint(stream.peer)?;
         Some(shm::StreamSpec {
-            endpoint: self.endpoint(stream.local)?,
-            peer: self.endpoint(stream.peer)?,
             remote: stream.remote,
             kind: match stream.kind {
                 Kind::Rtp => shm::Kind::Rtp,
@@ -36,15 +36,16 @@ impl Addresses {
                 Kind::Raw => shm::Kind::Raw,
             },
             learn: match stream.learn {
-                true => shm::Learn::Immediate,
+                true => shm::Learn::Heuristic,
                 false => shm::Learn::Off,
             },
             gate_open: stream.gate_open,
             signal: stream.signal,
             clock_hz: stream.clock_hz.min(shm::MAX_CLOCK_HZ),
-            dscp: stream.dscp,
+            dscp: shm::Dscp::Set(stream.dscp),
             leg: stream.leg,
-            media: stream.media,
+            media: stream.media as u8,
+            ..shm::StreamSpec::new(endpoint, peer)
         })
     }
 
@@ -146,5 +147,5 @@ fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
         && have.peer_endpoint == spec.peer
         && have.clock_hz == spec.clock_hz
         && (have.leg, have.media) == (spec.leg, spec.media)
-        && have.tos >> 2 == spec.dscp
+        && have.dscp == spec.dscp
 }

@@ -136,7 +136,7 @@ fn row(
         call_id: names.get(&stat.call).cloned(),
         call: stat.call,
         leg: policy.leg,
-        media: policy.media,
+        media: policy.media.into(),
         kind: match policy.kind {
             Kind::Rtp => "rtp",
             Kind::Rtcp => "rtcp",

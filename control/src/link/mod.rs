@@ -307,6 +307,9 @@ impl Link {
                     }
                 }
                 Ok(shm::Event::Latched { .. }) => inner.latches += 1,
+                Ok(
+                    shm::Event::Media { .. } | shm::Event::Port { .. } | shm::Event::Worker { .. },
+                ) => {}
                 Err(_) => inner.bad_events += 1,
             }
         }

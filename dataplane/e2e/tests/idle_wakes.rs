@@ -2,7 +2,7 @@
 
 use penstock_e2e::region::endpoint;
 use penstock_e2e::{Lab, PLANE, Phone, Setup, lab, phone_at, wait_for};
-use penstock_shm::{Kind, Learn, Op, StreamSpec};
+use penstock_shm::{Learn, Op, StreamSpec};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -19,17 +19,11 @@ fn call(lab: &Lab, phones: [SocketAddr; 2]) {
     let at = |n: usize| endpoint(&table, local(20_000 + 2 * n as u16), 0);
     let spec = |n: usize| {
         Op::Set(StreamSpec {
-            endpoint: at(n),
-            peer: at(1 - n),
             remote: Some(phones[n]),
-            kind: Kind::Rtp,
             learn: Learn::Off,
-            gate_open: true,
             signal: 1,
             clock_hz: 8000,
-            dscp: 0,
-            leg: 0,
-            media: 0,
+            ..StreamSpec::new(at(n), at(1 - n))
         })
     };
     lab.install(1, &[spec(0), spec(1)]);

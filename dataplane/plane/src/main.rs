@@ -4,17 +4,22 @@ mod addresses;
 mod adjacency;
 mod clock;
 mod dry_run;
+mod health;
 mod neighbour;
 mod plan;
 mod ports;
+mod rules;
 mod slow;
 mod steward;
 mod streams;
+mod timers;
 mod waiting;
+mod windows;
 mod worker;
 
 use adjacency::Adjacencies;
 use clap::Parser;
+use health::Health;
 use neighbour::{Key, Neighbours};
 use penstock_config::Config;
 use penstock_relay::LocalAddrs;
@@ -32,6 +37,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use steward::Steward;
 use streams::Streams;
+use timers::Watch;
 use worker::{Shared, Worker};
 
 /// Relays media between DPDK ports.
@@ -155,6 +161,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let queues = Queues::new(workers)
         .map_err(|e| Failure::new(format!("cannot make the workers' bells: {e}")))?;
     let queues = Arc::new(queues);
+    let rules = Arc::new(rules::rules(&config));
     let stop = Arc::new(AtomicBool::new(false));
 
     let mut by_number = Vec::new();
@@ -167,15 +174,19 @@ fn run(args: &Args) -> Result<(), Failure> {
         by_number,
         Neighbours::new(adjacency::CAPACITY),
         Arc::clone(&adjacencies),
+        Arc::clone(&rules),
+        rules::window(&config),
     );
     fix_neighbours(&config, &locals, &mut streams)?;
     let resumed = streams.resume(monotonic_ns());
 
     let ringer = parts.bell.ringer();
+    let turns = parts.workers.iter().map(|table| table.turns()).collect();
     let mut running = Vec::new();
     for (index, table) in parts.workers.into_iter().enumerate() {
         let shared = Shared {
             adjacencies: Arc::clone(&adjacencies),
+            rules: Arc::clone(&rules),
             queues: Arc::clone(&queues),
             ringer: ringer.clone(),
             stop: Arc::clone(&stop),
@@ -191,8 +202,10 @@ fn run(args: &Args) -> Result<(), Failure> {
         );
         running.push(eal.launch(index, move || worker.run())?);
     }
+    let capacity = streams.table().capacity();
     let steward = Steward {
         streams,
+        watch: Watch::new(rules::timers(&config), capacity),
         commands: parts.commands,
         events: parts.events,
         bell: parts.bell,
@@ -209,7 +222,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status(&status),
     ]);
-    steward.run(stop_pipe.as_fd());
+    let health = Health::new(turns, plan.workers.clone(), &opened, monotonic_ns());
+    steward.run(stop_pipe.as_fd(), health);
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.store(true, Ordering::Relaxed);
@@ -311,6 +325,7 @@ fn worker(
         shared,
         usize::from(config.plane.burst),
         config.plane.polling,
+        config.sources.unknown_ports_per_s,
     )
 }
 

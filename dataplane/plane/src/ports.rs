@@ -12,6 +12,8 @@ pub struct Opened {
     port: StartedPort,
     rx: Vec<Option<RxQueue>>,
     tx: Vec<Option<TxQueue>>,
+    /// What the configuration calls it.
+    pub name: String,
     /// Its MAC.
     pub mac: [u8; 6],
 }
@@ -85,6 +87,6 @@ pub fn open(
         let (mac, driver) = (port.mac(), port.driver().to_owned());
         let (port, rx, tx) = port.start().map_err(named)?;
         tracing::info!(port = declared.name, driver, mac = %penstock_config::MacAddr(mac), queues, "port started");
-        Ok(Opened { port, rx: rx.into_iter().map(Some).collect(), tx: tx.into_iter().map(Some).collect(), mac })
+        Ok(Opened { port, rx: rx.into_iter().map(Some).collect(), tx: tx.into_iter().map(Some).collect(), name: declared.name.clone(), mac })
     }).collect()
 }

@@ -2,6 +2,7 @@
 
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::Mbuf;
+use penstock_relay::learn::Ask;
 use rustix::event::{EventfdFlags, eventfd};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,7 +26,7 @@ pub enum ToSteward {
     },
 }
 
-/// A worker saw the first packet from a source that its stream may learn.
+/// A worker saw a packet from a source that its stream may learn.
 #[derive(Clone, Copy, Debug)]
 pub struct Latch {
     /// The stream's record.
@@ -34,6 +35,8 @@ pub struct Latch {
     pub version: u32,
     /// Where the packet came from.
     pub source: SocketAddr,
+    /// What is asked.
+    pub ask: Ask,
 }
 
 /// A packet for a worker to send for another thread.
@@ -46,10 +49,14 @@ pub struct ToWorker {
     pub relayed: bool,
 }
 
-/// A packet given to the worker that owns its stream, with the port it arrived at.
+/// A packet given to the worker that owns its stream.
 pub struct HandOver {
-    /// Index of the port.
+    /// Index of the port it arrived at.
     pub port: u8,
+    /// Which worker received it.
+    pub from: u8,
+    /// The stream's record.
+    pub record: u32,
     /// The packet.
     pub mbuf: Mbuf,
 }

@@ -6,14 +6,16 @@
 
 use crate::addresses::Local;
 use crate::adjacency::Adjacencies;
+use crate::health::Health;
 use crate::neighbour::{Ask, Key};
 use crate::slow::{Queues, ToSteward, ToWorker};
 use crate::streams::Streams;
+use crate::timers::Watch;
 use crate::waiting::Waiting;
 use penstock_dpdk::{Mbuf, MbufPool};
 use penstock_relay::{Drop, local};
 use penstock_shm::{
-    CommandConsumer, Event, EventProducer, PlaneBell, Pulse, WorkerTable, monotonic_ns,
+    CommandConsumer, Event, EventProducer, MAX_OPS, PlaneBell, Pulse, WorkerTable, monotonic_ns,
 };
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -30,6 +32,8 @@ const BATCH: usize = 1024;
 pub struct Steward {
     /// The table and the routes.
     pub streams: Streams,
+    /// Media that stays away.
+    pub watch: Watch,
     /// From control.
     pub commands: CommandConsumer,
     /// To control.
@@ -52,7 +56,7 @@ pub struct Steward {
 
 impl Steward {
     /// Works until `stop` is readable.
-    pub fn run(mut self, stop: BorrowedFd<'_>) {
+    pub fn run(mut self, stop: BorrowedFd<'_>, mut health: Health<'_>) {
         self.counters.offline();
         self.announce();
         let mut waiting = Waiting::new();
@@ -60,6 +64,14 @@ impl Steward {
         loop {
             let now_ns = monotonic_ns();
             self.latch(now_ns);
+            let events = &mut self.events;
+            // Control reads in the table what it missed.
+            self.streams.tick(now_ns, |event| {
+                events.push(event);
+            });
+            // Refusals need room.
+            let mut report = |event| events.room() > MAX_OPS && events.push(event);
+            self.watch.turn(self.streams.table(), now_ns, &mut report);
             self.hear_workers(&mut waiting, now_ns);
             self.apply_commands(now_ns);
             for ask in self.streams.neighbours().due(now_ns) {
@@ -70,6 +82,9 @@ impl Steward {
             if now_ns >= expire_at {
                 self.streams.table().expire(now_ns);
                 expire_at = now_ns + EXPIRE_NS;
+            }
+            for change in health.look(now_ns, self.streams.table()) {
+                self.events.push(change.into());
             }
             self.pulse.beat(now_ns);
             let queues = &self.queues;

@@ -8,9 +8,13 @@ use crate::addresses::Local;
 use crate::adjacency::Adjacencies;
 use crate::neighbour::{Key, Neighbours};
 use crate::slow::Latch;
+use crate::windows::{Window, Windows};
+use penstock_relay::Rules;
+use penstock_relay::learn::Ask;
 use penstock_relay::route::{self, Egress, Peer, Policy};
+use penstock_shm::record::{digest_address, rank};
 use penstock_shm::{
-    Command, Endpoint, Event, Learn, Op, Refusal, Slot, StreamSpec, TableWriter, flag,
+    Command, Dscp, Endpoint, Event, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
 };
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +28,10 @@ pub struct Streams {
     locals: Vec<Option<Local>>,
     neighbours: Neighbours,
     adjacencies: Arc<Adjacencies>,
+    rules: Arc<Rules>,
+    windows: Windows,
+    /// Streams whose policing changed a moment ago: a worker may have been at work on the former one.
+    police_anew: Vec<u32>,
 }
 
 /// Why a command was not applied, and which endpoint it failed at.
@@ -37,9 +45,9 @@ struct Draft {
 }
 
 impl Draft {
-    fn of_slot(slot: &Slot) -> Draft {
+    fn of_slot(slot: &Slot, endpoint: Endpoint) -> Draft {
         Draft {
-            policy: Policy::of_slot(slot),
+            policy: Policy::of_slot(slot, endpoint),
             peer: Endpoint::from_bits(slot.peer_endpoint),
         }
     }
@@ -55,12 +63,17 @@ impl Streams {
         locals: Vec<Option<Local>>,
         neighbours: Neighbours,
         adjacencies: Arc<Adjacencies>,
+        rules: Arc<Rules>,
+        window: Window,
     ) -> Self {
         Streams {
             table,
             locals,
             neighbours,
             adjacencies,
+            rules,
+            windows: Windows::new(window),
+            police_anew: Vec::new(),
         }
     }
 
@@ -90,7 +103,29 @@ impl Streams {
         if let Err((reason, endpoint)) = self.store(&drafts, now_ns) {
             tracing::error!(?endpoint, %reason, "a resumed stream has no route");
         }
+        for &number in &live {
+            let slot = self.table.slot(number);
+            if slot.rank != rank::NONE {
+                self.windows.open(number, self.table.head(number), now_ns);
+            }
+        }
         live.len() as u32
+    }
+
+    /// Ends the learning windows that are over, adopts what a window deferred, and has policing that changed looked at
+    /// once more. Each lock is an event for `report`.
+    pub fn tick(&mut self, now_ns: u64, mut report: impl FnMut(Event)) {
+        for number in std::mem::take(&mut self.police_anew) {
+            self.table.police_anew(number);
+        }
+        for latch in self.windows.deferred() {
+            let _ = self.adopt(&latch, rank::ANY, false, now_ns);
+        }
+        while let Some(number) = self.windows.over(&self.table, now_ns) {
+            if let Some(event) = self.lock(number, now_ns) {
+                report(event);
+            }
+        }
     }
 
     /// Applies a whole command, or nothing of it.
@@ -104,7 +139,7 @@ impl Streams {
                         .number_for(spec, command.call, now_ns)
                         .ok_or((Refusal::TableFull, spec.endpoint))?;
                     let draft = Draft {
-                        policy: self.policy(number, spec),
+                        policy: self.policy(number, spec, now_ns),
                         peer: spec.peer,
                     };
                     drafts.insert(number, draft);
@@ -190,27 +225,78 @@ impl Streams {
         }
     }
 
-    /// Adopts a source that a worker saw, unless the stream has changed or locked meanwhile.
+    /// Does what a worker asks about a source it saw, unless the stream has changed meanwhile. A lock is an event.
     pub fn latch(&mut self, latch: &Latch, now_ns: u64) -> Option<Event> {
         if !self.table.is_live(latch.record) {
             return None;
         }
         let slot = self.table.slot(latch.record);
-        if slot.version != latch.version || slot.flags & flag::LOCKED != 0 {
+        if slot.version != latch.version {
             return None;
         }
-        let mut draft = Draft::of_slot(&slot);
-        draft.policy.remote = Some(latch.source);
+        match latch.ask {
+            Ask::Lock => self.lock(latch.record, now_ns),
+            // Sources that take turns would have the route change with every packet.
+            Ask::Adopt { lock: false, .. }
+                if slot.learn == Learn::Delayed as u8 && slot.rank != rank::NONE =>
+            {
+                self.windows.defer(*latch);
+                None
+            }
+            Ask::Adopt { rank, lock } => self.adopt(latch, rank, lock, now_ns),
+        }
+    }
+
+    /// Makes a source the stream's remote, and the end of the learning window known to its owner.
+    fn adopt(&mut self, latch: &Latch, rank: u8, lock: bool, now_ns: u64) -> Option<Event> {
+        let number = latch.record;
+        let slot = self.table.slot(number);
+        if !self.table.is_live(number) || slot.version != latch.version {
+            return None;
+        }
+        let mut draft = self.draft(number);
+        let policy = &mut draft.policy;
+        if policy.locked {
+            policy.known = policy.remote.map_or(0, digest_address);
+            policy.rank = rank::NONE;
+        }
+        if !lock && policy.rank == rank::NONE {
+            let packets = self.table.tally(number).meter.packets.get() as u32;
+            policy.learn_until = packets.wrapping_add(self.windows.packets());
+            self.windows.open(number, self.table.head(number), now_ns);
+        }
+        policy.remote = Some(latch.source);
+        policy.latched = true;
+        policy.locked = lock;
+        policy.rank = if lock { rank::NONE } else { rank };
+        self.change(number, draft, now_ns)
+    }
+
+    /// Locks a stream to the source it has learned.
+    fn lock(&mut self, number: u32, now_ns: u64) -> Option<Event> {
+        let mut draft = self.draft(number);
+        if draft.policy.locked || !draft.policy.latched {
+            return None;
+        }
         draft.policy.locked = true;
-        draft.policy.latched = true;
-        let mut drafts = Drafts::from([(latch.record, draft)]);
+        draft.policy.rank = rank::NONE;
+        self.change(number, draft, now_ns)
+    }
+
+    fn change(&mut self, number: u32, draft: Draft, now_ns: u64) -> Option<Event> {
+        let Policy {
+            remote,
+            locked,
+            spec,
+            ..
+        } = draft.policy;
+        let mut drafts = Drafts::from([(number, draft)]);
         self.add_peers(&mut drafts);
         self.store(&drafts, now_ns).ok()?;
-        let endpoint = self.endpoint(latch.record);
         Some(Event::Latched {
-            endpoint,
-            remote: latch.source,
-            signal: slot.signal,
+            endpoint: self.endpoint(number),
+            remote: remote.filter(|_| locked)?,
+            signal: spec.signal,
         })
     }
 
@@ -223,7 +309,7 @@ impl Streams {
     }
 
     fn draft(&self, number: u32) -> Draft {
-        Draft::of_slot(&self.table.slot(number))
+        Draft::of_slot(&self.table.slot(number), self.endpoint(number))
     }
 
     /// A peer that is not being changed has to be routed anew all the same: it may have waited for this
@@ -240,22 +326,34 @@ impl Streams {
 
     /// What control wants of a stream, with what the stream has learned before.
     ///
-    /// New signalling lets the stream learn anew. Its remote address stays the learned one until
-    /// then, unless the signalling names another address than the last one did.
-    fn policy(&self, number: u32, spec: &StreamSpec) -> Policy {
+    /// New signalling lets the stream learn anew, its old source first: that one stays the remote address, and is
+    /// locked again by its next packet. Signalling that names another address than the last one did begins afresh.
+    fn policy(&self, number: u32, spec: &StreamSpec, now_ns: u64) -> Policy {
         let slot = self.table.slot(number);
-        let old = Policy::of_slot(&slot);
+        let old = Policy::of_slot(&slot, spec.endpoint);
         let v6 = self
             .local(spec.endpoint)
             .is_some_and(|local| local.ip.is_ipv6());
-        let mut policy = Policy::new(spec, v6, digest(spec.remote));
+        let mut policy = Policy::new(spec, v6, Dscp::Set(0));
         let is_new = slot.version == 0;
+        let is_anew = old.spec.signal != spec.signal || old.spec.gate_open != spec.gate_open;
+        policy.signalled_ns = match is_new || is_anew {
+            true => now_ns,
+            false => old.signalled_ns,
+        };
         if is_new || !old.latched || policy.signalled != old.signalled || spec.learn == Learn::Off {
             return policy;
         }
         policy.remote = old.remote;
         policy.latched = true;
-        policy.locked = old.locked && old.signal == spec.signal;
+        policy.known = old.known;
+        if old.spec.signal == spec.signal {
+            policy.locked = old.locked;
+            policy.rank = old.rank;
+            policy.learn_until = old.learn_until;
+        } else if old.locked {
+            policy.known = old.remote.map_or(0, digest_address);
+        }
         policy
     }
 
@@ -298,11 +396,18 @@ impl Streams {
             endpoint: draft.peer,
         };
         let old = self.table.slot(number);
-        let slot = route::fill(&draft.policy, Some(peer), egress.as_ref(), old.version);
+        let mut policy = draft.policy;
+        let denied = |remote: SocketAddr| !self.rules.sources.admit(remote.ip());
+        policy.denied = policy.remote.is_some_and(denied);
+        let slot = route::fill(&policy, Some(peer), egress.as_ref(), old.version);
         if slot != old || old.version == 0 {
             self.table
                 .update(number, &slot)
                 .map_err(|_| Refusal::WorkerStuck)?;
+        }
+        if slot.police != old.police {
+            self.table.police_anew(number);
+            self.police_anew.push(number);
         }
         failed.map_or(Ok(()), Err)
     }
@@ -348,23 +453,6 @@ impl Streams {
         }
         Ok(hop.number)
     }
-}
-
-/// FNV-1a over the address and port: equal for equal addresses, and that is all it is used for.
-fn digest(remote: Option<SocketAddr>) -> [u8; 4] {
-    let Some(remote) = remote else { return [0; 4] };
-    let mut hash = 0x811c_9dc5u32;
-    let mut eat = |bytes: &[u8]| {
-        for &byte in bytes {
-            hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-        }
-    };
-    match remote {
-        SocketAddr::V4(v4) => eat(&v4.ip().octets()),
-        SocketAddr::V6(v6) => eat(&v6.ip().octets()),
-    }
-    eat(&remote.port().to_be_bytes());
-    hash.to_ne_bytes()
 }
 
 #[cfg(test)]

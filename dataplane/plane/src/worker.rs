@@ -9,17 +9,21 @@
 //! nothing, and reads the clock at most once per burst. What it cannot do itself goes to the
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
+mod flood;
 mod idle;
+mod moves;
 mod stages;
 
 use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
 use crate::slow::{Queues, ToWorker};
+use flood::Floods;
 use idle::Idle;
+use moves::Moves;
 use penstock_config::Polling;
 use penstock_dpdk::{Burst, PerPacket, RxQueue, TxBatch, TxQueue};
-use penstock_relay::{Drop, LocalAddrs};
-use penstock_shm::{Ringer, WorkerTable};
+use penstock_relay::{Drop, LocalAddrs, Rules};
+use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
 use stages::{Passed, Step, look};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +48,8 @@ pub struct PortSide {
 pub struct Shared {
     /// Next hops.
     pub adjacencies: Arc<Adjacencies>,
+    /// What holds for all streams.
+    pub rules: Arc<Rules>,
     /// Queues to and from the steward and between workers.
     pub queues: Arc<Queues>,
     /// Wakes the steward.
@@ -60,8 +66,47 @@ pub struct Worker {
     shared: Shared,
     out: Out,
     clock: Clock,
+    moves: Moves,
     burst_max: usize,
     idle: Idle,
+}
+
+/// Busy or idle, and since when by the time stamp counter, which is read when that changes.
+struct Shift {
+    busy: bool,
+    since: u64,
+    turns: u32,
+}
+
+impl Shift {
+    fn new() -> Shift {
+        Shift {
+            busy: false,
+            since: penstock_dpdk::tsc(),
+            turns: 0,
+        }
+    }
+
+    #[inline]
+    fn turn(&mut self, busy: bool, counters: &WorkerCounters) {
+        self.turns = self.turns.wrapping_add(1);
+        // Readers see what is long.
+        if busy != self.busy || self.turns.is_multiple_of(1024) {
+            self.settle(busy, counters);
+        }
+    }
+
+    #[inline(never)]
+    fn settle(&mut self, busy: bool, counters: &WorkerCounters) {
+        let now = penstock_dpdk::tsc();
+        let ticks = now.wrapping_sub(self.since);
+        let count = match self.busy {
+            true => &counters.cycles_busy,
+            false => &counters.cycles_idle,
+        };
+        count.add(ticks);
+        (self.busy, self.since) = (busy, now);
+    }
 }
 
 /// Packets on their way out.
@@ -71,6 +116,8 @@ struct Out {
     dead: Burst,
     /// The next hop of the packet before: mostly it is this one's too.
     hop: Hop,
+    /// Who sends to ports without a stream.
+    floods: Floods,
 }
 
 /// How this worker sends through a port.
@@ -93,6 +140,7 @@ impl Worker {
         shared: Shared,
         burst_max: usize,
         polling: Polling,
+        unknown_ports_per_s: u32,
     ) -> Worker {
         let exit = |side: &mut PortSide| match side.tx.take() {
             Some(tx) => Exit::Own(tx, TxBatch::new()),
@@ -102,6 +150,7 @@ impl Worker {
             exits: ports.iter_mut().map(exit).collect(),
             dead: Burst::new(),
             hop: Hop::none(),
+            floods: Floods::new(unknown_ports_per_s),
         };
         let idle = Idle::new(polling, &ports);
         Worker {
@@ -111,6 +160,7 @@ impl Worker {
             shared,
             out,
             clock: Clock::new(),
+            moves: Moves::new(),
             burst_max,
             idle,
         }
@@ -119,6 +169,7 @@ impl Worker {
     /// Polls until the plane stops.
     pub fn run(mut self) {
         let mut burst = Burst::new();
+        let mut shift = Shift::new();
         self.idle.begin();
         // Relaxed: nothing is published by the flag.
         while !self.shared.stop.load(Ordering::Relaxed) {
@@ -146,7 +197,9 @@ impl Worker {
                 self.table.counters().polls_busy.add(1);
                 self.idle
                     .worked(self.number, &mut self.ports, &self.shared.queues);
-            } else {
+            }
+            shift.turn(got > 0, self.table.counters());
+            if got == 0 {
                 self.table.counters().polls_idle.add(1);
                 self.idle
                     .rest(&mut self.table, &mut self.ports, &self.shared.queues);
@@ -162,6 +215,7 @@ impl Worker {
         let now_ns = self.clock.now_ns(burst.len() >= self.burst_max);
         let side = &self.ports[port];
         counters.rx.add(burst.len() as u64);
+        counters.bursts[burst.len().max(1).ilog2() as usize].add(1);
 
         let mut step = Step {
             number: self.number,
@@ -200,6 +254,8 @@ impl Worker {
             }
             port = next.port;
             total += 1;
+            let view = self.table.pin();
+            self.moves.count(next.record, usize::from(next.from), &view);
             let _ = burst.push(next.mbuf);
             if total == Burst::CAPACITY {
                 break;
@@ -208,6 +264,9 @@ impl Worker {
         if !burst.is_empty() {
             self.relay(usize::from(port), burst);
         }
+        let view = self.table.pin();
+        let moved = self.moves.give(&view, self.number);
+        view.counters().streams_moved.add(moved);
         total
     }
 

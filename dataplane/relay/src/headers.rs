@@ -371,6 +371,12 @@ impl Rtcp<'_> {
         self.0[0] >> 6
     }
 
+    /// Number of report blocks, or what else the packet type counts.
+    #[inline(always)]
+    pub fn count(self) -> u8 {
+        self.0[0] & 0x1f
+    }
+
     /// Packet type: 200 for a sender report, 201 for a receiver report, and so on.
     #[inline(always)]
     pub fn packet_type(self) -> u8 {

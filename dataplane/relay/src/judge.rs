@@ -1,10 +1,14 @@
 //! The verdict on a packet of a known stream.
 
 use crate::classify::Udp;
-use crate::headers::{Ipv4, Ipv6, Rtcp, Rtp, UdpHeader, view};
-use crate::meter;
+use crate::headers::{Ipv4, Ipv6, Rtp, UdpHeader, view};
+use crate::learn::{self, Ask, Patience, Sources};
+use crate::meter::{self, Content};
+use crate::police::{self, Profiles};
+use crate::rtcp;
 use penstock_shm::counters::Drop;
-use penstock_shm::record::{Learn, Meter, Slot, flag};
+use penstock_shm::record::{Slot, accept, flag};
+use penstock_shm::tally::{Meter, Tally};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -15,52 +19,97 @@ const HEADERS6: usize = Ipv6::LEN + UdpHeader::LEN;
 /// A stream whose gate is open and whose source is known.
 const GUARDED: u16 = flag::GATE_OPEN | flag::LOCKED;
 
+/// What holds for all streams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// What streams may send.
+    pub profiles: Profiles,
+    /// Who may send.
+    pub sources: Sources,
+    /// When a lock may move.
+    pub patience: Patience,
+}
+
 /// The packet passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
-    /// The stream learns, and nobody has asked yet that the source of this packet ([`source`]) be
-    /// latched: ask the steward, and if the request got through, tell [`latch_requested`].
-    pub latch: bool,
+    /// What to ask of the steward about the packet's [`source`], if nobody has asked yet; if the request got through,
+    /// tell [`latch_requested`].
+    pub ask: Option<Ask>,
 }
 
-/// Judges a packet of the stream that `slot` belongs to, and meters it.
+/// The parts of a stream that its verdict needs.
+#[derive(Clone, Copy)]
+pub struct Stream<'a> {
+    /// Policy and route.
+    pub slot: &'a Slot,
+    /// Its counters.
+    pub tally: &'a Tally,
+    /// Those of the stream of the opposite direction, to read.
+    pub peer: Option<&'a Tally>,
+}
+
+/// Judges a packet of a stream, and meters it.
 ///
-/// Checks, in this order: the gate, the source, what the stream may carry, the route, the size. A
-/// packet that passes is counted in `meter`, one that does not in [`Meter::dropped`]. Only the stream's
-/// owner worker may call this, and only with a packet of the endpoint's IP version. `now_ns` is the
-/// time of the burst, ns of CLOCK_MONOTONIC.
+/// Checks, in this order: the gate, the source, what the stream may carry, the route, the size, policing. A
+/// packet that passes is counted, and one that does not, too. Only the stream's owner worker may call
+/// this, and only with a packet of the endpoint's IP version. `now_ns` is the time of the burst, ns of
+/// CLOCK_MONOTONIC.
 pub fn judge(
     frame: &[u8],
     udp: &Udp,
-    slot: &Slot,
-    meter: &Meter,
+    stream: Stream<'_>,
+    rules: &Rules,
     now_ns: u64,
 ) -> Result<Pass, Drop> {
     if udp.v6 {
-        judge_as::<HEADERS6>(frame, udp, slot, meter, now_ns)
+        judge_as::<HEADERS6>(frame, udp, stream, rules, now_ns)
     } else {
-        judge_as::<HEADERS4>(frame, udp, slot, meter, now_ns)
+        judge_as::<HEADERS4>(frame, udp, stream, rules, now_ns)
     }
 }
 
 fn judge_as<const HEADERS: usize>(
     frame: &[u8],
     udp: &Udp,
-    slot: &Slot,
-    meter: &Meter,
+    stream: Stream<'_>,
+    rules: &Rules,
     now_ns: u64,
 ) -> Result<Pass, Drop> {
-    match check::<HEADERS>(frame, udp, slot, meter) {
-        Ok((pass, rtp)) => {
-            let bytes = udp.length - UdpHeader::LEN;
-            meter::update(meter, slot.clock_mult, now_ns, bytes, rtp);
+    match check::<HEADERS>(frame, udp, stream, rules, now_ns) {
+        Ok((pass, payload, content)) => {
+            let Stream { slot, tally, peer } = stream;
+            meter::update(tally, slot, now_ns, payload.len(), content);
+            if matches!(content, Content::Rtcp) && slot.flags & flag::SECURE == 0 {
+                rtcp::read(payload, tally, peer, now_ns);
+            }
             Ok(pass)
         }
         Err(reason) => {
-            meter::count_dropped(meter);
+            stream.tally.count_dropped(reason);
             Err(reason)
         }
     }
+}
+
+/// Whether a packet's source may have it judged at all: for a worker that does not own the stream, before it claims it or
+/// hands the packet over. Reads only.
+///
+/// # Errors
+/// As [`judge`]'s, of the gate and the source.
+pub fn may_enter(
+    frame: &[u8],
+    udp: &Udp,
+    stream: Stream<'_>,
+    rules: &Rules,
+    now_ns: u64,
+) -> Result<(), Drop> {
+    let source = source(frame, udp).ok_or(Drop::Malformed)?;
+    let flags = stream.slot.flags & (GUARDED | flag::DENIED);
+    if flags == GUARDED && stream.slot.remote() == Some(source) {
+        return Ok(());
+    }
+    unguarded(frame, udp, stream, rules, now_ns).map(drop)
 }
 
 /// Notes that a latch was requested for the present slot, so that [`judge`] does not ask again.
@@ -87,24 +136,18 @@ pub fn source(frame: &[u8], udp: &Udp) -> Option<SocketAddr> {
 fn check<'a, const HEADERS: usize>(
     frame: &'a [u8],
     udp: &Udp,
-    slot: &Slot,
-    meter: &Meter,
-) -> Result<(Pass, Option<Rtp<'a>>), Drop> {
+    stream: Stream<'_>,
+    rules: &Rules,
+    now_ns: u64,
+) -> Result<(Pass, &'a [u8], Content<'a>), Drop> {
+    let Stream { slot, tally, .. } = stream;
     let (header, payload) = parts::<HEADERS>(frame, udp).ok_or(Drop::Malformed)?;
-    let latch = if slot.flags & GUARDED != GUARDED {
-        unguarded(frame, udp, slot, meter)?
-    } else if is_remote(header, slot) {
-        false
-    } else {
-        return Err(Drop::Source);
-    };
-    let rtp = if slot.flags & flag::RTP != 0 {
-        rtp(payload)?
-    } else if slot.flags & flag::RTCP != 0 {
-        rtcp(payload)?
-    } else {
+    let ask = if slot.flags & (GUARDED | flag::DENIED) == GUARDED && is_remote(header, slot) {
         None
+    } else {
+        unguarded(frame, udp, stream, rules, now_ns)?
     };
+    let content = content(payload, slot)?;
     let route = flag::ROUTED
         | if HEADERS == HEADERS6 {
             flag::EGRESS_V6
@@ -117,7 +160,10 @@ fn check<'a, const HEADERS: usize>(
     if HEADERS - UdpHeader::LEN + udp.length > usize::from(slot.longest) {
         return Err(Drop::TooBig);
     }
-    Ok((Pass { latch }, rtp))
+    if tally.meter.packets.get() >= tally.meter.allowed.get() {
+        police::look(tally, slot, &rules.profiles, payload.len(), now_ns)?;
+    }
+    Ok((Pass { ask }, payload, content))
 }
 
 /// The headers and the payload of the datagram, `N` octets of headers; `None` if `frame` is not the
@@ -138,31 +184,65 @@ fn is_remote<const HEADERS: usize>(header: &[u8; HEADERS], slot: &Slot) -> bool 
     }
 }
 
-/// A closed gate, or an unlocked stream: whether its packet passes, and its source is to be latched.
-fn unguarded(frame: &[u8], udp: &Udp, slot: &Slot, meter: &Meter) -> Result<bool, Drop> {
+/// A closed gate, or a source that the stream is not locked to: whether its packet passes, and what is to be asked.
+fn unguarded(
+    frame: &[u8],
+    udp: &Udp,
+    stream: Stream<'_>,
+    rules: &Rules,
+    now_ns: u64,
+) -> Result<Option<Ask>, Drop> {
+    let Stream { slot, tally, .. } = stream;
     if slot.flags & flag::GATE_OPEN == 0 {
         return Err(Drop::GateClosed);
     }
     let source = source(frame, udp).ok_or(Drop::Malformed)?;
-    if slot.learn != Learn::Immediate as u8 || !crate::route::is_unicast(&source) {
-        return Err(Drop::Source);
+    if !rules.sources.admit(source.ip()) {
+        return Err(Drop::Denied);
     }
-    Ok(!meter::latch_asked(&meter.latch_asked, slot.version))
+    let ask = learn::admit(source, slot, tally, &rules.patience, now_ns)?;
+    Ok(ask.filter(|_| !meter::latch_asked(&tally.meter.latch_asked, slot.version)))
+}
+
+/// What a packet is, by its first octet (RFC 7983) and what the stream may carry.
+fn content<'a>(payload: &'a [u8], slot: &Slot) -> Result<Content<'a>, Drop> {
+    let secure = slot.flags & flag::SECURE != 0;
+    if slot.flags & flag::RTCP != 0 {
+        return rtcp::check(payload, secure).map(|()| Content::Rtcp);
+    }
+    if slot.flags & flag::RTP == 0 {
+        return Ok(Content::Other);
+    }
+    let needed = match payload.first() {
+        Some(0..=3 | 64..=79) => accept::STUN,
+        Some(16..=19) => accept::ZRTP,
+        Some(20..=63) => accept::DTLS,
+        _ => return rtp(payload, slot),
+    };
+    if slot.accept & needed == 0 {
+        return Err(Drop::NotNegotiated);
+    }
+    Ok(Content::Other)
 }
 
 /// RTP (RFC 3550, 5.1), or RTCP multiplexed with it (RFC 5761, 4), which has no place in the
 /// sequence. Padding is not looked at: its count is encrypted in SRTP.
-fn rtp(payload: &[u8]) -> Result<Option<Rtp<'_>>, Drop> {
+fn rtp<'a>(payload: &'a [u8], slot: &Slot) -> Result<Content<'a>, Drop> {
+    let secure = slot.flags & flag::SECURE != 0;
+    let rtcp = || rtcp::check(payload, secure).map(|()| Content::Rtcp);
     let Some((header, rest)) = Rtp::split(payload) else {
-        return rtcp(payload);
+        return rtcp();
     };
-    if is_rtcp(header.second_octet()) {
-        return rtcp(payload);
+    if rtcp::is_rtcp(header.second_octet()) {
+        return rtcp();
     }
-    if header.version() == 2 && parts_fit(header, rest) {
-        return Ok(Some(header));
+    if header.version() != 2 || !parts_fit(header, rest) {
+        return Err(Drop::NotRtp);
     }
-    Err(Drop::NotRtp)
+    if slot.flags & flag::STRICT_PAYLOAD != 0 && !meter::negotiated(slot, header.payload_type()) {
+        return Err(Drop::PayloadType);
+    }
+    Ok(Content::Rtp(header, rest))
 }
 
 /// Whether the contributing sources and the extension header lie inside the packet.
@@ -179,21 +259,4 @@ fn parts_fit(header: Rtp<'_>, rest: &[u8]) -> bool {
     };
     let words = u16::from_be_bytes([extension[2], extension[3]]);
     4 * usize::from(words) <= rest.len()
-}
-
-/// RTCP (RFC 3550, 6.4): the first packet of the compound lies inside the datagram. What follows it is
-/// not looked at: it is encrypted in SRTCP.
-fn rtcp(payload: &[u8]) -> Result<Option<Rtp<'_>>, Drop> {
-    let (header, _) = Rtcp::split(payload).ok_or(Drop::NotRtp)?;
-    let is_whole = header.length() <= payload.len();
-    if header.version() == 2 && is_rtcp(header.packet_type()) && is_whole {
-        return Ok(None);
-    }
-    Err(Drop::NotRtp)
-}
-
-/// The packet types that RFC 5761, 4, sets aside for RTCP.
-#[inline(always)]
-pub(crate) fn is_rtcp(second_octet: u8) -> bool {
-    second_octet & 0xe0 == 192
 }

@@ -27,16 +27,19 @@
 mod classify;
 pub mod headers;
 mod judge;
+pub mod learn;
 pub mod local;
 mod local_addrs;
 pub mod meter;
+pub mod police;
 mod rewrite;
 pub mod route;
+mod rtcp;
 mod sum;
 pub mod usual;
 
 pub use classify::{Class, Udp, classify};
-pub use judge::{Pass, judge, latch_requested, source};
+pub use judge::{Pass, Rules, Stream, judge, latch_requested, may_enter, source};
 pub use local_addrs::{AddrError, LocalAddrs};
 pub use penstock_shm::counters::Drop;
 pub use rewrite::{L2Header, UntaggedL2, rewrite};

@@ -3,15 +3,19 @@
 
 use crate::headers::protocol;
 use crate::sum::{bytes, fold};
-use penstock_shm::record::{Endpoint, Kind, Learn, Slot, StreamSpec, flag};
+use penstock_shm::record::{
+    Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, digest_address, digest_ip, flag, rank,
+};
 use std::net::{IpAddr, SocketAddr};
 
 /// What fresh packets carry as TTL or hop limit.
 const TTL: u8 = 64;
 
-/// What may arrive at a stream's endpoint.
+/// What may arrive at a stream's endpoint: what was asked for, and what was learned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
+    /// What control wants; its `remote` is the signalled one.
+    pub spec: StreamSpec,
     /// The endpoint's address is IPv6. A `remote` of the other version counts as none.
     pub v6: bool,
     /// The signalled or learned remote address.
@@ -20,24 +24,22 @@ pub struct Policy {
     pub locked: bool,
     /// `remote` was learned from a packet.
     pub latched: bool,
-    /// [`StreamSpec::kind`].
-    pub kind: Kind,
-    /// [`StreamSpec::learn`].
-    pub learn: Learn,
-    /// [`StreamSpec::gate_open`].
-    pub gate_open: bool,
-    /// [`StreamSpec::signal`].
-    pub signal: u32,
-    /// [`StreamSpec::clock_hz`].
-    pub clock_hz: u32,
+    /// `remote` may not send (source lists).
+    pub denied: bool,
+    /// [`Slot::rank`].
+    pub rank: u8,
+    /// [`Slot::known`].
+    pub known: u32,
+    /// [`Slot::learn_until`].
+    pub learn_until: u32,
+    /// Digests of the signalled remote, [`Slot::signalled`] and [`Slot::signalled_ip`].
+    pub signalled: [u32; 2],
+    /// [`Slot::signalled_port`].
+    pub signalled_port: [u8; 2],
+    /// [`Slot::signalled_ns`].
+    pub signalled_ns: u64,
     /// Traffic class of what leaves towards `remote`: DSCP and two zero bits.
     pub tos: u8,
-    /// [`StreamSpec::leg`].
-    pub leg: u16,
-    /// [`StreamSpec::media`].
-    pub media: u16,
-    /// [`Slot::signalled`].
-    pub signalled: [u8; 4],
 }
 
 /// How a stream's packets leave: by its peer's endpoint, to its peer's remote.
@@ -57,6 +59,10 @@ pub struct Egress {
     pub tos: u8,
 }
 
+/// What [`usual`](crate::usual) packets may not have: the long way looks after these.
+const NEVER_USUAL: u16 =
+    flag::V6 | flag::EGRESS_V6 | flag::CAPTURE | flag::COPY_DSCP | flag::DENIED;
+
 /// What [`usual`](crate::usual) packets need.
 const USUAL: u16 = flag::GATE_OPEN | flag::LOCKED | flag::ROUTED | flag::RTP;
 
@@ -70,61 +76,95 @@ pub struct Peer {
 }
 
 impl Policy {
-    /// What a new stream accepts: its signalled remote alone, or, if it learns, any source.
-    pub fn new(spec: &StreamSpec, v6: bool, signalled: [u8; 4]) -> Self {
+    /// What a new stream accepts: its signalled remote alone, or, if it learns, any source. `default_dscp` is that of
+    /// the local address.
+    pub fn new(spec: &StreamSpec, v6: bool, default_dscp: Dscp) -> Self {
+        let dscp = match spec.dscp {
+            Dscp::Default => default_dscp,
+            asked => asked,
+        };
         Policy {
+            spec: *spec,
             v6,
             remote: spec.remote,
             locked: spec.remote.is_some() && spec.learn == Learn::Off,
             latched: false,
-            kind: spec.kind,
-            learn: spec.learn,
-            gate_open: spec.gate_open,
-            signal: spec.signal,
-            clock_hz: spec.clock_hz,
-            tos: spec.dscp << 2,
-            leg: spec.leg,
-            media: spec.media,
-            signalled,
+            denied: false,
+            rank: rank::NONE,
+            known: 0,
+            learn_until: 0,
+            signalled_ns: 0,
+            signalled: spec.remote.map_or([0; 2], |remote| {
+                [digest_address(remote), digest_ip(remote.ip())]
+            }),
+            signalled_port: spec
+                .remote
+                .map_or([0; 2], |remote| remote.port().to_be_bytes()),
+            tos: match dscp {
+                Dscp::Set(dscp) => dscp << 2,
+                Dscp::Default | Dscp::Copy => 0,
+            },
         }
     }
 
-    /// The policy a slot was filled with: what a plane that restarts begins from.
-    pub fn of_slot(slot: &Slot) -> Self {
+    /// The policy a slot was filled with: what a plane that restarts begins from. The signalled remote is known by its
+    /// digests alone, unless it is the present one.
+    pub fn of_slot(slot: &Slot, endpoint: Endpoint) -> Self {
+        let is = |bit| slot.flags & bit != 0;
+        let [low, high] = slot.payload_types.map(u128::from);
+        let remote = slot.remote();
         Policy {
-            v6: slot.flags & flag::V6 != 0,
-            remote: slot.remote(),
-            locked: slot.flags & flag::LOCKED != 0,
-            latched: slot.flags & flag::LATCHED != 0,
-            kind: match slot.kind {
-                kind if kind == Kind::Rtp as u8 => Kind::Rtp,
-                kind if kind == Kind::Rtcp as u8 => Kind::Rtcp,
-                _ => Kind::Raw,
+            spec: StreamSpec {
+                remote,
+                kind: Kind::from_u8(slot.kind).unwrap_or(Kind::Raw),
+                learn: Learn::from_u8(slot.learn).unwrap_or(Learn::Off),
+                handover: is(flag::HANDOVER),
+                hint: slot.hint,
+                gate_open: is(flag::GATE_OPEN),
+                signal: slot.signal,
+                clock_hz: slot.clock_hz,
+                payload_types: high << 64 | low,
+                strict_payload: is(flag::STRICT_PAYLOAD),
+                event_type: slot.event_type,
+                accept: slot.accept,
+                secure: is(flag::SECURE),
+                police: slot.police,
+                capture: is(flag::CAPTURE),
+                dscp: Dscp::from_u8(slot.dscp).unwrap_or_default(),
+                leg: slot.leg,
+                media: slot.media as u8,
+                ..StreamSpec::new(endpoint, Endpoint::from_bits(slot.peer_endpoint))
             },
-            learn: if slot.learn == Learn::Immediate as u8 {
-                Learn::Immediate
-            } else {
-                Learn::Off
-            },
-            gate_open: slot.flags & flag::GATE_OPEN != 0,
-            signal: slot.signal,
-            clock_hz: slot.clock_hz,
+            v6: is(flag::V6),
+            remote,
+            locked: is(flag::LOCKED),
+            latched: is(flag::LATCHED),
+            denied: is(flag::DENIED),
+            rank: slot.rank,
+            known: slot.known,
+            learn_until: slot.learn_until,
+            signalled_ns: slot.signalled_ns,
+            signalled: [slot.signalled, slot.signalled_ip],
+            signalled_port: slot.signalled_port,
             tos: slot.tos,
-            leg: slot.leg,
-            media: slot.media,
-            signalled: slot.signalled,
         }
     }
 
     fn flags(&self) -> u16 {
-        let kind = match self.kind {
+        let spec = &self.spec;
+        let kind = match spec.kind {
             Kind::Rtp => flag::RTP,
             Kind::Rtcp => flag::RTCP,
             Kind::Raw => 0,
         };
         let mut flags = kind;
         let mut set = |on: bool, bit: u16| flags |= if on { bit } else { 0 };
-        set(self.gate_open, flag::GATE_OPEN);
+        set(spec.gate_open, flag::GATE_OPEN);
+        set(spec.handover, flag::HANDOVER);
+        set(spec.strict_payload, flag::STRICT_PAYLOAD);
+        set(spec.secure, flag::SECURE);
+        set(spec.capture, flag::CAPTURE);
+        set(self.denied, flag::DENIED);
         set(self.v6, flag::V6);
         set(self.has_remote(), flag::REMOTE);
         set(self.has_remote() && self.locked, flag::LOCKED);
@@ -144,18 +184,32 @@ impl Policy {
 ///
 /// `version` is [`Slot::version`]: the steward raises it with each filling.
 pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, version: u32) -> Slot {
+    let spec = &policy.spec;
     let mut slot = Slot {
         flags: policy.flags(),
         version,
-        clock_mult: clock_mult(policy.clock_hz),
-        clock_hz: policy.clock_hz,
-        signal: policy.signal,
-        leg: policy.leg,
-        media: policy.media,
-        kind: policy.kind as u8,
-        learn: policy.learn as u8,
+        clock_mult: clock_mult(spec.clock_hz),
+        steady: crate::meter::steady(spec.clock_hz),
+        clock_hz: spec.clock_hz,
+        signal: spec.signal,
+        leg: spec.leg,
+        media: spec.media.into(),
+        kind: spec.kind as u8,
+        learn: spec.learn as u8,
         tos: policy.tos,
-        signalled: policy.signalled,
+        dscp: spec.dscp.to_u8(),
+        payload_types: [spec.payload_types as u64, (spec.payload_types >> 64) as u64],
+        signalled_ns: policy.signalled_ns,
+        signalled: policy.signalled[0],
+        signalled_ip: policy.signalled[1],
+        signalled_port: policy.signalled_port,
+        hint: spec.hint,
+        known: policy.known,
+        learn_until: policy.learn_until,
+        rank: policy.rank,
+        event_type: spec.event_type,
+        accept: spec.accept,
+        police: spec.police,
         ..Slot::CLOSED
     };
     if let Some(peer) = peer {
@@ -208,7 +262,7 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
     slot.adjacency = egress.adjacency;
     slot.longest = egress.mtu;
     slot.flags |= flag::ROUTED;
-    if slot.flags & (USUAL | flag::V6 | flag::EGRESS_V6) == USUAL {
+    if slot.flags & (USUAL | NEVER_USUAL) == USUAL {
         slot.usual_hop = slot.adjacency;
     }
 }

@@ -10,7 +10,8 @@ use crate::headers::{Ethernet, Ipv4, Rtp, UdpHeader, ethertype, protocol, view};
 use crate::local_addrs::LocalAddrs;
 use crate::meter;
 use crate::rewrite::{UntaggedL2, known4};
-use penstock_shm::record::{Last, Meter, Slot};
+use penstock_shm::record::Slot;
+use penstock_shm::tally::{Last, Meter};
 
 const UDP: usize = Ethernet::LEN + Ipv4::LEN;
 const RTP: usize = UDP + UdpHeader::LEN;
@@ -121,7 +122,7 @@ impl<'a> Usual<'a> {
         let passes = *view(headers, UDP - 8) == slot.remote_v4
             && *view(headers, UDP) == slot.remote_port
             && len <= slot.longest
-            && meter::follow(meter, slot.clock_mult, now_ns, bytes, rtp, guard);
+            && meter::follow(meter, slot, now_ns, bytes, rtp, guard);
         if passes {
             l2.write(headers);
             known4(headers, Ethernet::LEN, slot, total_len);

@@ -6,11 +6,14 @@ use std::net::IpAddr;
 
 /// Local addresses that one region has room for.
 const MAX_ADDRESSES: usize = 64;
+/// Policing profiles that a region has numbers for.
+const MAX_POLICE: usize = 15;
 
 pub(crate) fn problems(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     plane(config, &mut found);
     ports(&config.ports, &mut found);
+    rules(config, &mut found);
     control(config, &mut found);
     found
 }
@@ -130,6 +133,49 @@ fn ports(ports: &[Port], found: &mut Vec<String>) {
         found.push(format!(
             "{count} addresses; a region has room for {MAX_ADDRESSES}"
         ));
+    }
+}
+
+fn rules(config: &Config, found: &mut Vec<String>) {
+    let learning = &config.learning;
+    if !(1..=60_000).contains(&learning.window_ms) {
+        found.push(format!(
+            "[learning] window_ms {} is not 1 to 60000",
+            learning.window_ms
+        ));
+    }
+    if !(1..=1_000_000).contains(&learning.window_packets) {
+        found.push(format!(
+            "[learning] window_packets {} is not 1 to 1000000",
+            learning.window_packets
+        ));
+    }
+    if config.sources.unknown_ports_per_s == 0 {
+        found.push("[sources] unknown_ports_per_s must be 1 or more".into());
+    }
+    if config.police.len() > MAX_POLICE {
+        found.push(format!(
+            "{} [[police]] profiles; there is room for {MAX_POLICE}",
+            config.police.len()
+        ));
+    }
+    for (i, police) in config.police.iter().enumerate() {
+        let number = i + 1;
+        let mut pair = |rate: u64, burst: u64, what: &str| {
+            if (rate == 0) != (burst == 0) {
+                found.push(format!(
+                    "[[police]] number {number}: {what}_per_s and {what}_burst go together"
+                ));
+            }
+        };
+        pair(police.packets_per_s, police.packets_burst, "packets");
+        pair(police.bytes_per_s, police.bytes_burst, "bytes");
+        if police.bytes_burst != 0 && police.bytes_burst < 1500 {
+            found.push(format!(
+                "[[police]] number {number}: bytes_burst {} is less than one packet; make it 1500 or more",
+                police.bytes_burst
+            ));
+        }
     }
 }
 

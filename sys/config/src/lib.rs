@@ -6,7 +6,7 @@
 mod check;
 mod parts;
 
-pub use parts::{Device, HugepageUse, MacAddr, Polling, PortRange, Prefix};
+pub use parts::{Device, HugepageUse, MacAddr, Network, PoliceMedia, Polling, PortRange, Prefix};
 
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
@@ -60,6 +60,18 @@ pub struct Config {
     /// `[control]`
     #[serde(default)]
     pub control: Control,
+    /// `[timeouts]`
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// `[learning]`
+    #[serde(default)]
+    pub learning: Learning,
+    /// `[sources]`
+    #[serde(default)]
+    pub sources: Sources,
+    /// `[[police]]`
+    #[serde(default)]
+    pub police: Vec<Police>,
 }
 
 /// Where the two processes meet.
@@ -211,6 +223,106 @@ impl Default for Control {
             max_calls: 16_000,
             core: None,
             interfaces: Vec::new(),
+        }
+    }
+}
+
+/// How a stream learns whom its media comes from.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Learning {
+    /// How long a source may give way to a more credible one, ms after the first packet.
+    pub window_ms: u32,
+    /// Or in packets, whichever comes first.
+    pub window_packets: u32,
+    /// Silence after which a locked stream learns anew, s; 0 for never.
+    pub relearn_s: u32,
+    /// Silence after which a stream with media-handover follows a new source, ms.
+    pub handover_ms: u32,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        Learning {
+            window_ms: 3000,
+            window_packets: 200,
+            relearn_s: 30,
+            handover_ms: 200,
+        }
+    }
+}
+
+/// Who may send media.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sources {
+    /// If there are any, nobody else may.
+    pub allow: Vec<Network>,
+    /// These may not.
+    pub deny: Vec<Network>,
+    /// Packets a second to ports without a stream, before their source counts as a flood.
+    pub unknown_ports_per_s: u32,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Sources {
+            allow: Vec::new(),
+            deny: Vec::new(),
+            unknown_ports_per_s: 1000,
+        }
+    }
+}
+
+/// What one stream may send. A rate of 0 limits nothing.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Police {
+    /// What it is for.
+    pub media: PoliceMedia,
+    /// Packets a second in the long run.
+    pub packets_per_s: u64,
+    /// Packets at once on top.
+    pub packets_burst: u64,
+    /// Octets of UDP payload a second in the long run.
+    pub bytes_per_s: u64,
+    /// Octets at once on top.
+    pub bytes_burst: u64,
+    /// Packets a second at any time.
+    pub peak_packets_per_s: u64,
+    /// Octets a second at any time.
+    pub peak_bytes_per_s: u64,
+    /// How early a packet may come, ms.
+    pub tolerance_ms: u64,
+}
+
+/// When media that does not flow, or a call, has lasted long enough; seconds, 0 for never.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// Without a packet since the call was answered.
+    pub start_s: u32,
+    /// Since the last packet.
+    pub silence_s: u32,
+    /// Either, where nothing has to come: on hold, or before the answer.
+    pub hold_s: u32,
+    /// Media one way only.
+    pub one_way_s: u32,
+    /// Whether media one way only ends the call.
+    pub one_way_ends: bool,
+    /// Of a call as a whole.
+    pub final_s: u32,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            start_s: 60,
+            silence_s: 60,
+            hold_s: 3600,
+            one_way_s: 30,
+            one_way_ends: false,
+            final_s: 0,
         }
     }
 }

@@ -15,6 +15,23 @@ pub enum Polling {
     Adaptive,
 }
 
+/// What a policing profile is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoliceMedia {
+    /// RTP of m=audio.
+    Audio,
+    /// RTP of m=video.
+    Video,
+    /// Fax.
+    Image,
+    /// RTCP on a port of its own.
+    Rtcp,
+    /// Whatever no profile before it is for.
+    #[default]
+    Any,
+}
+
 /// Whether DPDK's memory lies on huge pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -163,6 +180,31 @@ impl fmt::Display for Prefix {
         write!(f, "{}/{}", self.ip, self.len)
     }
 }
+
+/// A network: an address of it, and how many leading bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The address.
+    pub ip: IpAddr,
+    /// Prefix length, bits.
+    pub len: u8,
+}
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("\"{text}\" is not a network (192.0.2.0/24 or 2001:db8::/32)");
+        let (ip, len) = text.split_once('/').ok_or_else(wrong)?;
+        let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
+        let len: u8 = len.parse().map_err(|_| wrong())?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        (len <= most)
+            .then_some(Network { ip, len })
+            .ok_or_else(wrong)
+    }
+}
+from_text!(Network);
 
 /// First and last UDP port of a pool, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,12 +7,12 @@
 //! | --- | --- |
 //! | header | 0..8 number, 8..16 call, 16..18 count of ops |
 //! | any op | 0 tag (1 set, 2 remove, 3 acknowledge), 4..6 address and 6..8 port of the endpoint |
-//! | set | 1 kind, 2 learn, 3 gate, 8..12 peer, 12 IP version of the remote (0, 4, 6), 13 DSCP, 14..16 remote port, 16..32 remote address, 32..36 signal, 36..40 clock, 40..42 leg, 42..44 media |
+//! | set | 1 kind, 2 learn, 3 flags (1 gate open, 2 handover, 4 strict payload, 8 secure, 16, 32, 64 accept, 128 capture), 8..12 peer, 12 IP version of the remote (0, 4, 6), 13 DSCP (64 default, 65 copy), 14..16 remote port, 16..32 remote address, 32..36 signal, 36..39 clock, 39 police, 40..42 leg, 42 media, 43 event type, 44..60 payload types, 60..64 hint |
 //! | acknowledge | 32..36 record, 36..40 generation |
 
 use crate::bytes::{Block, get16, get32, get64, put16, put32, put64, zero_but};
 use crate::layout::MAX_ADDRESSES;
-use crate::record::{Endpoint, Kind, Learn, StreamSpec};
+use crate::record::{Dscp, Endpoint, Kind, Learn, MAX_POLICIES, StreamSpec, accept};
 use std::net::{IpAddr, SocketAddr};
 
 /// The most ops one command carries.
@@ -148,17 +148,32 @@ impl Op {
 fn encode_spec(b: &mut Block, spec: &StreamSpec) {
     b[1] = spec.kind as u8;
     b[2] = spec.learn as u8;
-    b[3] = u8::from(spec.gate_open);
+    b[3] = flags(spec);
     put_endpoint(b, 4, spec.endpoint);
     put_endpoint(b, 8, spec.peer);
-    b[13] = spec.dscp;
+    b[13] = spec.dscp.to_u8();
     if let Some(remote) = spec.remote {
         encode_remote(b, remote);
     }
     put32(b, 32, spec.signal);
     put32(b, 36, spec.clock_hz);
+    b[39] = spec.police;
     put16(b, 40, spec.leg);
-    put16(b, 42, spec.media);
+    b[42] = spec.media;
+    b[43] = spec.event_type;
+    put64(b, 44, spec.payload_types as u64);
+    put64(b, 52, (spec.payload_types >> 64) as u64);
+    put32(b, 60, spec.hint);
+}
+
+fn flags(spec: &StreamSpec) -> u8 {
+    let bit = |on: bool, bit: u8| if on { bit } else { 0 };
+    bit(spec.gate_open, 1)
+        | bit(spec.handover, 2)
+        | bit(spec.strict_payload, 4)
+        | bit(spec.secure, 8)
+        | (spec.accept & accept::ALL) << 4
+        | bit(spec.capture, 128)
 }
 
 fn decode_spec(b: &Block) -> Result<StreamSpec, &'static str> {
@@ -168,24 +183,31 @@ fn decode_spec(b: &Block) -> Result<StreamSpec, &'static str> {
         remote: decode_remote(b)?,
         kind: Kind::from_u8(b[1]).ok_or("unknown kind")?,
         learn: Learn::from_u8(b[2]).ok_or("unknown way to learn")?,
-        gate_open: match b[3] {
-            0 => false,
-            1 => true,
-            _ => return Err("gate neither open nor closed"),
-        },
+        handover: b[3] & 2 != 0,
+        hint: get32(b, 60),
+        gate_open: b[3] & 1 != 0,
         signal: get32(b, 32),
-        clock_hz: get32(b, 36),
-        dscp: b[13],
+        clock_hz: get32(b, 36) & 0x00ff_ffff,
+        payload_types: u128::from(get64(b, 52)) << 64 | u128::from(get64(b, 44)),
+        strict_payload: b[3] & 4 != 0,
+        event_type: b[43],
+        accept: b[3] >> 4 & accept::ALL,
+        secure: b[3] & 8 != 0,
+        police: b[39],
+        capture: b[3] & 128 != 0,
+        dscp: Dscp::from_u8(b[13]).ok_or("unknown DSCP")?,
         leg: get16(b, 40),
-        media: get16(b, 42),
+        media: b[42],
     };
-    if spec.dscp > 63 {
-        return Err("DSCP above 63");
+    if spec.event_type > 127 {
+        return Err("payload type above 127");
+    }
+    if usize::from(spec.police) >= MAX_POLICIES {
+        return Err("policing profile out of range");
     }
     if spec.clock_hz > MAX_CLOCK_HZ {
         return Err("clock rate out of range");
     }
-    zero_but(b, &[0..4, 4..44])?;
     Ok(spec)
 }
 
@@ -232,30 +254,43 @@ mod tests {
             remote: Some("192.0.2.1:4000".parse().unwrap()),
             kind: Kind::Raw,
             learn: Learn::Immediate,
-            gate_open: true,
+            handover: true,
+            hint: 0x0102_0304,
             signal: 9,
             clock_hz: MAX_CLOCK_HZ,
-            dscp: 63,
+            payload_types: 1 << 127 | 1 << 101 | 1,
+            strict_payload: true,
+            event_type: 101,
+            accept: accept::DTLS | accept::STUN,
+            secure: true,
+            police: 15,
+            capture: true,
+            dscp: Dscp::Set(63),
             leg: 1,
             media: 2,
+            ..StreamSpec::new(endpoint, endpoint)
         };
         let good = Op::Set(spec).encode();
         assert_eq!(Op::decode(&good), Ok(Op::Set(spec)));
-        let clock = (MAX_CLOCK_HZ + 1).to_le_bytes();
+        for dscp in [Dscp::Default, Dscp::Copy, Dscp::Set(0)] {
+            let spec = StreamSpec { dscp, ..spec };
+            assert_eq!(Op::decode(&Op::Set(spec).encode()), Ok(Op::Set(spec)));
+        }
+        let [low, mid, high, _] = (MAX_CLOCK_HZ + 1).to_le_bytes();
         let bad: [(usize, &[u8]); 13] = [
             (0, &[0]),
             (0, &[4]),
             (1, &[3]),
-            (2, &[2]),
-            (3, &[2]),
+            (2, &[4]),
+            (39, &[16]),
             (4, &[64, 0]),
             (8, &[64, 0]),
             (12, &[0]),
             (12, &[5]),
-            (13, &[64]),
+            (13, &[66]),
             (20, &[1]),
-            (36, &clock),
-            (44, &[1]),
+            (36, &[low, mid, high]),
+            (43, &[128]),
         ];
         for (at, bytes) in bad {
             let mut b = good;

@@ -1,7 +1,7 @@
 //! The workers' counters and the reasons a packet is dropped: declared once, here; the CLI, the
 //! manual and the metrics are derived from this list.
 
-use crate::record::Counter;
+use crate::tally::Counter;
 
 macro_rules! drops {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
@@ -25,9 +25,25 @@ macro_rules! drops {
             pub const fn help(self) -> &'static str {
                 match self { $(Drop::$name => concat!($($doc),+)),+ }
             }
+
+            /// The reasons that are counted at the stream as well, in order.
+            pub const OF_STREAM: &'static [Drop] = {
+                let (_, from_first) = Drop::ALL.split_at(FIRST_OF_STREAM as usize);
+                from_first.split_at(LAST_OF_STREAM as usize - FIRST_OF_STREAM as usize + 1).0
+            };
+
+            /// Its place in [`Drop::OF_STREAM`].
+            pub const fn stream_index(self) -> Option<usize> {
+                let (first, last) = (FIRST_OF_STREAM as usize, LAST_OF_STREAM as usize);
+                let this = self as usize;
+                if this >= first && this <= last { Some(this - first) } else { None }
+            }
         }
     };
 }
+
+const FIRST_OF_STREAM: Drop = Drop::GateClosed;
+const LAST_OF_STREAM: Drop = Drop::TooBig;
 
 drops! {
     /// Shorter than the headers it announces, or longer than one mbuf.
@@ -46,18 +62,32 @@ drops! {
     IpOptions = "ip-options",
     /// No stream is installed at the destination port.
     NoStream = "no-stream",
+    /// As no-stream, from a source that floods such ports: neither answered nor passed to the kernel.
+    Flood = "flood",
     /// The stream's gate is closed (hold).
     GateClosed = "gate-closed",
     /// The source is not the stream's learned or signalled one.
     Source = "source",
+    /// From a source that the source lists deny.
+    Denied = "denied",
     /// Not an RTP or RTCP packet where only those pass (version, length).
     NotRtp = "not-rtp",
+    /// STUN, DTLS, ZRTP or a TURN channel (RFC 7983) where it was not negotiated.
+    NotNegotiated = "not-negotiated",
+    /// A compound RTCP packet of which a part does not fit (RFC 3550, A.2).
+    RtcpMalformed = "rtcp-malformed",
+    /// A payload type that was not negotiated, where those are to be dropped.
+    PayloadType = "payload-type",
+    /// More packets than the stream's policing allows.
+    PolicePackets = "police-packets",
+    /// More octets than the stream's policing allows.
+    PoliceBytes = "police-bytes",
     /// The peer's remote address is not known yet.
     NoRoute = "no-route",
-    /// The next hop's MAC could not be resolved in time, or too many packets wait for it.
-    NextHop = "next-hop",
     /// Larger than the egress port's MTU.
     TooBig = "too-big",
+    /// The next hop's MAC could not be resolved in time, or too many packets wait for it.
+    NextHop = "next-hop",
     /// The egress queue was full.
     TxFull = "tx-full",
     /// The steward's queue was full (ARP, ICMP).
@@ -88,6 +118,49 @@ pub struct WorkerCounters {
     pub polls_busy: Counter,
     /// Iterations of the poll loop that found none.
     pub polls_idle: Counter,
+    /// Ticks of the time stamp counter from an iteration that found packets to one that found none.
+    pub cycles_busy: Counter,
+    /// The other ticks, asleep or not.
+    pub cycles_idle: Counter,
+    /// Streams whose ownership moved to another worker, where their packets come in.
+    pub streams_moved: Counter,
+    /// Packets copied to the capture ring.
+    pub captured: Counter,
+    /// Packets whose copy the capture ring had no room for.
+    pub capture_lost: Counter,
+    /// Bursts received, by size: 1, 2 to 3, 4 to 7, and so on; 64 is the last.
+    pub bursts: [Counter; BURST_SIZES],
     /// Packets dropped, by reason.
     pub drops: [Counter; Drop::ALL.len()],
+}
+
+/// How many classes [`WorkerCounters::bursts`] has.
+pub const BURST_SIZES: usize = 7;
+
+/// How many ports a region has room for.
+pub const MAX_PORTS: usize = 32;
+
+/// A port's state and what its device counted since the plane started. Written by the steward once a second; read
+/// by anyone.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct PortCounters {
+    /// 0 for no port, 1 for one whose link is down, 2 for up.
+    pub link: Counter,
+    /// Packets received.
+    pub ipackets: Counter,
+    /// Packets sent.
+    pub opackets: Counter,
+    /// Bytes received.
+    pub ibytes: Counter,
+    /// Bytes sent.
+    pub obytes: Counter,
+    /// Packets the device dropped because a receive queue was full.
+    pub imissed: Counter,
+    /// Packets received with errors.
+    pub ierrors: Counter,
+    /// Packets that could not be sent.
+    pub oerrors: Counter,
+    /// Packets lost because the pool was empty.
+    pub rx_nombuf: Counter,
 }

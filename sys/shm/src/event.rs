@@ -2,9 +2,12 @@
 //!
 //! | event | bytes |
 //! | --- | --- |
-//! | any | 0 tag (1 refused, 2 latched), 4..6 address and 6..8 port of the endpoint |
+//! | any | 0 tag (1 refused, 2 latched, 3 media, 4 port, 5 worker), 4..6 address and 6..8 port of the endpoint |
 //! | refused | 1 reason, 32..40 number of the command |
 //! | latched | 12 IP version, 14..16 port, 16..32 address of the remote, 32..36 signal |
+//! | media | 1 state |
+//! | port | 1 up, 4..6 number of the port |
+//! | worker | 1 hangs, 4..6 number of the worker |
 
 use crate::bytes::{Block, get16, get32, get64, put16, put32, put64, zero_but};
 use crate::command::{decode_remote, encode_remote};
@@ -72,6 +75,103 @@ pub enum Event {
         /// The [`crate::StreamSpec::signal`] it was learned under.
         signal: u32,
     },
+    /// A timer of a stream ran out, or its media is back.
+    Media {
+        /// The stream.
+        endpoint: Endpoint,
+        /// What is the matter.
+        state: MediaState,
+    },
+    /// A port's link went up or down.
+    Port {
+        /// Number of the port, in the order of the configuration.
+        port: u16,
+        /// Up now.
+        up: bool,
+    },
+    /// A worker hangs, or goes on.
+    Worker {
+        /// Its number.
+        worker: u16,
+        /// It has not turned for a second.
+        hangs: bool,
+    },
+}
+
+/// How the media of a stream is, by the plane's timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum MediaState {
+    /// It flows.
+    Flows = 1,
+    /// Nothing has come since the stream was installed.
+    NoStart = 2,
+    /// Nothing has come lately.
+    Silent = 3,
+    /// Nothing comes here, while the peer's media flows.
+    OneWay = 4,
+}
+
+/// How long a stream's media may stay away, ns; 0 for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timers {
+    /// After the stream was signalled, until the first packet.
+    pub start_ns: u64,
+    /// After the last packet.
+    pub silence_ns: u64,
+    /// The same while the gate is closed (hold).
+    pub hold_ns: u64,
+    /// After the last packet, while the peer's media flows.
+    pub one_way_ns: u64,
+}
+
+/// What the timers are held against; times in ns of CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When the stream was last signalled anew.
+    pub signalled_ns: u64,
+    /// When its last packet came; 0 for never.
+    pub last_ns: u64,
+    /// When its peer's last packet came; 0 for never.
+    pub peer_ns: u64,
+    /// Whether its gate is open.
+    pub gate_open: bool,
+}
+
+impl MediaState {
+    /// How the media is at `now_ns`.
+    pub fn at(now_ns: u64, seen: Seen, timers: &Timers) -> MediaState {
+        let past = |limit_ns: u64, since_ns: u64| {
+            limit_ns != 0 && now_ns.saturating_sub(since_ns) >= limit_ns
+        };
+        let since_ns = seen.signalled_ns.max(seen.last_ns);
+        // Flows: seen within the time that makes this side's silence count.
+        let peer_flows =
+            seen.peer_ns != 0 && now_ns.saturating_sub(seen.peer_ns) < timers.one_way_ns;
+        let (limit_ns, silent) = match (seen.gate_open, seen.last_ns) {
+            (false, _) => (timers.hold_ns, MediaState::Silent),
+            (true, 0) => (timers.start_ns, MediaState::NoStart),
+            (true, _) => (timers.silence_ns, MediaState::Silent),
+        };
+        if past(limit_ns, since_ns) {
+            silent
+        } else if seen.gate_open && peer_flows && past(timers.one_way_ns, since_ns) {
+            MediaState::OneWay
+        } else {
+            MediaState::Flows
+        }
+    }
+
+    /// The state of this number, if there is one.
+    pub const fn from_u8(number: u8) -> Option<MediaState> {
+        match number {
+            1 => Some(MediaState::Flows),
+            2 => Some(MediaState::NoStart),
+            3 => Some(MediaState::Silent),
+            4 => Some(MediaState::OneWay),
+            _ => None,
+        }
+    }
 }
 
 /// An event that cannot be what the plane meant; it is skipped.
@@ -108,6 +208,22 @@ impl Event {
                 encode_remote(&mut b, *remote);
                 put32(&mut b, 32, *signal);
             }
+            Event::Media { endpoint, state } => {
+                b[0] = 3;
+                b[1] = *state as u8;
+                put16(&mut b, 4, endpoint.addr);
+                put16(&mut b, 6, endpoint.port);
+            }
+            Event::Port { port, up } => {
+                b[0] = 4;
+                b[1] = u8::from(*up);
+                put16(&mut b, 4, *port);
+            }
+            Event::Worker { worker, hangs } => {
+                b[0] = 5;
+                b[1] = u8::from(*hangs);
+                put16(&mut b, 4, *worker);
+            }
         }
         b
     }
@@ -139,6 +255,30 @@ impl Event {
                     endpoint,
                     remote,
                     signal: get32(b, 32),
+                })
+            }
+            3 => {
+                zero_but(b, &[0..2, 4..8])?;
+                let state = MediaState::from_u8(b[1]).ok_or("unknown state of media")?;
+                Ok(Event::Media { endpoint, state })
+            }
+            4 | 5 => {
+                zero_but(b, &[0..2, 4..6])?;
+                let yes = match b[1] {
+                    0 => false,
+                    1 => true,
+                    _ => return Err("neither yes nor no"),
+                };
+                let number = endpoint.addr;
+                Ok(match b[0] {
+                    4 => Event::Port {
+                        port: number,
+                        up: yes,
+                    },
+                    _ => Event::Worker {
+                        worker: number,
+                        hangs: yes,
+                    },
                 })
             }
             _ => Err("unknown event"),

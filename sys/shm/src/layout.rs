@@ -6,10 +6,11 @@
 //! | table | [`Table`]: identity, plane, addresses, counters, index; then the records |
 
 use crate::cell::BlockCell;
-use crate::counters::{Drop, MAX_WORKERS, WorkerCounters};
-use crate::record::{Head, Meter, Record, Slot};
+use crate::counters::{Drop, MAX_PORTS, MAX_WORKERS, PortCounters, WorkerCounters};
+use crate::record::{Head, Record, Slot};
 use crate::ring::{Line, RingState};
 use crate::sync::{AtomicU32, AtomicU64};
+use crate::tally::{Bucket, Detail, Drops, Meter, Reports, Tally};
 use std::mem::offset_of;
 
 /// How many local addresses a region has room for.
@@ -19,7 +20,7 @@ pub const MAX_ADDRESSES: usize = 64;
 pub const MAX_STREAMS: u32 = 1 << 24;
 
 /// The version of everything that the layout hash cannot see: encodings and meanings.
-pub(crate) const ABI: u32 = 1;
+pub(crate) const ABI: u32 = 2;
 
 /// Slots of the command ring.
 pub(crate) const COMMAND_SLOTS: usize = 8192;
@@ -96,6 +97,7 @@ pub(crate) struct Table {
     pub(crate) plane: PlaneInfo,
     pub(crate) addresses: [AddressCell; MAX_ADDRESSES],
     pub(crate) counters: [WorkerCounters; MAX_WORKERS],
+    pub(crate) ports: [PortCounters; MAX_PORTS],
     pub(crate) index: [AtomicU32; INDEX_ENTRIES],
 }
 
@@ -186,6 +188,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             plane,
             addresses,
             counters,
+            ports,
             index
         }
     );
@@ -199,7 +202,27 @@ pub(crate) const LAYOUT_HASH: u64 = {
             tx_steward,
             polls_busy,
             polls_idle,
+            cycles_busy,
+            cycles_idle,
+            streams_moved,
+            captured,
+            capture_lost,
+            bursts,
             drops
+        }
+    );
+    h = layout!(
+        h,
+        PortCounters {
+            link,
+            ipackets,
+            opackets,
+            ibytes,
+            obytes,
+            imissed,
+            ierrors,
+            oerrors,
+            rx_nombuf
         }
     );
     h = layout!(
@@ -220,16 +243,70 @@ pub(crate) const LAYOUT_HASH: u64 = {
             packets,
             bytes,
             last_seen_ns,
+            allowed,
             dropped,
             ssrc,
             ext_seq,
-            base_seq,
             apart,
-            lost_before,
             jitter_q4,
             transit,
             last,
             latch_asked
+        }
+    );
+    h = layout!(
+        h,
+        Detail {
+            base_seq,
+            lost_before,
+            late,
+            skipped,
+            late_before,
+            duplicates_before,
+            largest_gap,
+            foreign,
+            other,
+            variation
+        }
+    );
+    h = layout!(
+        h,
+        Reports {
+            sender_report_ns,
+            report_ns,
+            sender_report_ntp,
+            rtcp,
+            blocks,
+            fraction_lost,
+            cumulative_lost,
+            jitter,
+            rtt_us,
+            rtt_max_us,
+            byes,
+            dtmf,
+            dtmf_last,
+            dtmf_at
+        }
+    );
+    h = layout!(h, Drops { by_reason });
+    h = layout!(
+        h,
+        Bucket {
+            due_ns,
+            packets,
+            bytes,
+            at_ns,
+            dropped
+        }
+    );
+    h = layout!(
+        h,
+        Tally {
+            meter,
+            detail,
+            reports,
+            drops,
+            bucket
         }
     );
     h = layout!(
@@ -247,7 +324,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             usual_hop,
             version,
             clock_mult,
-            clock_hz,
+            steady,
             peer,
             peer_endpoint,
             remote_v6,
@@ -259,11 +336,24 @@ pub(crate) const LAYOUT_HASH: u64 = {
             kind,
             learn,
             tos,
+            dscp,
+            clock_hz,
+            payload_types,
+            signalled_ns,
             signalled,
+            signalled_ip,
+            hint,
+            known,
+            learn_until,
+            signalled_port,
+            rank,
+            event_type,
+            accept,
+            police,
             reserved
         }
     );
-    h = layout!(h, Record { head, meter, slots });
+    h = layout!(h, Record { head, tally, slots });
     let mut i = 0;
     while i < Drop::ALL.len() {
         h = fnv(h, Drop::ALL[i].name().as_bytes());

@@ -43,6 +43,7 @@ pub mod record;
 mod ring;
 mod sync;
 mod table;
+pub mod tally;
 #[cfg(not(loom))]
 mod view;
 mod worker;
@@ -55,19 +56,22 @@ pub use control::{
     PushError,
 };
 pub use counters::{MAX_WORKERS, WorkerCounters};
-pub use event::{BadEvent, Event, Refusal};
+pub use event::{BadEvent, Event, MediaState, Refusal, Seen, Timers};
 pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 #[cfg(not(loom))]
 pub use lifecycle::{Attached, Fate, Preview, RegionConfig, RegionError};
 #[cfg(not(loom))]
 pub use plane::{CommandConsumer, EventProducer, Plane, PlaneBell, PlaneParts, Pulse, Ringer};
 pub use record::{
-    Counter, Endpoint, Head, Kind, Learn, Meter, Record, Slot, StreamSpec, flag, state,
+    Dscp, Endpoint, Head, Kind, Learn, MAX_POLICIES, Record, Slot, StreamSpec, flag, state,
 };
 pub use table::{Counts, TableFull, TableWriter, UpdateError};
+pub use tally::{Counter, Meter, Tally};
 #[cfg(not(loom))]
-pub use view::{MeterStat, Policy, RegionInfo, StreamStat, TableView, WorkerStat};
-pub use worker::{Entry, Pinned, WorkerTable};
+pub use view::{
+    MeterStat, Policy, PortStat, RegionInfo, ReportStat, StreamStat, TableView, WorkerStat,
+};
+pub use worker::{Entry, Pinned, Turns, WorkerTable};
 
 /// The time in ns of CLOCK_MONOTONIC: the same clock for both processes, and across their restarts.
 pub fn monotonic_ns() -> u64 {

@@ -49,7 +49,7 @@ impl Record {
         self.head.call.store(call, Ordering::Relaxed);
         self.head.created_ns.store(now_ns, Ordering::Relaxed);
         self.head.ended_ns.store(0, Ordering::Relaxed);
-        self.meter.reset();
+        self.tally.reset();
         // The count of flips goes on: were it to start anew, `read` could take the new for the old.
         let active = self.head.active.load(Ordering::Relaxed);
         // SAFETY: by the contract no worker can see the record.

@@ -68,6 +68,7 @@ impl Plane {
         let index = file.head.part(|table| &table.index[..]);
         let table = TableWriter::new(
             file.head.part(|table| &table.plane),
+            file.head.part(|table| &table.ports[..]),
             file.head.part(|table| &table.addresses[..]),
             index.clone(),
             file.records.clone(),

@@ -1,49 +1,22 @@
 //! The stream record: what one endpoint is, where its packets go, and what passed.
 //!
-//! Six cache lines. An IPv4 packet touches the index entry, the first line of one [`Slot`] and the
-//! [`Meter`]; an IPv6 packet one line more.
+//! Twelve cache lines. An IPv4 packet touches the index entry, the first line of one [`Slot`] and the
+//! [`Meter`](crate::Meter); an IPv6 packet one line more.
 //!
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 | [`Meter`] | the owner worker |
-//! | 2, 3 | [`Slot`] 0: policy and route | steward, while no worker can see it |
-//! | 4, 5 | [`Slot`] 1 | likewise |
+//! | 1 to 5 | [`Tally`]: what is counted | the owner worker |
+//! | 6 to 8 | [`Slot`] 0: policy and route | steward, while no worker can see it |
+//! | 9 to 11 | [`Slot`] 1 | likewise |
 //!
 //! The index entry of an endpoint names the stream *and* its live slot, so one release store
 //! changes policy and route together.
 
 use crate::cell::SlotCell;
-use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU32, AtomicU64};
+use crate::tally::Tally;
 use std::net::{IpAddr, SocketAddr};
-
-/// A counter with one writer: plain load and store, no locked instruction.
-#[derive(Default)]
-#[repr(transparent)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`. Only the counter's one writer may call it.
-    #[inline(always)]
-    pub fn add(&self, n: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
-    }
-
-    /// The present value.
-    #[inline(always)]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Sets the value. Only the counter's one writer may call it.
-    #[inline(always)]
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-}
 
 /// A local (address, port): the name of a stream on the wire between control and the plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,14 +68,20 @@ impl Kind {
     }
 }
 
-/// How a stream comes to accept a source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a stream comes to accept a source. A source once learned is locked: nothing else passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Learn {
     /// Only the signalled address passes.
     Off = 0,
-    /// The first packet's source is adopted, then locked.
+    /// The first packet's source is adopted and locked at once.
     Immediate = 1,
+    /// For the length of the learning window every source passes and the last one is adopted; then it is locked.
+    Delayed = 2,
+    /// For the length of the learning window the most credible source so far passes, and no other: see
+    /// [`rank`]. The signalled address itself is locked at once.
+    #[default]
+    Heuristic = 3,
 }
 
 impl Learn {
@@ -111,8 +90,101 @@ impl Learn {
         match number {
             0 => Some(Learn::Off),
             1 => Some(Learn::Immediate),
+            2 => Some(Learn::Delayed),
+            3 => Some(Learn::Heuristic),
             _ => None,
         }
+    }
+}
+
+/// How credible a source is: values of [`Slot::rank`].
+pub mod rank {
+    /// Nothing came yet.
+    pub const NONE: u8 = 0;
+    /// Nothing is known of it.
+    pub const ANY: u8 = 1;
+    /// It has the signalled port.
+    pub const PORT: u8 = 2;
+    /// It has the signalled IP address, or the one that signalling came from.
+    pub const ADDRESS: u8 = 3;
+    /// It was locked before.
+    pub const KNOWN: u8 = 4;
+    /// It is the signalled one.
+    pub const SIGNALLED: u8 = 5;
+}
+
+/// DSCP of what leaves (RFC 2474).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dscp {
+    /// The one configured for the local address it leaves from.
+    #[default]
+    Default,
+    /// That of the packet that came.
+    Copy,
+    /// This one, 0 to 63.
+    Set(u8),
+}
+
+impl Dscp {
+    const DEFAULT: u8 = 64;
+    const COPY: u8 = 65;
+
+    /// Its number in commands and slots.
+    pub const fn to_u8(self) -> u8 {
+        match self {
+            Dscp::Default => Dscp::DEFAULT,
+            Dscp::Copy => Dscp::COPY,
+            Dscp::Set(dscp) => dscp & 63,
+        }
+    }
+
+    /// The DSCP of this number, if there is one.
+    pub const fn from_u8(number: u8) -> Option<Dscp> {
+        match number {
+            0..64 => Some(Dscp::Set(number)),
+            Dscp::DEFAULT => Some(Dscp::Default),
+            Dscp::COPY => Some(Dscp::Copy),
+            _ => None,
+        }
+    }
+}
+
+/// What may share the port of an RTP stream, told apart by the first octet (RFC 7983): bits of
+/// [`StreamSpec::accept`]. RTP and RTCP always may.
+pub mod accept {
+    /// STUN (first octet 0 to 3) and TURN channels (64 to 79).
+    pub const STUN: u8 = 1 << 0;
+    /// DTLS (20 to 63).
+    pub const DTLS: u8 = 1 << 1;
+    /// ZRTP (16 to 19).
+    pub const ZRTP: u8 = 1 << 2;
+    /// Every bit that means something.
+    pub const ALL: u8 = STUN | DTLS | ZRTP;
+}
+
+/// How many policing profiles there are; number 0 is none at all.
+pub const MAX_POLICIES: usize = 16;
+
+/// Equal for equal addresses, never 0: a name for a source in a record. FNV-1a.
+pub fn digest(octets: &[u8], port: [u8; 2]) -> u32 {
+    let eat = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    octets.iter().chain(&port).fold(0x811c_9dc5, eat).max(1)
+}
+
+/// [`digest`] of an IP address alone.
+pub fn digest_ip(ip: IpAddr) -> u32 {
+    match ip {
+        IpAddr::V4(ip) => digest(&ip.octets(), [0; 2]),
+        IpAddr::V6(ip) => digest(&ip.octets(), [0; 2]),
+    }
+}
+
+/// [`digest`] of an address with its port.
+pub fn digest_address(address: SocketAddr) -> u32 {
+    let port = address.port().to_be_bytes();
+    match address.ip() {
+        IpAddr::V4(ip) => digest(&ip.octets(), port),
+        IpAddr::V6(ip) => digest(&ip.octets(), port),
     }
 }
 
@@ -129,18 +201,64 @@ pub struct StreamSpec {
     pub kind: Kind,
     /// How a source is accepted.
     pub learn: Learn,
+    /// A locked stream follows a new source once the old one is silent.
+    pub handover: bool,
+    /// [`digest_ip`] of where the leg's signalling came from, a likely source behind a NAT; 0 for unknown.
+    pub hint: u32,
     /// Whether packets that arrive here are forwarded.
     pub gate_open: bool,
     /// Grows with each signalling that should make the stream learn its source anew.
     pub signal: u32,
     /// RTP clock rate in Hz, for jitter; 0 for none.
     pub clock_hz: u32,
-    /// DSCP of the packets that leave towards `remote`, 0 to 63.
-    pub dscp: u8,
+    /// RTP payload types negotiated for what arrives, a bit each; 0 for any.
+    pub payload_types: u128,
+    /// Packets of other payload types are dropped rather than counted.
+    pub strict_payload: bool,
+    /// Payload type of telephone-event (RFC 4733); 0 for none.
+    pub event_type: u8,
+    /// What may share the port, of [`accept`].
+    pub accept: u8,
+    /// RTP and RTCP are SRTP: what is behind an RTCP header cannot be read.
+    pub secure: bool,
+    /// Number of the policing profile, below [`MAX_POLICIES`]; 0 for none.
+    pub police: u8,
+    /// Copies of what passes go to the capture ring.
+    pub capture: bool,
+    /// DSCP of the packets that leave towards `remote`.
+    pub dscp: Dscp,
     /// Which leg of the call, from 0.
     pub leg: u16,
     /// Which media of the leg, from 0.
-    pub media: u16,
+    pub media: u8,
+}
+
+impl StreamSpec {
+    /// A stream as most are: RTP, learning by heuristics, its gate open.
+    pub const fn new(endpoint: Endpoint, peer: Endpoint) -> StreamSpec {
+        StreamSpec {
+            endpoint,
+            peer,
+            remote: None,
+            kind: Kind::Rtp,
+            learn: Learn::Heuristic,
+            handover: false,
+            hint: 0,
+            gate_open: true,
+            signal: 0,
+            clock_hz: 0,
+            payload_types: 0,
+            strict_payload: false,
+            event_type: 0,
+            accept: 0,
+            secure: false,
+            police: 0,
+            capture: false,
+            dscp: Dscp::Default,
+            leg: 0,
+            media: 0,
+        }
+    }
 }
 
 /// Identity and state of a record. Written by the steward, read by anyone.
@@ -174,170 +292,6 @@ pub mod state {
     pub const ENDED: u32 = 2;
 }
 
-/// What passed at an endpoint. Written by the owner worker alone, with relaxed stores; readers
-/// check [`Head::generation`] before and after.
-#[derive(Default)]
-#[repr(C, align(64))]
-pub struct Meter {
-    /// Packets that passed every check.
-    pub packets: Counter,
-    /// Their UDP payload, octets.
-    pub bytes: Counter,
-    /// When the last one came, ns of CLOCK_MONOTONIC; 0 for never.
-    pub last_seen_ns: Counter,
-    /// Packets to this endpoint that were dropped.
-    pub dropped: AtomicU32,
-    /// SSRC of the present source (RFC 3550, 5.1), as it lies in the packet: see [`Meter::ssrc`].
-    pub ssrc: AtomicU32,
-    /// Extended highest sequence number (RFC 3550, A.1).
-    pub ext_seq: AtomicU32,
-    /// Extended sequence number the SSRC began with.
-    pub base_seq: AtomicU32,
-    /// How many of `packets` are not of this SSRC's sequence: what came before it, strays, RTCP.
-    pub apart: AtomicU32,
-    /// Loss of this endpoint's former SSRCs.
-    pub lost_before: AtomicU32,
-    /// Interarrival jitter in RTP clock units, times 16 (RFC 3550, A.8).
-    pub jitter_q4: AtomicU32,
-    /// Relative transit time of the last packet, RTP clock units.
-    pub transit: AtomicU32,
-    /// The owner and what the last RTP packet was like: a [`Last`].
-    pub last: AtomicU32,
-    /// [`Slot::version`] modulo 255, plus one, for which a latch was requested; 0 for none.
-    pub latch_asked: AtomicU8,
-}
-
-/// What [`Meter::last`] holds, in one word, so that a packet like the last one is known by one comparison.
-///
-/// From the lowest octet: the first octet of an RTP header without padding, extension or contributing
-/// sources, or one that no packet is compared with, if a packet of this payload type may be RTCP; the payload type; the owner worker's number
-/// plus one, 0 while nobody owns the stream; and [`Last::seen`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Last(u32);
-
-/// The padding bit of an RTP header, which [`Last::expected`] leaves out.
-const PADDED: u32 = 0x20;
-
-impl Last {
-    /// [`Last::seen`] while the last packet was in sequence.
-    pub const IN_SEQUENCE: u8 = 1;
-
-    /// Of its word.
-    #[inline(always)]
-    pub const fn from_bits(bits: u32) -> Last {
-        Last(bits)
-    }
-
-    /// Its word.
-    #[inline(always)]
-    pub const fn to_bits(self) -> u32 {
-        self.0
-    }
-
-    /// Of the owner alone: no RTP packet came yet.
-    pub const fn of_owner(owner: u8) -> Last {
-        Last((owner as u32) << 16)
-    }
-
-    /// Of a stream whose last packet was in sequence, without the packet's own octets.
-    #[inline(always)]
-    pub const fn guard(owner: u8) -> Last {
-        Last((owner as u32) << 16 | (Last::IN_SEQUENCE as u32) << 24)
-    }
-
-    /// After an RTP packet.
-    pub const fn after(self, payload_type: u8, seen: u8) -> Last {
-        let may_be_rtcp = payload_type & 0x60 == 0x40;
-        let first = if may_be_rtcp { PADDED } else { 0x80 };
-        Last(self.0 & 0x00ff_0000 | (seen as u32) << 24 | (payload_type as u32) << 8 | first)
-    }
-
-    /// What the word is if a packet that begins with these octets (a little-endian word of them) goes on
-    /// with the sequence: marker and padding aside.
-    #[inline(always)]
-    pub const fn expected(self, rtp: u32) -> u32 {
-        rtp & 0x7fdf | self.0
-    }
-
-    /// Number of the owner worker plus one; 0 while nobody owns the stream.
-    pub const fn owner(self) -> u8 {
-        (self.0 >> 16) as u8
-    }
-
-    /// Payload type last seen.
-    pub const fn payload_type(self) -> u8 {
-        (self.0 >> 8) as u8
-    }
-
-    /// 0 before the first RTP packet; [`Last::IN_SEQUENCE`]; 128 and seven bits of the next number after
-    /// a jump.
-    pub const fn seen(self) -> u8 {
-        (self.0 >> 24) as u8
-    }
-}
-
-impl Meter {
-    /// See [`Last`].
-    pub fn last(&self) -> Last {
-        Last(self.last.load(Ordering::Relaxed))
-    }
-
-    /// Nobody owns the stream any more. Only while no worker can see the record.
-    pub(crate) fn disown(&self) {
-        let last = self.last().0 & !Last::of_owner(u8::MAX).0;
-        self.last.store(last, Ordering::Relaxed);
-    }
-
-    /// SSRC of the present source (RFC 3550, 5.1).
-    pub fn ssrc(&self) -> u32 {
-        u32::from_be(self.ssrc.load(Ordering::Relaxed))
-    }
-
-    /// Packets received from the present SSRC.
-    pub fn received(&self) -> u32 {
-        // Pairs with the owner's Release stores: the packets that are apart have been counted, so a reader
-        // beside it sees no difference below 0.
-        let apart = self.apart.load(Ordering::Acquire);
-        (self.packets.get() as u32).wrapping_sub(apart)
-    }
-
-    /// Forgets everything. Steward only, while no worker can see the record.
-    pub(crate) fn reset(&self) {
-        let Meter {
-            packets,
-            bytes,
-            last_seen_ns,
-            dropped,
-            ssrc,
-            ext_seq,
-            base_seq,
-            apart,
-            lost_before,
-            jitter_q4,
-            transit,
-            last,
-            latch_asked,
-        } = self;
-        for counter in [packets, bytes, last_seen_ns] {
-            counter.set(0);
-        }
-        for word in [
-            dropped,
-            ssrc,
-            ext_seq,
-            base_seq,
-            apart,
-            lost_before,
-            jitter_q4,
-            transit,
-            last,
-        ] {
-            word.store(0, Ordering::Relaxed);
-        }
-        latch_asked.store(0, Ordering::Relaxed);
-    }
-}
-
 /// Bits of [`Slot::flags`].
 pub mod flag {
     /// Packets that arrive are forwarded.
@@ -358,9 +312,21 @@ pub mod flag {
     pub const RTCP: u16 = 1 << 7;
     /// The source was learned from a packet rather than taken from signalling.
     pub const LATCHED: u16 = 1 << 8;
+    /// A locked stream follows a new source once the old one is silent.
+    pub const HANDOVER: u16 = 1 << 9;
+    /// Packets of payload types that were not negotiated are dropped.
+    pub const STRICT_PAYLOAD: u16 = 1 << 10;
+    /// What is behind an RTCP header is encrypted.
+    pub const SECURE: u16 = 1 << 11;
+    /// Copies of what passes go to the capture ring.
+    pub const CAPTURE: u16 = 1 << 12;
+    /// What leaves has the DSCP of what came.
+    pub const COPY_DSCP: u16 = 1 << 13;
+    /// The remote address may not send (source lists).
+    pub const DENIED: u16 = 1 << 14;
 }
 
-/// Policy and route of a stream: two cache lines, one of which is enough for IPv4.
+/// Policy and route of a stream: three cache lines, of which the first is enough for a usual packet.
 ///
 /// Immutable while a worker can see it. Ready-made header bytes are in network order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -394,8 +360,9 @@ pub struct Slot {
     pub version: u32,
     /// RTP clock ticks per ns, times 2^32; 0 for no clock.
     pub clock_mult: u32,
-    /// RTP clock rate in Hz; 0 for no clock.
-    pub clock_hz: u32,
+    /// RTP clock ticks by which the delay of a packet may differ from the one before without being counted in
+    /// [`Detail::variation`](crate::tally::Detail::variation).
+    pub steady: u32,
     /// Record number of the peer stream; `u32::MAX` while it has none.
     pub peer: u32,
     /// Endpoint the packets leave from, `addr << 16 | port`.
@@ -417,20 +384,46 @@ pub struct Slot {
     pub kind: u8,
     /// [`Learn`] as a number.
     pub learn: u8,
-    /// Traffic class or TOS byte that leaves towards this stream's own remote.
+    /// Traffic class or TOS byte that leaves towards this stream's own remote, but for the DSCP with COPY_DSCP.
     pub tos: u8,
-    /// Digest of [`StreamSpec::remote`] as signalled: tells new signalling that moves the remote from
-    /// new signalling that confirms it.
-    pub signalled: [u8; 4],
+    /// [`StreamSpec::dscp`] as [`Dscp::to_u8`].
+    pub dscp: u8,
+    /// RTP clock rate in Hz; 0 for no clock.
+    pub clock_hz: u32,
+
+    /// [`StreamSpec::payload_types`], the lower half first.
+    pub payload_types: [u64; 2],
+    /// When the stream was installed, signalled anew, or its gate opened or closed, ns of CLOCK_MONOTONIC.
+    pub signalled_ns: u64,
+    /// [`digest_address`] of [`StreamSpec::remote`] as signalled, 0 for none: tells new signalling that moves the
+    /// remote from new signalling that confirms it.
+    pub signalled: u32,
+    /// [`digest_ip`] of it.
+    pub signalled_ip: u32,
+    /// [`StreamSpec::hint`].
+    pub hint: u32,
+    /// [`digest_address`] of the source that was locked before the present learning began, 0 for none.
+    pub known: u32,
+    /// The lower half of [`Meter::packets`](crate::Meter::packets) at which the learning window ends.
+    pub learn_until: u32,
+    /// Port of the signalled remote, network order.
+    pub signalled_port: [u8; 2],
+    /// Of [`rank`]: how credible [`Slot::remote`] is, while it is learned and not locked.
+    pub rank: u8,
+    /// [`StreamSpec::event_type`].
+    pub event_type: u8,
+    /// [`StreamSpec::accept`].
+    pub accept: u8,
+    /// [`StreamSpec::police`].
+    pub police: u8,
     /// Zero.
-    pub reserved: u8,
+    pub reserved: [u8; 14],
 }
 
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Head>() == 64);
-    assert!(size_of::<Meter>() == 64);
-    assert!(size_of::<Slot>() == 128);
+    assert!(size_of::<Slot>() == 192);
     assert!(std::mem::offset_of!(Slot, remote_v6) == 64);
 };
 
@@ -452,7 +445,7 @@ impl Slot {
         usual_hop: Slot::NOT_USUAL,
         version: 0,
         clock_mult: 0,
-        clock_hz: 0,
+        steady: 0,
         peer: u32::MAX,
         peer_endpoint: 0,
         remote_v6: [0; 16],
@@ -464,8 +457,21 @@ impl Slot {
         kind: 0,
         learn: 0,
         tos: 0,
-        signalled: [0; 4],
-        reserved: 0,
+        dscp: 0,
+        clock_hz: 0,
+        payload_types: [0; 2],
+        signalled_ns: 0,
+        signalled: 0,
+        signalled_ip: 0,
+        hint: 0,
+        known: 0,
+        learn_until: 0,
+        signalled_port: [0; 2],
+        rank: rank::NONE,
+        event_type: 0,
+        accept: 0,
+        police: 0,
+        reserved: [0; 14],
     };
 
     /// The remote address this stream accepts packets from and its peer sends to.
@@ -487,14 +493,14 @@ impl Slot {
 pub struct Record {
     /// Identity and state.
     pub head: Head,
-    /// What passed.
-    pub meter: Meter,
+    /// What is counted.
+    pub tally: Tally,
     /// Policy and route, twice.
     pub(crate) slots: [SlotCell; 2],
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Record>() == 384);
+const _: () = assert!(size_of::<Record>() == 768);
 
 #[cfg(loom)]
 impl Record {
@@ -502,7 +508,7 @@ impl Record {
         let slots = [SlotCell::new(), SlotCell::new()];
         Record {
             head: Head::default(),
-            meter: Meter::default(),
+            tally: Tally::default(),
             slots,
         }
     }

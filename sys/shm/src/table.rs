@@ -2,11 +2,13 @@
 
 use crate::address::{Address, AddressEntry, TooManyAddresses};
 use crate::cell::Shared;
+use crate::counters::PortCounters;
 use crate::layout::{AddressCell, PlaneInfo};
 use crate::life::entry_number;
 use crate::qsbr::Epochs;
-use crate::record::{Endpoint, Head, Meter, Record, Slot, state};
+use crate::record::{Endpoint, Head, Record, Slot, state};
 use crate::sync::{AtomicU32, Ordering};
+use crate::tally::Tally;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -60,6 +62,7 @@ struct Note {
 /// The one writer of the table, but for meters and counters.
 pub struct TableWriter {
     pub(crate) info: Shared<PlaneInfo>,
+    ports: Shared<[PortCounters]>,
     addresses: Shared<[AddressCell]>,
     index: Shared<[AtomicU32]>,
     records: Shared<[Record]>,
@@ -82,6 +85,7 @@ impl TableWriter {
     /// Takes over the records that a former plane left; all are free in a new table. No worker runs yet.
     pub(crate) fn new(
         info: Shared<PlaneInfo>,
+        ports: Shared<[PortCounters]>,
         addresses: Shared<[AddressCell]>,
         index: Shared<[AtomicU32]>,
         records: Shared<[Record]>,
@@ -90,6 +94,7 @@ impl TableWriter {
         let notes = vec![Note::default(); records.len()];
         let mut table = TableWriter {
             info,
+            ports,
             addresses,
             index,
             records,
@@ -116,8 +121,8 @@ impl TableWriter {
         }
         for number in 0..self.capacity() {
             let record = &self.records[number as usize];
-            record.meter.disown();
-            record.meter.latch_asked.store(0, Ordering::Relaxed);
+            record.tally.meter.disown();
+            record.tally.meter.latch_asked.store(0, Ordering::Relaxed);
             let in_use = record.head.generation.load(Ordering::Relaxed) & 1 == 1;
             match record.head.state.load(Ordering::Relaxed) {
                 state::LIVE if in_use => {
@@ -175,6 +180,11 @@ impl TableWriter {
         crate::address::list(&self.addresses)
     }
 
+    /// The counters of a port, to write; below [`crate::counters::MAX_PORTS`].
+    pub fn port(&self, number: usize) -> Option<&PortCounters> {
+        self.ports.get(number)
+    }
+
     /// How many records there are.
     pub fn capacity(&self) -> u32 {
         self.records.len() as u32
@@ -224,7 +234,7 @@ impl TableWriter {
     /// A copy of the record's live slot.
     ///
     /// # Panics
-    /// If there is no such record; so do [`TableWriter::head`] and [`TableWriter::meter`].
+    /// If there is no such record; so do [`TableWriter::head`] and [`TableWriter::tally`].
     pub fn slot(&self, number: u32) -> Slot {
         self.record(number).live_slot()
     }
@@ -348,9 +358,14 @@ impl TableWriter {
         &self.record(number).head
     }
 
-    /// The record's meter, to read.
-    pub fn meter(&self, number: u32) -> &Meter {
-        &self.record(number).meter
+    /// The record's counters, to read.
+    pub fn tally(&self, number: u32) -> &Tally {
+        &self.record(number).tally
+    }
+
+    /// Has the stream's owner look at its policing before the next packet.
+    pub fn police_anew(&self, number: u32) {
+        self.record(number).tally.meter.allowed.set(0);
     }
 
     /// The numbers of all live streams; right after the start, of those that a former plane left.

@@ -1,14 +1,15 @@
 //! The table as a reader sees it: control, the CLI, metrics. Costs the plane nothing.
 
 use crate::address::Address;
-use crate::counters::{Drop, MAX_WORKERS};
+use crate::counters::{BURST_SIZES, Drop, MAX_WORKERS};
 use crate::layout::PlaneInfo;
 use crate::life::entry_number;
 use crate::lifecycle::{RegionError, TableFile, open_table};
 use crate::lock::{Lock, PLANE};
-use crate::record::{Endpoint, Kind, Learn, Meter, Record, Slot, flag, state};
-use crate::sync::Ordering;
+use crate::record::{Dscp, Endpoint, Kind, Learn, Record, Slot, flag, state};
+use crate::sync::{AtomicU32, Ordering};
 use crate::table::Counts;
+use crate::tally::{Detail, Reports, Tally, VARIATIONS};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -62,6 +63,10 @@ pub struct StreamStat {
     pub policy: Policy,
     /// What passed.
     pub meter: MeterStat,
+    /// What RTCP and DTMF said.
+    pub reports: ReportStat,
+    /// Packets dropped, in the order of [`Drop::OF_STREAM`].
+    pub drops: [u32; Drop::OF_STREAM.len()],
 }
 
 /// The live slot of a stream, decoded.
@@ -86,7 +91,7 @@ pub struct Policy {
     /// Which leg of the call.
     pub leg: u16,
     /// Which media of the leg.
-    pub media: u16,
+    pub media: u8,
     /// Record number of the opposite direction.
     pub peer: Option<u32>,
     /// The endpoint packets leave from.
@@ -97,6 +102,28 @@ pub struct Policy {
     pub version: u32,
     /// TOS or traffic class towards `remote`.
     pub tos: u8,
+    /// The DSCP asked for.
+    pub dscp: Dscp,
+    /// Whether a new source is followed once the old one is silent.
+    pub handover: bool,
+    /// See [`crate::StreamSpec::hint`].
+    pub hint: u32,
+    /// RTP payload types negotiated, a bit each; 0 for any.
+    pub payload_types: u128,
+    /// Whether others are dropped.
+    pub strict_payload: bool,
+    /// Payload type of telephone-event; 0 for none.
+    pub event_type: u8,
+    /// See [`crate::StreamSpec::accept`].
+    pub accept: u8,
+    /// Whether RTP and RTCP are SRTP.
+    pub secure: bool,
+    /// Number of the policing profile; 0 for none.
+    pub police: u8,
+    /// Whether what passes is copied to the capture ring.
+    pub capture: bool,
+    /// When the stream was last signalled anew, ns of CLOCK_MONOTONIC.
+    pub signalled_ns: u64,
 }
 
 /// The meter of a stream, decoded.
@@ -124,6 +151,62 @@ pub struct MeterStat {
     pub jitter_ms: f64,
     /// The worker that owns the stream.
     pub owner: Option<usize>,
+    /// Packets that came after one with a higher sequence number.
+    pub late: u32,
+    /// Packets that repeated the highest sequence number.
+    pub duplicates: u32,
+    /// The most sequence numbers skipped at once.
+    pub largest_gap: u32,
+    /// Packets of payload types that were not negotiated.
+    pub foreign: u32,
+    /// Packets that were neither RTP nor RTCP.
+    pub other: u32,
+    /// RTP packets by how much their delay differed from the packet's before: less than 5 ms, from 5, 10, 20, 40, 80,
+    /// 160 and 320 ms on.
+    pub variation: [u32; VARIATIONS + 1],
+}
+
+/// What the packets of a stream said.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReportStat {
+    /// RTCP packets.
+    pub rtcp: u32,
+    /// Report blocks read: what this leg says of the media it receives. What follows is the last one's.
+    pub blocks: u32,
+    /// When it came, ns of CLOCK_MONOTONIC; 0 for never.
+    pub report_ns: u64,
+    /// Loss since the report before, 0 to 1.
+    pub fraction_lost: f64,
+    /// Packets lost in all; negative with duplicates.
+    pub lost: i32,
+    /// Jitter, RTP clock units: this stream's record does not know the clock of the reported one if it is RTCP.
+    pub jitter: u32,
+    /// Round trip between the plane and the leg, us; 0 while unknown.
+    pub rtt_us: u32,
+    /// Its greatest value.
+    pub rtt_max_us: u32,
+    /// RTCP BYE packets.
+    pub byes: u32,
+    /// DTMF events that began (RFC 4733).
+    pub dtmf: u32,
+    /// Code of the last one: 0 to 9, 10 for *, 11 for #, 12 to 15 for A to D.
+    pub dtmf_last: Option<u8>,
+}
+
+/// One port's counters; see [`crate::counters::PortCounters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the counters document them")]
+pub struct PortStat {
+    pub number: usize,
+    pub up: bool,
+    pub ipackets: u64,
+    pub opackets: u64,
+    pub ibytes: u64,
+    pub obytes: u64,
+    pub imissed: u64,
+    pub ierrors: u64,
+    pub oerrors: u64,
+    pub rx_nombuf: u64,
 }
 
 /// One worker's counters; see [`crate::WorkerCounters`].
@@ -138,6 +221,12 @@ pub struct WorkerStat {
     pub tx_steward: u64,
     pub polls_busy: u64,
     pub polls_idle: u64,
+    pub cycles_busy: u64,
+    pub cycles_idle: u64,
+    pub streams_moved: u64,
+    pub captured: u64,
+    pub capture_lost: u64,
+    pub bursts: [u64; BURST_SIZES],
     pub drops: Vec<(Drop, u64)>,
 }
 
@@ -215,6 +304,12 @@ impl TableView {
             tx_steward: c.tx_steward.get(),
             polls_busy: c.polls_busy.get(),
             polls_idle: c.polls_idle.get(),
+            cycles_busy: c.cycles_busy.get(),
+            cycles_idle: c.cycles_idle.get(),
+            streams_moved: c.streams_moved.get(),
+            captured: c.captured.get(),
+            capture_lost: c.capture_lost.get(),
+            bursts: c.bursts.each_ref().map(|count| count.get()),
             drops: Drop::ALL
                 .iter()
                 .zip(&c.drops)
@@ -222,6 +317,26 @@ impl TableView {
                 .collect(),
         };
         counters.enumerate().map(stat).collect()
+    }
+
+    /// The ports of the plane that runs, in the order of the configuration.
+    pub fn ports(&self) -> Vec<PortStat> {
+        let ports = self.table.head.ports.iter().enumerate();
+        ports
+            .filter(|(_, port)| port.link.get() != 0)
+            .map(|(number, port)| PortStat {
+                number,
+                up: port.link.get() == 2,
+                ipackets: port.ipackets.get(),
+                opackets: port.opackets.get(),
+                ibytes: port.ibytes.get(),
+                obytes: port.obytes.get(),
+                imissed: port.imissed.get(),
+                ierrors: port.ierrors.get(),
+                oerrors: port.oerrors.get(),
+                rx_nombuf: port.rx_nombuf.get(),
+            })
+            .collect()
     }
 }
 
@@ -237,7 +352,9 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
         created_ns: head.created_ns.load(Ordering::Relaxed),
         ended_ns: head.ended_ns.load(Ordering::Relaxed),
         policy: decode_policy(slot),
-        meter: decode_meter(&record.meter, slot.clock_hz),
+        meter: decode_meter(&record.tally, slot.clock_hz),
+        reports: decode_reports(&record.tally.reports),
+        drops: std::array::from_fn(|at| record.tally.drops.by_reason[at].load(Ordering::Relaxed)),
     }
 }
 
@@ -253,32 +370,53 @@ fn decode_policy(slot: &Slot) -> Policy {
         learn: Learn::from_u8(slot.learn).unwrap_or(Learn::Off),
         signal: slot.signal,
         leg: slot.leg,
-        media: slot.media,
+        media: slot.media as u8,
         peer: (slot.peer != u32::MAX).then_some(slot.peer),
         peer_endpoint: Endpoint::from_bits(slot.peer_endpoint),
         clock_hz: slot.clock_hz,
         version: slot.version,
         tos: slot.tos,
+        dscp: Dscp::from_u8(slot.dscp).unwrap_or_default(),
+        handover: is(flag::HANDOVER),
+        hint: slot.hint,
+        payload_types: u128::from(slot.payload_types[1]) << 64 | u128::from(slot.payload_types[0]),
+        strict_payload: is(flag::STRICT_PAYLOAD),
+        event_type: slot.event_type,
+        accept: slot.accept,
+        secure: is(flag::SECURE),
+        police: slot.police,
+        capture: is(flag::CAPTURE),
+        signalled_ns: slot.signalled_ns,
     }
 }
 
-fn decode_meter(meter: &Meter, clock_hz: u32) -> MeterStat {
+fn decode_meter(tally: &Tally, clock_hz: u32) -> MeterStat {
+    let Tally { meter, detail, .. } = tally;
+    let word = |word: &AtomicU32| word.load(Ordering::Relaxed);
     let last = meter.last();
     let seen = last.seen() != 0;
     // In this order, so that a packet that comes meanwhile is not taken for lost; and a restart that
     // comes between the two numbers is not taken for four thousand million.
-    let ext_seq = meter.ext_seq.load(Ordering::Relaxed);
+    let ext_seq = word(&meter.ext_seq);
     let received = if seen { meter.received() } else { 0 };
-    let base_seq = meter.base_seq.load(Ordering::Relaxed);
-    let span = (ext_seq.wrapping_sub(base_seq) as i32).max(0);
+    let span = (ext_seq.wrapping_sub(word(&detail.base_seq)) as i32).max(0);
     let expected = if seen { i64::from(span) + 1 } else { 0 };
-    let lost_before = i64::from(meter.lost_before.load(Ordering::Relaxed));
-    let jitter_q4 = f64::from(meter.jitter_q4.load(Ordering::Relaxed));
+    let lost_before = i64::from(word(&detail.lost_before));
+    let jitter_q4 = f64::from(word(&meter.jitter_q4));
+    let Detail {
+        late,
+        late_before,
+        duplicates_before,
+        ..
+    } = detail;
+    let (variations, varied) = variations(detail);
+    let no_rtp = word(&detail.other).wrapping_add(word(&tally.reports.rtcp));
+    let rtp = (meter.packets.get() as u32).wrapping_sub(no_rtp);
     MeterStat {
         packets: meter.packets.get(),
         bytes: meter.bytes.get(),
         last_seen_ns: meter.last_seen_ns.get(),
-        dropped: meter.dropped.load(Ordering::Relaxed),
+        dropped: word(&meter.dropped),
         ssrc: seen.then(|| meter.ssrc()),
         payload_type: seen.then(|| last.payload_type()),
         received,
@@ -289,5 +427,50 @@ fn decode_meter(meter: &Meter, clock_hz: u32) -> MeterStat {
             hz => jitter_q4 / 16.0 * 1000.0 / f64::from(hz),
         },
         owner: usize::from(last.owner()).checked_sub(1),
+        late: word(late).wrapping_add(word(late_before)),
+        duplicates: tally
+            .duplicates(received, ext_seq)
+            .wrapping_add(word(duplicates_before)),
+        largest_gap: word(&detail.largest_gap),
+        foreign: word(&detail.foreign),
+        other: word(&detail.other),
+        variation: {
+            let mut all = [rtp.saturating_sub(varied); VARIATIONS + 1];
+            all[1..].copy_from_slice(&variations);
+            all
+        },
+    }
+}
+
+/// The classes of delay variation, and their sum.
+fn variations(detail: &Detail) -> ([u32; VARIATIONS], u32) {
+    let classes = detail
+        .variation
+        .each_ref()
+        .map(|class| class.load(Ordering::Relaxed));
+    (
+        classes,
+        classes
+            .iter()
+            .fold(0, |sum, class| sum.wrapping_add(*class)),
+    )
+}
+
+fn decode_reports(reports: &Reports) -> ReportStat {
+    let word = |word: &AtomicU32| word.load(Ordering::Relaxed);
+    let dtmf_last = word(&reports.dtmf_last);
+    ReportStat {
+        rtcp: word(&reports.rtcp),
+        blocks: word(&reports.blocks),
+        report_ns: reports.report_ns.get(),
+        fraction_lost: f64::from(word(&reports.fraction_lost)) / 256.0,
+        // A signed number of 24 bits.
+        lost: (word(&reports.cumulative_lost) << 8) as i32 >> 8,
+        jitter: word(&reports.jitter),
+        rtt_us: word(&reports.rtt_us),
+        rtt_max_us: word(&reports.rtt_max_us),
+        byes: word(&reports.byes),
+        dtmf: word(&reports.dtmf),
+        dtmf_last: (dtmf_last > u8::MAX.into()).then_some(dtmf_last as u8),
     }
 }

@@ -12,8 +12,9 @@
 use crate::cell::{Shared, SlotCell};
 use crate::counters::WorkerCounters;
 use crate::qsbr::Epochs;
-use crate::record::{Endpoint, Last, Meter, Record, Slot};
-use crate::sync::{AtomicU32, Ordering};
+use crate::record::{Endpoint, Record, Slot};
+use crate::sync::{AtomicU32, Ordering, fence};
+use crate::tally::{Last, Meter, Tally};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -56,6 +57,24 @@ impl WorkerTable {
     pub fn counters(&self) -> &WorkerCounters {
         &self.counters
     }
+
+    /// To watch the worker by.
+    pub fn turns(&self) -> Turns {
+        Turns(self.counters.clone())
+    }
+}
+
+/// How often a worker's loop has turned, for another thread to see whether it still does.
+pub struct Turns(Shared<WorkerCounters>);
+
+impl Turns {
+    /// A number that grows with each turn.
+    pub fn get(&self) -> u64 {
+        self.0
+            .polls_busy
+            .get()
+            .wrapping_add(self.0.polls_idle.get())
+    }
 }
 
 impl Drop for WorkerTable {
@@ -97,6 +116,11 @@ impl<'a> Pinned<'a> {
         })
     }
 
+    /// What is counted of a record, to read: [`Slot::peer`] names it.
+    pub fn tally(self, number: u32) -> Option<&'a Tally> {
+        Some(&self.records.get(number as usize)?.tally)
+    }
+
     /// The number of an entry's record.
     #[inline(always)]
     pub fn number(self, entry: Entry<'a>) -> u32 {
@@ -115,13 +139,23 @@ impl<'a> Pinned<'a> {
     pub fn claim(self, meter: &Meter) -> bool {
         let last = meter.last();
         if last.owner() != 0 {
+            // Pairs with `release`. Only packets that go the long way come here; those that do not follow one that did.
+            fence(Ordering::Acquire);
             return last.owner() == self.guard.owner();
         }
         let ours = last.to_bits() | Last::of_owner(self.guard.owner()).to_bits();
+        // Acquire pairs with `release`: what the owner before counted is seen.
         meter
             .last
-            .compare_exchange(last.to_bits(), ours, Ordering::Relaxed, Ordering::Relaxed)
+            .compare_exchange(last.to_bits(), ours, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
+    }
+
+    /// Makes another worker the owner of a stream that this one owns: whatever it counted is seen by the other.
+    pub fn release(self, meter: &Meter, to: usize) {
+        // Pairs with the Acquire fence of `claim`, which the next packet comes to: it is not like the last one.
+        let theirs = meter.last().given(to as u8 + 1);
+        meter.last.store(theirs.to_bits(), Ordering::Release);
     }
 
     /// What [`Meter::last`] holds of a stream that this worker owns and whose last packet was in sequence,
@@ -151,7 +185,7 @@ impl<'a> Entry<'a> {
     #[inline(always)]
     pub fn prefetch(self) {
         prefetch(self.slot);
-        prefetch(&raw const self.record.meter);
+        prefetch(&raw const self.record.tally.meter);
     }
 
     /// Policy and route.
@@ -165,7 +199,13 @@ impl<'a> Entry<'a> {
     /// The meter. Only its owner may count there, see [`Pinned::claim`].
     #[inline(always)]
     pub fn meter(self) -> &'a Meter {
-        &self.record.meter
+        &self.record.tally.meter
+    }
+
+    /// All counters, likewise.
+    #[inline(always)]
+    pub fn tally(self) -> &'a Tally {
+        &self.record.tally
     }
 }
 

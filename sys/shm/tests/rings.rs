@@ -5,8 +5,8 @@ mod common;
 
 use common::{Random, config, endpoint, spec, temp_dir};
 use penstock_shm::{
-    Command, Control, ControlParts, Endpoint, Event, Kind, Learn, MAX_OPS, Op, Plane, PlaneParts,
-    PushError, Refusal, RegionConfig, StreamSpec,
+    Command, Control, ControlParts, Dscp, Endpoint, Event, Kind, Learn, MAX_OPS, Op, Plane,
+    PlaneParts, PushError, Refusal, RegionConfig, StreamSpec,
 };
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,26 +32,41 @@ fn a_spec() -> impl Strategy<Value = StreamSpec> {
         any::<([u8; 16], u16)>().prop_map(SocketAddr::from),
     ]);
     let kind = prop::sample::select(vec![Kind::Rtp, Kind::Rtcp, Kind::Raw]);
-    let learn = prop::sample::select(vec![Learn::Off, Learn::Immediate]);
-    let rest = (
-        any::<bool>(),
+    let learn = (0..4u8).prop_map(|n| Learn::from_u8(n).unwrap());
+    let dscp = (0..66u8).prop_map(|n| Dscp::from_u8(n).unwrap());
+    let flags = any::<[bool; 5]>();
+    let numbers = (0..=1_000_000u32, 0..128u8, 0..8u8, 0..16u8);
+    let words = (
         any::<u32>(),
-        0..=1_000_000u32,
-        0..64u8,
+        any::<u32>(),
+        any::<u128>(),
         any::<u16>(),
-        any::<u16>(),
+        any::<u8>(),
     );
-    (an_endpoint(), an_endpoint(), remote, kind, learn, rest).prop_map(
-        |(endpoint, peer, remote, kind, learn, (gate_open, signal, clock_hz, dscp, leg, media))| {
+    let rest = (learn, dscp, flags, numbers, words);
+    (an_endpoint(), an_endpoint(), remote, kind, rest).prop_map(
+        |(endpoint, peer, remote, kind, (learn, dscp, flags, numbers, words))| {
+            let [handover, gate_open, strict_payload, secure, capture] = flags;
+            let (clock_hz, event_type, accept, police) = numbers;
+            let (hint, signal, payload_types, leg, media) = words;
             StreamSpec {
                 endpoint,
                 peer,
                 remote,
                 kind,
                 learn,
+                handover,
+                hint,
                 gate_open,
                 signal,
                 clock_hz,
+                payload_types,
+                strict_payload,
+                event_type,
+                accept,
+                secure,
+                police,
+                capture,
                 dscp,
                 leg,
                 media,

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{config, endpoint, temp_dir};
-use penstock_shm::record::Last;
+use penstock_shm::counters::Drop;
+use penstock_shm::tally::Last;
 use penstock_shm::{
     Counts, Endpoint, Plane, PlaneParts, RegionConfig, Slot, TableView, UpdateError, WorkerTable,
     flag,
@@ -161,7 +162,7 @@ impl Subject {
         self.parts = None;
         let parts = Plane::open(&self.config).unwrap().split(1);
         for stream in self.oracle.live.values() {
-            assert_eq!(parts.table.meter(stream.number).last().owner(), 0);
+            assert_eq!(parts.table.tally(stream.number).meter.last().owner(), 0);
         }
         self.parts = Some(parts);
     }
@@ -354,18 +355,23 @@ fn meters_are_decoded_by_rfc_3550() {
     let before = view.stream(number).unwrap().meter;
     assert_eq!((before.lost, before.ssrc, before.owner), (0, None, None));
     let pinned = parts.workers[0].pin();
-    let meter = pinned.entry(at).unwrap().meter();
+    let tally = pinned.entry(at).unwrap().tally();
+    let (meter, detail) = (&tally.meter, &tally.detail);
     assert!(pinned.claim(meter) && pinned.claim(meter));
     assert_eq!(pinned.owner(meter), Some(0));
-    let last = meter.last().after(8, Last::IN_SEQUENCE);
+    let last = meter.last().after(8, Last::IN_SEQUENCE, true);
     meter.last.store(last.to_bits(), Relaxed);
     meter.ssrc.store(0xdead_beef_u32.to_be(), Relaxed);
-    meter.base_seq.store(65_530, Relaxed);
+    detail.base_seq.store(65_530, Relaxed);
     meter.ext_seq.store(65_536 + 9, Relaxed);
     meter.packets.set(15);
     meter.apart.store(2, Relaxed);
-    meter.lost_before.store(4, Relaxed);
+    detail.lost_before.store(4, Relaxed);
     meter.jitter_q4.store(16 * 80, Relaxed);
+    detail.skipped.store(4, Relaxed);
+    detail.late.store(1, Relaxed);
+    tally.count_dropped(Drop::Source);
+    tally.count_dropped(Drop::TxFull);
     let after = view.stream(number).unwrap().meter;
     // 16 expected, 13 received, 4 lost before.
     assert_eq!(
@@ -373,6 +379,12 @@ fn meters_are_decoded_by_rfc_3550() {
         (7, Some(0xdead_beef), Some(0))
     );
     assert_eq!(after.jitter_ms, 10.0);
+    // 15 steps on, 4 of them skipped: 11 went on, 1 began, 1 was late.
+    assert_eq!((after.late, after.duplicates), (1, 0));
+    let stat = view.stream(number).unwrap();
+    let source = Drop::Source.stream_index().unwrap();
+    assert_eq!((stat.drops[source], stat.meter.dropped), (1, 2));
+    assert_eq!(Drop::OF_STREAM[source], Drop::Source);
     meter.packets.set(22);
     assert_eq!(
         view.stream(number).unwrap().meter.lost,

@@ -4,11 +4,14 @@ use super::{Exit, Out, PortSide, Shared};
 use crate::slow::{HandOver, Latch, ToSteward, ToWorker};
 use arrayvec::ArrayVec;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
+use penstock_relay::learn::Ask;
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, Drop, LocalAddrs, Udp, UntaggedL2, classify, judge, latch_requested, rewrite, source,
+    Class, Drop, LocalAddrs, Stream, Udp, UntaggedL2, classify, judge, latch_requested, may_enter,
+    rewrite, source,
 };
-use penstock_shm::record::{Last, Meter, Slot};
+use penstock_shm::record::Slot;
+use penstock_shm::tally::{Last, Meter};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
 use std::ptr;
 
@@ -213,7 +216,7 @@ impl Step<'_> {
                     port: udp.port,
                 }) {
                     Some(entry) => return self.relay(mbuf, &udp, entry),
-                    None => Drop::NoStream,
+                    None => self.no_stream(&mbuf, &udp),
                 },
                 None => Drop::NotOurAddress,
             },
@@ -232,15 +235,30 @@ impl Step<'_> {
     /// Judges, meters and rewrites a packet of a stream.
     fn relay(&mut self, mut mbuf: Mbuf, udp: &Udp, entry: Entry<'_>) {
         let (slot, meter) = (entry.slot(), entry.meter());
+        let stream = Stream {
+            slot,
+            tally: entry.tally(),
+            peer: self.view.tally(slot.peer),
+        };
+        let rules = &self.shared.rules;
+        if self.view.owner(meter) != Some(self.number) {
+            // Strangers neither take a stream nor fill its owner's ring.
+            if let Err(reason) = may_enter(mbuf.frame(), udp, stream, rules, self.now_ns) {
+                return self.drop(mbuf, reason);
+            }
+        }
         if !self.view.claim(meter) {
             return self.hand_over(mbuf, entry);
         }
-        match judge(mbuf.frame(), udp, slot, meter, self.now_ns) {
-            // Nobody honest sends from one of our own addresses.
-            Ok(pass) if pass.latch && !self.latch(&mbuf, udp, entry) => {
-                return self.drop(mbuf, Drop::Source);
+        match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
+            Ok(pass) => {
+                if let Some(ask) = pass.ask
+                    && !self.latch(&mbuf, udp, entry, ask)
+                {
+                    // Nobody honest sends from one of our own addresses.
+                    return self.drop(mbuf, Drop::Source);
+                }
             }
-            Ok(_) => {}
             Err(reason) => return self.drop(mbuf, reason),
         }
         let Some(hop) = self.shared.adjacencies.get(slot.adjacency) else {
@@ -315,15 +333,29 @@ impl Step<'_> {
         let Some(owner) = owner else {
             return self.drop(mbuf, Drop::HandOver);
         };
-        match self.shared.queues.hand_over(owner, HandOver { port, mbuf }) {
+        let handed = HandOver {
+            port,
+            from: self.number as u8,
+            record: self.view.number(entry),
+            mbuf,
+        };
+        match self.shared.queues.hand_over(owner, handed) {
             Ok(()) => self.counters.handed_over.add(1),
             Err(HandOver { mbuf, .. }) => self.drop(mbuf, Drop::HandOver),
         }
     }
 
+    /// A packet to a port of ours where no stream is.
+    #[cold]
+    fn no_stream(&mut self, mbuf: &Mbuf, udp: &Udp) -> Drop {
+        let floods = source(mbuf.frame(), udp)
+            .is_some_and(|source| self.out.floods.count(source.ip(), self.now_ns));
+        if floods { Drop::Flood } else { Drop::NoStream }
+    }
+
     /// Asks for the packet's source to be adopted. False if that cannot be: it is one of our own.
     #[cold]
-    fn latch(&mut self, mbuf: &Mbuf, udp: &Udp, entry: Entry<'_>) -> bool {
+    fn latch(&mut self, mbuf: &Mbuf, udp: &Udp, entry: Entry<'_>, ask: Ask) -> bool {
         let Some(source) = source(mbuf.frame(), udp) else {
             return false;
         };
@@ -334,6 +366,7 @@ impl Step<'_> {
             record: self.view.number(entry),
             version: entry.slot().version,
             source,
+            ask,
         };
         if self.shared.queues.latches.push(latch).is_ok() {
             latch_requested(entry.slot(), entry.meter());

@@ -1,7 +1,7 @@
 //! What the region's tests share.
 #![allow(dead_code, reason = "each test program uses its part")]
 
-use penstock_shm::{Endpoint, Kind, Learn, RegionConfig, StreamSpec};
+use penstock_shm::{Dscp, Endpoint, Learn, RegionConfig, StreamSpec};
 use tempfile::TempDir;
 
 /// A directory for a region, in memory where there is such a place.
@@ -34,14 +34,12 @@ pub(crate) fn spec(at: Endpoint, signal: u32) -> StreamSpec {
             port: at.port ^ 2,
         },
         remote: Some("192.0.2.1:4000".parse().unwrap()),
-        kind: Kind::Rtp,
         learn: Learn::Immediate,
-        gate_open: true,
         signal,
         clock_hz: 8000,
-        dscp: 46,
+        dscp: Dscp::Set(46),
         leg: 1,
-        media: 0,
+        ..StreamSpec::new(at, at)
     }
 }
 

@@ -1,0 +1,65 @@
+//! What the configuration says for all streams, in the words of the packet path.
+
+use crate::windows::Window;
+use penstock_config::Config;
+use penstock_relay::Rules;
+use penstock_relay::learn::{Network, Patience, Sources};
+use penstock_relay::police::{Profile, Profiles, Rate};
+use penstock_shm::Timers;
+
+/// A packet, however small its peak rate's tolerance: octets.
+const LARGEST: u64 = 1500;
+
+/// Policing, source lists, and when a lock may move.
+pub fn rules(config: &Config) -> Rules {
+    let mut profiles = Profiles::default();
+    for (profile, police) in profiles.0[1..].iter_mut().zip(&config.police) {
+        let rate = |per_s, burst| Rate { per_s, burst };
+        let early =
+            |per_s: u64, least: u64| rate(per_s, (per_s * police.tolerance_ms / 1000).max(least));
+        *profile = Profile {
+            sustained_packets: rate(police.packets_per_s, police.packets_burst),
+            peak_packets: early(police.peak_packets_per_s, 1),
+            sustained_bytes: rate(police.bytes_per_s, police.bytes_burst),
+            peak_bytes: early(police.peak_bytes_per_s, LARGEST),
+        };
+    }
+    let networks = |list: &[penstock_config::Network]| {
+        let network = |n: &penstock_config::Network| Network {
+            ip: n.ip,
+            len: n.len,
+        };
+        list.iter().map(network).collect()
+    };
+    Rules {
+        profiles,
+        sources: Sources {
+            allow: networks(&config.sources.allow),
+            deny: networks(&config.sources.deny),
+        },
+        patience: Patience {
+            relearn_ns: u64::from(config.learning.relearn_s) * 1_000_000_000,
+            handover_ns: u64::from(config.learning.handover_ms) * 1_000_000,
+        },
+    }
+}
+
+/// How long learning windows are.
+pub fn window(config: &Config) -> Window {
+    Window {
+        ns: u64::from(config.learning.window_ms) * 1_000_000,
+        packets: config.learning.window_packets,
+    }
+}
+
+/// When media that stays away is reported.
+pub fn timers(config: &Config) -> Timers {
+    let ns = |s: u32| u64::from(s) * 1_000_000_000;
+    let timeouts = &config.timeouts;
+    Timers {
+        start_ns: ns(timeouts.start_s),
+        silence_ns: ns(timeouts.silence_s),
+        hold_ns: ns(timeouts.hold_s),
+        one_way_ns: ns(timeouts.one_way_s),
+    }
+}

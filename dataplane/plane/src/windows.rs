@@ -1,0 +1,88 @@
+//! Learning windows: how long a stream that saw a source may still prefer another one.
+
+use crate::slow::Latch;
+use penstock_shm::record::{Head, rank};
+use penstock_shm::{TableWriter, flag};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::Ordering::Relaxed;
+
+/// How long a window is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// From the first packet, ns.
+    pub ns: u64,
+    /// Or so many packets, whichever comes first.
+    pub packets: u32,
+}
+
+struct Open {
+    record: u32,
+    generation: u32,
+    until_ns: u64,
+}
+
+/// The open windows, in the order in which they end.
+pub struct Windows {
+    window: Window,
+    open: VecDeque<Open>,
+    /// Of streams that adopt every source: the last one seen, by record.
+    deferred: BTreeMap<u32, Latch>,
+}
+
+impl Windows {
+    /// None open; each will be so long.
+    pub fn new(window: Window) -> Windows {
+        Windows {
+            window,
+            open: VecDeque::new(),
+            deferred: BTreeMap::new(),
+        }
+    }
+
+    /// Packets of a window.
+    pub fn packets(&self) -> u32 {
+        self.window.packets
+    }
+
+    /// A stream saw its first source.
+    pub fn open(&mut self, record: u32, head: &Head, now_ns: u64) {
+        self.open.push_back(Open {
+            record,
+            generation: head.generation.load(Relaxed),
+            until_ns: now_ns + self.window.ns,
+        });
+    }
+
+    /// Adopts the source at the next tick rather than now.
+    pub fn defer(&mut self, latch: Latch) {
+        self.deferred.insert(latch.record, latch);
+    }
+
+    /// What was deferred.
+    pub fn deferred(&mut self) -> impl Iterator<Item = Latch> + use<> {
+        std::mem::take(&mut self.deferred).into_values()
+    }
+
+    /// The next stream whose window is over and that still learns.
+    pub fn over(&mut self, table: &TableWriter, now_ns: u64) -> Option<u32> {
+        while self
+            .open
+            .front()
+            .is_some_and(|open| open.until_ns <= now_ns)
+        {
+            let Open {
+                record, generation, ..
+            } = self.open.pop_front()?;
+            let same =
+                table.is_live(record) && table.head(record).generation.load(Relaxed) == generation;
+            if !same {
+                continue;
+            }
+            let slot = table.slot(record);
+            if slot.flags & flag::LOCKED == 0 && slot.rank != rank::NONE {
+                return Some(record);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,65 @@
+//! Sources that send to ports where no stream is: who does so too often is told apart from who does so by chance.
+
+use std::net::IpAddr;
+
+const SECOND_NS: u64 = 1_000_000_000;
+const PLACES: usize = 1024;
+
+#[derive(Clone, Copy, Default)]
+struct Place {
+    source: u32,
+    packets: u32,
+    since_ns: u64,
+}
+
+/// What sources sent to unknown ports within the last second, in a table of fixed size: a source that finds its
+/// place taken by another one takes it over, when that one's second has passed.
+pub struct Floods {
+    places: Box<[Place; PLACES]>,
+    per_s: u32,
+}
+
+impl Floods {
+    /// `per_s` is how many packets a source may send to unknown ports within a second.
+    pub fn new(per_s: u32) -> Floods {
+        Floods {
+            places: Box::new([Place::default(); PLACES]),
+            per_s,
+        }
+    }
+
+    /// Counts a packet to an unknown port; says whether its source floods.
+    pub fn count(&mut self, source: IpAddr, now_ns: u64) -> bool {
+        let source = penstock_shm::record::digest_ip(source);
+        let place = &mut self.places[source as usize % PLACES];
+        if now_ns.saturating_sub(place.since_ns) >= SECOND_NS {
+            *place = Place {
+                source,
+                packets: 0,
+                since_ns: now_ns,
+            };
+        }
+        if place.source != source {
+            return false;
+        }
+        place.packets = place.packets.saturating_add(1);
+        place.packets > self.per_s
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_floods_within_a_second_and_others_do_not_suffer() {
+        let mut floods = Floods::new(10);
+        let [bad, good] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
+        let now_ns = 5 * SECOND_NS;
+        for n in 1..=20 {
+            assert_eq!(floods.count(bad, now_ns + n), n > 10, "{n}");
+        }
+        assert!(!floods.count(good, now_ns));
+        assert!(!floods.count(bad, now_ns + 2 * SECOND_NS));
+    }
+}

@@ -1,0 +1,155 @@
+//! Whose packets a stream takes: learning a source, locking it, and what may move the lock.
+//!
+//! | state of the slot | passes | ends |
+//! | --- | --- | --- |
+//! | fresh: nothing came | by [`Learn`] | with the first source adopted |
+//! | learning: LATCHED, not LOCKED | the adopted source, or a better one | when the window has passed, in time or in packets, or a source is certain |
+//! | LOCKED | the remote alone | by new signalling, after long silence, or by a hand-over |
+//!
+//! A worker decides on the packet and asks the steward to adopt or to lock ([`Ask`]); the steward alone changes the slot.
+
+use penstock_shm::counters::Drop;
+use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, flag, rank};
+use penstock_shm::tally::Tally;
+use std::net::{IpAddr, SocketAddr};
+
+/// What a packet's source has the worker ask of the steward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Make it the stream's remote.
+    Adopt {
+        /// Of [`rank`].
+        rank: u8,
+        /// And take no other from now on.
+        lock: bool,
+    },
+    /// It is the stream's remote: take no other from now on.
+    Lock,
+}
+
+/// How long sources may take to move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// A locked stream that was silent for so long learns anew, ns; 0 for never.
+    pub relearn_ns: u64,
+    /// A stream that follows its source (media-handover) does so after a silence of so long, ns.
+    pub handover_ns: u64,
+}
+
+impl Default for Patience {
+    /// What the defaults file says.
+    fn default() -> Self {
+        Patience {
+            relearn_ns: 30_000_000_000,
+            handover_ns: 200_000_000,
+        }
+    }
+}
+
+/// How credible a source is, of [`rank`].
+fn rank_of(source: SocketAddr, slot: &Slot) -> u8 {
+    let address = digest_address(source);
+    let ip = digest_ip(source.ip());
+    let has_ip_of =
+        |other: Option<SocketAddr>| other.is_some_and(|other| other.ip() == source.ip());
+    if address == slot.signalled {
+        rank::SIGNALLED
+    } else if address == slot.known {
+        rank::KNOWN
+    } else if ip == slot.signalled_ip || ip == slot.hint {
+        rank::ADDRESS
+    } else if slot.flags & flag::LOCKED != 0 && has_ip_of(slot.remote()) {
+        rank::ADDRESS
+    } else if source.port().to_be_bytes() == slot.signalled_port {
+        rank::PORT
+    } else {
+        rank::ANY
+    }
+}
+
+/// Decides on a source that is not the one the stream is locked to.
+pub(crate) fn admit(
+    source: SocketAddr,
+    slot: &Slot,
+    tally: &Tally,
+    patience: &Patience,
+    now_ns: u64,
+) -> Result<Option<Ask>, Drop> {
+    let learn = Learn::from_u8(slot.learn).unwrap_or(Learn::Off);
+    if learn == Learn::Off || !crate::route::is_unicast(&source) {
+        return Err(Drop::Source);
+    }
+    let rank = rank_of(source, slot);
+    let certain = rank >= rank::KNOWN;
+    if slot.flags & flag::LOCKED != 0 {
+        let silent_ns = now_ns.saturating_sub(tally.meter.last_seen_ns.get());
+        let follows = slot.flags & flag::HANDOVER != 0 && silent_ns >= patience.handover_ns;
+        let anew = patience.relearn_ns != 0 && silent_ns >= patience.relearn_ns;
+        return match (follows, anew && rank >= rank::ADDRESS) {
+            (true, _) => Ok(Some(Ask::Adopt { rank, lock: true })),
+            (false, true) => Ok(Some(Ask::Adopt {
+                rank,
+                lock: certain,
+            })),
+            (false, false) => Err(Drop::Source),
+        };
+    }
+    let is_remote = slot.flags & flag::LATCHED != 0 && slot.remote() == Some(source);
+    let over = || {
+        let packets = tally.meter.packets.get() as u32;
+        slot.rank != rank::NONE && packets.wrapping_sub(slot.learn_until) as i32 >= 0
+    };
+    match learn {
+        Learn::Off => Err(Drop::Source),
+        // Once there was a source, new signalling must not let the first comer in.
+        Learn::Immediate if slot.known == 0 && !is_remote => {
+            Ok(Some(Ask::Adopt { rank, lock: true }))
+        }
+        Learn::Delayed if is_remote => Ok(over().then_some(Ask::Lock)),
+        Learn::Delayed => Ok(Some(Ask::Adopt { rank, lock: false })),
+        _ if is_remote => Ok((certain || over()).then_some(Ask::Lock)),
+        _ if rank > slot.rank => Ok(Some(Ask::Adopt {
+            rank,
+            lock: certain,
+        })),
+        _ => Err(Drop::Source),
+    }
+}
+
+/// Which sources may send at all: lists of networks. What no list names may.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// If there are any, no other network may send.
+    pub allow: Vec<Network>,
+    /// These may not, even if the list above names them.
+    pub deny: Vec<Network>,
+}
+
+/// A network: an address and how many of its leading bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Any address of it.
+    pub ip: IpAddr,
+    /// Prefix length, bits.
+    pub len: u8,
+}
+
+impl Network {
+    /// Whether the address is of this network.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        let differing = match (self.ip, ip) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros(),
+            _ => return false,
+        };
+        differing >= u32::from(self.len)
+    }
+}
+
+impl Sources {
+    /// Whether the lists let this source send.
+    pub fn admit(&self, ip: IpAddr) -> bool {
+        let named = |list: &[Network]| list.iter().any(|network| network.contains(ip));
+        !named(&self.deny) && (self.allow.is_empty() || named(&self.allow))
+    }
+}

@@ -1,0 +1,373 @@
+//! What is counted of a stream, a line of memory for each part. Written by the stream's owner worker alone,
+//! with relaxed stores; readers check [`Head::generation`](crate::Head::generation) before and after.
+
+use crate::counters::Drop;
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// A counter with one writer: plain load and store, no locked instruction.
+#[derive(Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the counter's one writer may call it.
+    #[inline(always)]
+    pub fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// The present value.
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the value. Only the counter's one writer may call it.
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Forgets what was counted.
+trait Reset {
+    fn reset(&self);
+}
+
+impl Reset for AtomicU8 {
+    fn reset(&self) {
+        self.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Reset for AtomicU32 {
+    fn reset(&self) {
+        self.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Reset for Counter {
+    fn reset(&self) {
+        self.set(0);
+    }
+}
+
+impl<T: Reset, const N: usize> Reset for [T; N] {
+    fn reset(&self) {
+        self.iter().for_each(T::reset);
+    }
+}
+
+macro_rules! parts {
+    ($($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $fdoc:literal])+ $field:ident: $type:ty,)+ })+) => {
+        $(
+            $(#[doc = $doc])+
+            #[derive(Default)]
+            #[repr(C, align(64))]
+            pub struct $name {
+                $($(#[doc = $fdoc])+ pub $field: $type,)+
+            }
+
+            impl Reset for $name {
+                fn reset(&self) {
+                    $(self.$field.reset();)+
+                }
+            }
+        )+
+    };
+}
+
+/// Delay variations are counted from this on, ms; each class of [`Detail::variation`] is twice as wide as the one
+/// before.
+pub const VARIATION_FROM_MS: u32 = 5;
+
+/// How many classes [`Detail::variation`] has: from 5, 10, 20, 40, 80, 160 and 320 ms on.
+pub const VARIATIONS: usize = 7;
+
+parts! {
+    /// What every packet is counted in.
+    Meter {
+        /// Packets that passed every check.
+        packets: Counter,
+        /// Their UDP payload, octets.
+        bytes: Counter,
+        /// When the last one came, ns of CLOCK_MONOTONIC; 0 for never.
+        last_seen_ns: Counter,
+        /// How many `packets` may be reached before policing has to look again; 0 before the first packet. The
+        /// steward sets it to 0 when it changes the policing.
+        allowed: Counter,
+        /// Packets to this endpoint that were dropped.
+        dropped: AtomicU32,
+        /// SSRC of the present source (RFC 3550, 5.1), as it lies in the packet: see [`Meter::ssrc`].
+        ssrc: AtomicU32,
+        /// Extended highest sequence number (RFC 3550, A.1).
+        ext_seq: AtomicU32,
+        /// How many of `packets` are not of this SSRC's sequence: what came before it, strays, RTCP.
+        apart: AtomicU32,
+        /// Interarrival jitter in RTP clock units, times 16 (RFC 3550, A.8).
+        jitter_q4: AtomicU32,
+        /// Relative transit time of the last packet, RTP clock units.
+        transit: AtomicU32,
+        /// The owner and what the last RTP packet was like: a [`Last`].
+        last: AtomicU32,
+        /// [`Slot::version`](crate::Slot::version) modulo 255, plus one, for which a latch was requested; 0 for none.
+        latch_asked: AtomicU8,
+    }
+    /// What packets out of the ordinary are counted in.
+    Detail {
+        /// Extended sequence number the SSRC began with.
+        base_seq: AtomicU32,
+        /// Loss of this endpoint's former SSRCs.
+        lost_before: AtomicU32,
+        /// Packets of the present SSRC that were less than the highest one: late, out of order.
+        late: AtomicU32,
+        /// Sequence numbers of the present SSRC that were skipped when a higher one came; what is late afterwards
+        /// stays in.
+        skipped: AtomicU32,
+        /// `late` and duplicates of former SSRCs.
+        late_before: AtomicU32,
+        /// See `late_before`.
+        duplicates_before: AtomicU32,
+        /// The most sequence numbers skipped at once, of all SSRCs.
+        largest_gap: AtomicU32,
+        /// Packets with a payload type that was not negotiated.
+        foreign: AtomicU32,
+        /// Packets that were neither RTP nor RTCP: STUN, DTLS, ZRTP.
+        other: AtomicU32,
+        /// RTP packets by how far their delay was from the packet's before (RFC 3550, A.8, the difference D), from
+        /// [`VARIATION_FROM_MS`] on. What was less is all the others.
+        variation: [AtomicU32; VARIATIONS],
+    }
+    /// What the packets say: RTCP reports (RFC 3550, 6.4) and DTMF events (RFC 4733).
+    Reports {
+        /// When the last sender report passed, ns of CLOCK_MONOTONIC; 0 for never.
+        sender_report_ns: Counter,
+        /// When the last report block came, ns of CLOCK_MONOTONIC; 0 for never.
+        report_ns: Counter,
+        /// The middle 32 bits of that sender report's NTP time.
+        sender_report_ntp: AtomicU32,
+        /// RTCP packets (datagrams).
+        rtcp: AtomicU32,
+        /// Report blocks read, of which the last one says the following about what this leg receives.
+        blocks: AtomicU32,
+        /// Fraction lost since the block before, in 256ths.
+        fraction_lost: AtomicU32,
+        /// Cumulative number of packets lost: a signed number of 24 bits.
+        cumulative_lost: AtomicU32,
+        /// Interarrival jitter in RTP clock units.
+        jitter: AtomicU32,
+        /// Round trip between the plane and this leg, us; 0 while unknown.
+        rtt_us: AtomicU32,
+        /// The greatest `rtt_us`.
+        rtt_max_us: AtomicU32,
+        /// RTCP BYE packets.
+        byes: AtomicU32,
+        /// DTMF events that began (RFC 4733).
+        dtmf: AtomicU32,
+        /// The last DTMF event's code in the lowest octet, plus 256; 0 for none.
+        dtmf_last: AtomicU32,
+        /// RTP timestamp of that event, which tells it from the next.
+        dtmf_at: AtomicU32,
+    }
+    /// Packets dropped at the endpoint, by reason.
+    Drops {
+        /// In the order of [`Drop::OF_STREAM`].
+        by_reason: [AtomicU32; 16],
+    }
+    /// The token buckets that police the stream (H.248.53: sustained rate with burst size, peak rate with tolerance).
+    Bucket {
+        /// When the packets and octets counted so far would have passed at the rates exactly, ns of CLOCK_MONOTONIC:
+        /// packets at the sustained and at the peak rate, then octets.
+        due_ns: [Counter; 4],
+        /// [`Meter::packets`] at the last look.
+        packets: Counter,
+        /// [`Meter::bytes`] at the last look.
+        bytes: Counter,
+        /// When that was, ns of CLOCK_MONOTONIC; 0 for never.
+        at_ns: Counter,
+        /// Packets that policing dropped.
+        dropped: Counter,
+    }
+}
+
+/// All of a stream's counters.
+#[derive(Default)]
+#[repr(C, align(64))]
+pub struct Tally {
+    /// Touched by every packet.
+    pub meter: Meter,
+    /// Sequence and variation.
+    pub detail: Detail,
+    /// What RTCP and DTMF said.
+    pub reports: Reports,
+    /// Drops by reason.
+    pub drops: Drops,
+    /// Policing.
+    pub bucket: Bucket,
+}
+
+impl Tally {
+    /// Forgets everything. Steward only, while no worker can see the record.
+    pub(crate) fn reset(&self) {
+        let Tally {
+            meter,
+            detail,
+            reports,
+            drops,
+            bucket,
+        } = self;
+        meter.reset();
+        detail.reset();
+        reports.reset();
+        drops.reset();
+        bucket.reset();
+    }
+
+    /// Packets of the present SSRC that repeated the highest sequence number, given `received` and the highest:
+    /// those that neither went on nor were late.
+    pub fn duplicates(&self, received: u32, ext_seq: u32) -> u32 {
+        let word = |word: &AtomicU32| word.load(Ordering::Relaxed);
+        let Detail {
+            base_seq,
+            skipped,
+            late,
+            ..
+        } = &self.detail;
+        let went_on = ext_seq
+            .wrapping_sub(word(base_seq))
+            .wrapping_sub(word(skipped));
+        let others = received
+            .wrapping_sub(1)
+            .wrapping_sub(went_on)
+            .wrapping_sub(word(late));
+        // A reader beside the writer may see the parts of different packets.
+        if others > i32::MAX as u32 { 0 } else { others }
+    }
+
+    /// Counts a packet to this endpoint that was dropped.
+    #[inline]
+    pub fn count_dropped(&self, reason: Drop) {
+        let add = |counter: &AtomicU32| {
+            counter.store(
+                counter.load(Ordering::Relaxed).wrapping_add(1),
+                Ordering::Relaxed,
+            );
+        };
+        add(&self.meter.dropped);
+        if let Some(counter) = reason
+            .stream_index()
+            .and_then(|at| self.drops.by_reason.get(at))
+        {
+            add(counter);
+        }
+    }
+}
+
+/// What [`Meter::last`] holds, in one word, so that a packet like the last one is known by one comparison.
+///
+/// From the lowest octet: the first octet of an RTP header without padding, extension or contributing
+/// sources, or one that no packet is compared with, if a packet of this payload type may be RTCP; the payload type; the owner worker's number
+/// plus one, 0 while nobody owns the stream; and [`Last::seen`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Last(u32);
+
+/// The padding bit of an RTP header, which [`Last::expected`] leaves out.
+const PADDED: u32 = 0x20;
+
+impl Last {
+    /// [`Last::seen`] while the last packet was in sequence.
+    pub const IN_SEQUENCE: u8 = 1;
+
+    /// Of its word.
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Last {
+        Last(bits)
+    }
+
+    /// Its word.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// Of the owner alone: no RTP packet came yet.
+    pub const fn of_owner(owner: u8) -> Last {
+        Last((owner as u32) << 16)
+    }
+
+    /// Of a stream whose last packet was in sequence, without the packet's own octets.
+    #[inline(always)]
+    pub const fn guard(owner: u8) -> Last {
+        Last((owner as u32) << 16 | (Last::IN_SEQUENCE as u32) << 24)
+    }
+
+    /// After an RTP packet. `plain` says that packets of its payload type need no look of their own.
+    pub const fn after(self, payload_type: u8, seen: u8, plain: bool) -> Last {
+        let may_be_rtcp = payload_type & 0x60 == 0x40;
+        let first = if may_be_rtcp || !plain { PADDED } else { 0x80 };
+        Last(self.0 & 0x00ff_0000 | (seen as u32) << 24 | (payload_type as u32) << 8 | first)
+    }
+
+    /// In another owner's hands, with a first octet that no packet is compared with.
+    pub const fn given(self, owner: u8) -> Last {
+        Last(self.0 & 0xff00_ff00 | (owner as u32) << 16 | PADDED)
+    }
+
+    /// What the word is if a packet that begins with these octets (a little-endian word of them) goes on
+    /// with the sequence: marker and padding aside.
+    #[inline(always)]
+    pub const fn expected(self, rtp: u32) -> u32 {
+        rtp & 0x7fdf | self.0
+    }
+
+    /// Number of the owner worker plus one; 0 while nobody owns the stream.
+    pub const fn owner(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    /// Payload type last seen.
+    pub const fn payload_type(self) -> u8 {
+        (self.0 >> 8) as u8
+    }
+
+    /// 0 before the first RTP packet; [`Last::IN_SEQUENCE`]; 128 and seven bits of the next number after
+    /// a jump.
+    pub const fn seen(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+}
+
+impl Meter {
+    /// See [`Last`].
+    pub fn last(&self) -> Last {
+        Last(self.last.load(Ordering::Relaxed))
+    }
+
+    /// Nobody owns the stream any more. Only while no worker can see the record.
+    pub(crate) fn disown(&self) {
+        let last = self.last().0 & !Last::of_owner(u8::MAX).0;
+        self.last.store(last, Ordering::Relaxed);
+    }
+
+    /// SSRC of the present source (RFC 3550, 5.1).
+    pub fn ssrc(&self) -> u32 {
+        u32::from_be(self.ssrc.load(Ordering::Relaxed))
+    }
+
+    /// Packets received from the present SSRC.
+    pub fn received(&self) -> u32 {
+        // Pairs with the owner's Release stores: the packets that are apart have been counted, so a reader
+        // beside it sees no difference below 0.
+        let apart = self.apart.load(Ordering::Acquire);
+        (self.packets.get() as u32).wrapping_sub(apart)
+    }
+}
+
+#[cfg(not(loom))]
+const _: () = {
+    assert!(size_of::<Meter>() == 64);
+    assert!(size_of::<Tally>() == 5 * 64);
+};
