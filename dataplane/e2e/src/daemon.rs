@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -60,6 +61,9 @@ impl Daemon {
         let log = dir.join(format!("{name}-{n}.log"));
         let socket = dir.join(format!("notify-{n}"));
         let notify = UnixDatagram::bind(&socket).expect("a notify socket");
+        // The daemon may be another user.
+        let anybody = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(&socket, anybody).expect("a notify socket");
         let err = File::create(&log).expect("a log file");
         let child = Command::new("ip")
             .args(["netns", "exec", namespace])

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const NET_ADMIN: (&str, u32) = ("CAP_NET_ADMIN", 12);
 const NET_RAW: (&str, u32) = ("CAP_NET_RAW", 13);
 const IPC_LOCK: (&str, u32) = ("CAP_IPC_LOCK", 14);
+const SYS_RAWIO: (&str, u32) = ("CAP_SYS_RAWIO", 17);
 const SYS_ADMIN: (&str, u32) = ("CAP_SYS_ADMIN", 21);
 const BPF: (&str, u32) = ("CAP_BPF", 39);
 
@@ -17,13 +18,17 @@ const BESIDE_KERNEL: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 fn needs(device: &Device) -> &'static [(&'static str, u32)] {
     match kind(device) {
         "net_tap" | "net_tun" => &[NET_ADMIN],
-        "net_af_packet" | "net_pcap" => &[NET_RAW],
+        // It sets the interface's MTU and MAC.
+        "net_af_packet" => &[NET_ADMIN, NET_RAW],
+        "net_pcap" => &[NET_RAW],
         "net_af_xdp" => &[NET_ADMIN, NET_RAW, BPF],
         "net_virtio_user" => &[NET_ADMIN],
         _ if device.is_virtual() => &[],
         _ if pci_driver(device).is_some_and(|d| BESIDE_KERNEL.contains(&d.as_str())) => {
-            &[NET_RAW, IPC_LOCK]
+            &[NET_ADMIN, NET_RAW, IPC_LOCK]
         }
+        // Physical addresses, where no IOMMU translates.
+        _ if is_without_iommu(device) => &[IPC_LOCK, SYS_RAWIO, SYS_ADMIN],
         _ => &[IPC_LOCK],
     }
 }
@@ -64,6 +69,18 @@ fn pci_link(device: &Device, link: &str) -> Option<String> {
 
 fn pci_driver(device: &Device) -> Option<String> {
     pci_link(device, "driver")
+}
+
+fn vfio_files(device: &Device) -> Option<[String; 2]> {
+    let group = pci_link(device, "iommu_group")?;
+    Some([
+        format!("/dev/vfio/{group}"),
+        format!("/dev/vfio/noiommu-{group}"),
+    ])
+}
+
+fn is_without_iommu(device: &Device) -> bool {
+    vfio_files(device).is_some_and(|[_, without]| Path::new(&without).exists())
 }
 
 fn may(path: &str, access: Access) -> bool {
@@ -177,15 +194,11 @@ fn pci_missing(device: &Device) -> Option<String> {
     let bind = format!("bind it to vfio-pci (dpdk-devbind.py --bind=vfio-pci {name})");
     match pci_driver(device).as_deref() {
         Some("vfio-pci") => {
-            let Some(group) = pci_link(device, "iommu_group") else {
+            let Some(files) = vfio_files(device) else {
                 return Some(format!(
                     "{name} is bound to vfio-pci, but in no IOMMU group: enable the IOMMU"
                 ));
             };
-            let files = [
-                format!("/dev/vfio/{group}"),
-                format!("/dev/vfio/noiommu-{group}"),
-            ];
             let read_write = Access::READ_OK | Access::WRITE_OK;
             (!files.iter().any(|file| may(file, read_write))).then(|| {
                 format!(
@@ -215,7 +228,10 @@ mod tests {
     fn each_kind_of_port_takes_its_capabilities() {
         for (text, caps) in [
             ("net_tap0,iface=x", vec!["CAP_NET_ADMIN"]),
-            ("net_af_packet0,iface=x", vec!["CAP_NET_RAW"]),
+            (
+                "net_af_packet0,iface=x",
+                vec!["CAP_NET_ADMIN", "CAP_NET_RAW"],
+            ),
             ("net_pcap0,iface=x", vec!["CAP_NET_RAW"]),
             ("net_pcap0,rx_pcap=x", vec![]),
             ("net_memif0", vec![]),
