@@ -125,3 +125,31 @@ fn on_af_packet() {
     assert!(up);
     relays_a_call("non_root", &lab, &["net_admin", "net_raw"]);
 }
+
+/// systemd knows every word of the units.
+#[test]
+fn the_units_are_sound() {
+    if !Path::new("/usr/bin/systemd-analyze").exists() {
+        return;
+    }
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/systemd");
+    let dir = tempfile::tempdir().expect("a folder");
+    for name in ["penstock-dataplane.service", "penstock-control.service"] {
+        let text = fs::read_to_string(units.join(name)).expect("the unit");
+        // The programs need not be installed.
+        let text = text.replace("ExecStart=/usr/bin/penstock-", "ExecStart=/bin/true ");
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("a copy");
+        let out = std::process::Command::new("systemd-analyze")
+            .arg("verify")
+            .arg(&path)
+            .output();
+        let out = out.expect("systemd-analyze");
+        let said = String::from_utf8_lossy(&out.stderr);
+        let of_ours: Vec<_> = said
+            .lines()
+            .filter(|line| line.contains("penstock-"))
+            .collect();
+        assert!(out.status.success() && of_ours.is_empty(), "{said}");
+    }
+}

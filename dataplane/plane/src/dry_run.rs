@@ -92,15 +92,15 @@ impl Report {
                 };
                 self.uses.push(format!(
                     "{} MiB for the region in {dir}: a table of {} streams ({} MiB, {} bytes a stream) and rings ({} KiB); {fate}",
-                    mib(preview.table_bytes + preview.rings_bytes),
+                    mib(preview.sizes.table_bytes + preview.sizes.rings_bytes),
                     region.streams,
-                    mib(preview.table_bytes),
-                    preview.record_bytes,
-                    preview.rings_bytes / 1024,
+                    mib(preview.sizes.table_bytes),
+                    preview.sizes.record_bytes,
+                    preview.sizes.rings_bytes / 1024,
                 ));
                 self.figures["region"] = json!({
-                    "dir": region.dir, "streams": region.streams, "rings_bytes": preview.rings_bytes,
-                    "table_bytes": preview.table_bytes, "bytes_per_stream": preview.record_bytes,
+                    "dir": region.dir, "streams": region.streams, "rings_bytes": preview.sizes.rings_bytes,
+                    "table_bytes": preview.sizes.table_bytes, "bytes_per_stream": preview.sizes.record_bytes,
                 });
             }
         }
@@ -200,4 +200,57 @@ fn available_mb() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `1,024 MiB` as 1024.
+    fn number(cell: &str) -> Option<u64> {
+        let digits: String = cell.trim().trim_end_matches(" MiB").replace(',', "");
+        digits.parse().ok()
+    }
+
+    fn region_of(streams: u32) -> RegionConfig {
+        RegionConfig {
+            dir: "/none".into(),
+            table_dir: None,
+            streams,
+            group: None,
+        }
+    }
+
+    #[test]
+    fn the_manual_states_what_a_table_takes() {
+        let manual = include_str!("../../../BRINGUP.md");
+        let mut rows = 0;
+        for line in manual.lines().filter(|line| line.ends_with(" MiB |")) {
+            let cells: Vec<_> = line
+                .trim_matches('|')
+                .split('|')
+                .filter_map(number)
+                .collect();
+            let [streams, calls, table_mb] = cells[..] else {
+                panic!("{line}");
+            };
+            assert_eq!(
+                region_of(streams as u32)
+                    .sizes()
+                    .table_bytes
+                    .div_ceil(1 << 20),
+                table_mb,
+                "{line}"
+            );
+            assert_eq!(calls * 4, streams);
+            rows += 1;
+        }
+        assert_eq!(rows, 4);
+        let defaults = penstock_config::DEFAULTS;
+        let each = format!("({} bytes each)", region_of(16).sizes().record_bytes);
+        assert!(
+            defaults.contains(&each),
+            "penstock.toml does not say {each}"
+        );
+    }
 }

@@ -59,7 +59,7 @@ pub use counters::{MAX_WORKERS, WorkerCounters};
 pub use event::{BadEvent, Event, MediaState, Refusal, Seen, Timers};
 pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 #[cfg(not(loom))]
-pub use lifecycle::{Attached, Fate, Preview, RegionConfig, RegionError};
+pub use lifecycle::{Attached, Fate, Preview, RegionConfig, RegionError, Sizes};
 #[cfg(not(loom))]
 pub use plane::{CommandConsumer, EventProducer, Plane, PlaneBell, PlaneParts, Pulse, Ringer};
 pub use record::{

@@ -6,7 +6,7 @@
 
 mod preview;
 
-pub use preview::{Fate, Preview};
+pub use preview::{Fate, Preview, Sizes};
 
 use crate::bell::Fifo;
 use crate::cell::Shared;

@@ -287,4 +287,26 @@ mod tests {
             assert_eq!(missing(&device(text)), Vec::<String>::new(), "{text}");
         }
     }
+
+    /// The unit's comment lists capabilities by kind of port.
+    #[test]
+    fn the_unit_says_the_same() {
+        let unit = include_str!("../../../../scripts/systemd/penstock-dataplane.service");
+        let mut kinds = 0;
+        for line in unit.lines().filter(|line| line.starts_with("#   net_")) {
+            let (names, caps) = line[4..].split_once(" CAP_").expect("capabilities");
+            let caps = format!("CAP_{}", caps.split(',').next().unwrap_or(caps));
+            let caps: Vec<_> = caps.split_whitespace().collect();
+            for kind in names
+                .trim()
+                .trim_end_matches(" on an interface")
+                .split(", ")
+            {
+                let text = format!("{kind}0,iface=x");
+                assert_eq!(capabilities(&device(&text)), caps, "{line}");
+                kinds += 1;
+            }
+        }
+        assert_eq!(kinds, 5);
+    }
 }

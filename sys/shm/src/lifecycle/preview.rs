@@ -8,15 +8,22 @@ use crate::record::Record;
 use rustix::fs::{Access as May, AtFlags, CWD, accessat};
 use std::path::Path;
 
-/// What [`Plane::open`](crate::Plane::open) would do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preview {
-    /// Length of the rings file, bytes.
+/// What a region takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Length of the rings file, bytes, before it is rounded up to whole pages.
     pub rings_bytes: u64,
-    /// Length of the table file, bytes, before it is rounded up to whole pages.
+    /// Length of the table file, likewise.
     pub table_bytes: u64,
     /// Bytes of the table that each stream takes.
     pub record_bytes: u64,
+}
+
+/// What [`Plane::open`](crate::Plane::open) would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// What it takes.
+    pub sizes: Sizes,
     /// What would happen to what lies there.
     pub fate: Fate,
     /// Bytes free where the table would be made; none if its file system does not say.
@@ -38,6 +45,15 @@ pub enum Fate {
 }
 
 impl RegionConfig {
+    /// What the region takes.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            rings_bytes: size_of::<Rings>() as u64,
+            table_bytes: table_len(self.streams) as u64,
+            record_bytes: size_of::<Record>() as u64,
+        }
+    }
+
     /// What [`Plane::open`](crate::Plane::open) would do with this configuration now.
     ///
     /// # Errors
@@ -76,19 +92,17 @@ impl RegionConfig {
             },
             Found::Misfit(why) => Fate::SetAside { why },
         };
-        let table_bytes = table_len(self.streams) as u64;
+        let sizes = self.sizes();
         let free_bytes = free(table_dir);
-        if fate != Fate::Resumed && free_bytes.is_some_and(|free| free < table_bytes) {
+        if fate != Fate::Resumed && free_bytes.is_some_and(|free| free < sizes.table_bytes) {
             return Err(RegionError::Space {
                 path: table_dir.join("table"),
-                bytes: table_bytes as usize,
+                bytes: sizes.table_bytes as usize,
                 source: rustix::io::Errno::NOSPC.into(),
             });
         }
         Ok(Preview {
-            rings_bytes: size_of::<Rings>() as u64,
-            table_bytes,
-            record_bytes: size_of::<Record>() as u64,
+            sizes,
             fate,
             free_bytes,
         })
@@ -137,8 +151,14 @@ mod tests {
 
         let plane = Plane::open(&small).expect("a region");
         let length = |name| std::fs::metadata(small.dir.join(name)).map_or(0, |m| m.len());
-        assert_eq!(preview.rings_bytes.next_multiple_of(4096), length("rings"));
-        assert_eq!(preview.table_bytes.next_multiple_of(4096), length("table"));
+        assert_eq!(
+            preview.sizes.rings_bytes.next_multiple_of(4096),
+            length("rings")
+        );
+        assert_eq!(
+            preview.sizes.table_bytes.next_multiple_of(4096),
+            length("table")
+        );
         let held = small.preview().expect_err("it is held");
         let pid = std::process::id().to_string();
         assert!(matches!(held, RegionError::Held { pid: found, .. } if found == pid));
