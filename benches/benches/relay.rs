@@ -6,9 +6,10 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use penstock_relay::route::{Egress, Policy, fill};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
-use penstock_relay::{Class, L2Header, LocalAddrs, Udp, classify, judge, rewrite};
-use penstock_shm::Endpoint;
-use penstock_shm::record::{Kind, Last, Learn, Meter, Slot};
+use penstock_relay::{Class, L2Header, LocalAddrs, Rules, Stream, Udp, classify, judge, rewrite};
+use penstock_shm::record::{Dscp, Learn, Slot};
+use penstock_shm::tally::{Last, Tally};
+use penstock_shm::{Endpoint, StreamSpec};
 use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
@@ -53,21 +54,17 @@ fn buffer(stream: usize) -> Vec<u8> {
 }
 
 fn slot(stream: usize) -> Slot {
-    let policy = Policy {
-        v6: false,
-        remote: Some(remote(stream)),
-        locked: true,
-        latched: false,
-        kind: Kind::Rtp,
-        learn: Learn::Off,
-        gate_open: true,
-        signal: 1,
-        clock_hz: 8000,
-        tos: 0xb8,
-        leg: 0,
-        media: 0,
-        signalled: [0; 4],
+    let endpoint = Endpoint {
+        addr: 0,
+        port: FIRST_PORT + 2 * stream as u16,
     };
+    let spec = StreamSpec {
+        remote: Some(remote(stream)),
+        learn: Learn::Off,
+        clock_hz: 8000,
+        ..StreamSpec::new(endpoint, endpoint)
+    };
+    let policy = Policy::new(&spec, false, Dscp::Default);
     let egress = Egress {
         endpoint: SocketAddr::from((LOCAL, FIRST_PORT + 2 * stream as u16)),
         source: SocketAddr::from((LOCAL, 30_000)),
@@ -90,7 +87,8 @@ fn udp_of(buffer: &[u8]) -> Udp {
 struct Bench {
     buffers: Vec<Vec<u8>>,
     slots: Vec<Slot>,
-    meters: Vec<Meter>,
+    tallies: Vec<Tally>,
+    rules: Rules,
     addrs: LocalAddrs,
     index: Vec<u32>,
     l2: L2Header,
@@ -107,10 +105,20 @@ impl Bench {
         Bench {
             buffers: (0..BURST).map(buffer).collect(),
             slots: (0..BURST).map(slot).collect(),
-            meters: (0..BURST).map(|_| Meter::default()).collect(),
+            tallies: (0..BURST).map(|_| Tally::default()).collect(),
+            rules: Rules::default(),
             addrs,
             index,
             l2: L2Header::new([2, 0, 0, 0, 0, 7], MAC, 0),
+        }
+    }
+
+    /// Stream number `i`, to be judged.
+    fn stream(&self, i: usize) -> Stream<'_> {
+        Stream {
+            slot: &self.slots[i],
+            tally: &self.tallies[i],
+            peer: None,
         }
     }
 
@@ -129,9 +137,16 @@ fn usual(c: &mut Criterion) {
     let owner = 1;
     let udps: Vec<_> = bench.buffers.iter().map(|buffer| udp_of(buffer)).collect();
     for (i, buffer) in bench.buffers.iter().enumerate() {
-        let meter = &bench.meters[i];
-        meter.last.store(Last::of_owner(owner).to_bits(), Relaxed);
-        assert!(judge(&buffer[HEADROOM..], &udps[i], &bench.slots[i], meter, 0).is_ok());
+        let last = Last::of_owner(owner).to_bits();
+        bench.tallies[i].meter.last.store(last, Relaxed);
+        let verdict = judge(
+            &buffer[HEADROOM..],
+            &udps[i],
+            bench.stream(i),
+            &bench.rules,
+            0,
+        );
+        assert!(verdict.is_ok());
     }
 
     let mut group = c.benchmark_group("usual");
@@ -156,7 +171,7 @@ fn usual(c: &mut Criterion) {
                 let mut last = LastAddress::NONE;
                 for (i, buffer) in buffers.iter_mut().enumerate() {
                     let frame = &mut buffer[HEADROOM..];
-                    let (slot, meter) = (&bench.slots[i], &bench.meters[i]);
+                    let (slot, meter) = (&bench.slots[i], &bench.tallies[i].meter);
                     let packet = Usual::of(frame, mac, &bench.addrs, &mut last, false);
                     let (mut packet, _) = packet.expect("a usual packet");
                     assert!(packet.pass(slot, meter, &l2, Last::guard(owner), 0));
@@ -194,8 +209,8 @@ fn full(c: &mut Criterion) {
         b.iter(|| {
             now_ns += 20_000_000;
             for (i, buffer) in black_box(&bench.buffers).iter().enumerate() {
-                let (slot, meter) = (&bench.slots[i], &bench.meters[i]);
-                let verdict = judge(&buffer[HEADROOM..], &udps[i], slot, meter, now_ns);
+                let frame = &buffer[HEADROOM..];
+                let verdict = judge(frame, &udps[i], bench.stream(i), &bench.rules, now_ns);
                 assert!(black_box(verdict).is_ok());
             }
         });

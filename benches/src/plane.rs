@@ -3,7 +3,7 @@
 use crate::capture::{GATEWAY, NEIGHBOUR_MAC, OUR_MAC, Stream, addresses_for, local_address};
 use crate::{Args, Failure};
 use penstock_shm::{
-    Applied, CommandProducer, Control, ControlBell, Endpoint, Event, EventConsumer, Kind, Learn,
+    Applied, CommandProducer, Control, ControlBell, Dscp, Endpoint, Event, EventConsumer, Learn,
     Op, PushError, RegionError, StreamSpec, TableView,
 };
 use std::fs;
@@ -303,16 +303,12 @@ pub fn spec(stream: Stream) -> StreamSpec {
         port: s.port(),
     };
     StreamSpec {
-        endpoint: endpoint(stream),
-        peer: endpoint(stream.peer()),
         remote: Some(stream.remote().into()),
-        kind: Kind::Rtp,
         learn: Learn::Off,
-        gate_open: true,
         signal: 1,
         clock_hz: 8000,
-        dscp: 46,
+        dscp: Dscp::Set(46),
         leg: (stream.0 & 1) as u16,
-        media: 0,
+        ..StreamSpec::new(endpoint(stream), endpoint(stream.peer()))
     }
 }

@@ -130,7 +130,7 @@ impl TestPlane {
     pub fn feed(&self, port: u16, packets: u64) {
         self.with(move |table| {
             let no = table.find(Endpoint { addr: 0, port }).expect("a stream");
-            let meter = table.meter(no);
+            let meter = &table.tally(no).meter;
             meter.packets.add(packets);
             meter.bytes.add(packets * 172);
             meter.last_seen_ns.set(monotonic_ns());
@@ -251,10 +251,10 @@ fn slot_of(table: &TableWriter, spec: &StreamSpec, old: &Slot) -> Slot {
     slot.peer = table.find(spec.peer).unwrap_or(u32::MAX);
     slot.peer_endpoint = spec.peer.to_bits();
     slot.signal = spec.signal;
-    (slot.leg, slot.media) = (spec.leg, spec.media);
+    (slot.leg, slot.media) = (spec.leg, spec.media.into());
     (slot.kind, slot.learn) = (spec.kind as u8, spec.learn as u8);
     slot.clock_hz = spec.clock_hz;
-    slot.tos = spec.dscp << 2;
+    slot.dscp = spec.dscp.to_u8();
     slot
 }
 

@@ -131,18 +131,12 @@ fn testpmd_gets_back_what_it_sent() {
     let _plane = lab.plane();
     let table = lab.table();
     let at = |text: &str| text.parse::<SocketAddr>().expect("an address");
+    let (here, there) = (at(TO), at("198.18.0.1:20000"));
     let spec = StreamSpec {
-        endpoint: endpoint(&table, at(TO), 0),
-        peer: endpoint(&table, at("198.18.0.1:20000"), 0),
         remote: Some(at(FROM)),
         kind: Kind::Raw,
         learn: Learn::Off,
-        gate_open: true,
-        signal: 1,
-        clock_hz: 0,
-        dscp: 0,
-        leg: 0,
-        media: 0,
+        ..StreamSpec::new(endpoint(&table, here, 0), endpoint(&table, there, 0))
     };
     let back = StreamSpec {
         endpoint: spec.peer,

@@ -80,7 +80,7 @@ fn holds(daemon: &penstock_e2e::Daemon, uid: u32, caps: &[&str]) {
         "net_raw" => 1 << 13,
         other => panic!("{other}"),
     };
-    let wanted = caps.iter().map(|cap| bit(cap)).sum::<u64>();
+    let wanted = caps.iter().map(bit).sum::<u64>();
     assert_eq!(field("Uid:"), uid.to_string());
     for set in ["CapEff:", "CapPrm:", "CapBnd:"] {
         assert_eq!(u64::from_str_radix(&field(set), 16), Ok(wanted), "{set}");

@@ -5,7 +5,7 @@ use penstock_e2e::frame::{Datagram, Sum, fix_ip4_sum, link, read_capture, write_
 use penstock_e2e::region::{balanced, endpoint, worker};
 use penstock_e2e::{Lab, PLANE, Setup, lab, rtcp_packet, rtp_packet, wait_for};
 use penstock_shm::counters::Drop;
-use penstock_shm::{Kind, Learn, Op, StreamSpec, TableView};
+use penstock_shm::{Dscp, Kind, Learn, Op, StreamSpec, TableView};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -166,17 +166,13 @@ fn pair(table: &TableView, route: &Route) -> [StreamSpec; 2] {
     let here = endpoint(table, from.local(route.port), from.vlan);
     let there = endpoint(table, to.local(route.port + 1), to.vlan);
     let spec = StreamSpec {
-        endpoint: here,
-        peer: there,
         remote: Some(from.phone(route.port)),
         kind: route.kind,
         learn: Learn::Off,
-        gate_open: true,
         signal: 1,
         clock_hz: 8000,
-        dscp: TOS >> 2,
-        leg: 0,
-        media: 0,
+        dscp: Dscp::Set(TOS >> 2),
+        ..StreamSpec::new(here, there)
     };
     let back = StreamSpec {
         endpoint: there,
@@ -368,9 +364,13 @@ fn bad_datagrams() -> Vec<(Vec<u8>, Drop)> {
     for len in 0..12 {
         add(Drop::NotRtp, with(sample(), |d| d.payload.truncate(len)));
     }
-    for first in [0x00, 0x40, 0xc0] {
-        add(Drop::NotRtp, with(sample(), |d| d.payload[0] = first));
+    for first in [0x00, 0x10, 0x14, 0x40] {
+        add(
+            Drop::NotNegotiated,
+            with(sample(), |d| d.payload[0] = first),
+        );
     }
+    add(Drop::NotRtp, with(sample(), |d| d.payload[0] = 0xc0));
     add(
         Drop::NotRtp,
         with(sample6(), |d| d.payload = vec![0x8f; 12]),

@@ -3,7 +3,7 @@
 use penstock_e2e::frame::{Datagram, Sum, read_capture, write_capture};
 use penstock_e2e::region::{balanced, endpoint, totals, worker};
 use penstock_e2e::{PLANE, Setup, lab, rtp_packet, wait_for};
-use penstock_shm::{Kind, Learn, Op, StreamSpec, TableView};
+use penstock_shm::{Learn, Op, StreamSpec, TableView};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -56,18 +56,13 @@ fn streams(table: &TableView) -> Vec<Op> {
             (30_000 + 2 * n, 20_000 + 2 * n),
         ]
     };
+    let at = |port| endpoint(table, local(port), 0);
     let spec = |(port, peer)| StreamSpec {
-        endpoint: endpoint(table, local(port), 0),
-        peer: endpoint(table, local(peer), 0),
         remote: Some(phone(port)),
-        kind: Kind::Rtp,
         learn: Learn::Off,
-        gate_open: true,
         signal: 1,
         clock_hz: 8000,
-        dscp: 0,
-        leg: 0,
-        media: 0,
+        ..StreamSpec::new(at(port), at(peer))
     };
     (0..STREAMS)
         .flat_map(both)

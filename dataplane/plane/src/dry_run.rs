@@ -180,15 +180,25 @@ impl Report {
                     format!(", with {}", needs.join(", "))
                 },
             ));
-            let named = |what| format!("port \"{}\": {what}", port.name);
             let memory_mb = config.plane.memory_mb;
-            self.missing
-                .extend(devices::missing(&port.device).into_iter().map(named));
-            self.missing
-                .extend(held.missing(&port.device, memory_mb).into_iter().map(named));
+            for device in std::iter::once(&port.device).chain(&port.exception) {
+                let named = |what| format!("port \"{}\": {what}", port.name);
+                let missing = devices::missing(device);
+                self.missing.extend(missing.into_iter().map(named));
+                let missing = held.missing(device, memory_mb);
+                self.missing.extend(missing.into_iter().map(named));
+            }
+            if let Some(exception) = &port.exception {
+                self.uses.push(format!(
+                    "port \"{}\": {} for what is the kernel's, one queue each way, with {}",
+                    port.name,
+                    exception.as_str(),
+                    devices::capabilities(exception).join(", ")
+                ));
+            }
             ports.push(json!({
                 "name": port.name, "device": port.device.as_str(), "queues": queues, "descriptors": port.descriptors,
-                "numa_node": planned.node, "capabilities": needs,
+                "numa_node": planned.node, "capabilities": needs, "exception": port.exception.as_ref().map(|device| device.as_str()),
             }));
         }
         self.figures["ports"] = ports.into();

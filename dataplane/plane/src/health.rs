@@ -146,18 +146,34 @@ pub struct Health<'a> {
     turns: Vec<Turns>,
     cpus: Vec<usize>,
     ports: &'a [Opened],
+    /// How many of them, the first, are in the configuration's order.
+    media: usize,
 }
 
 impl<'a> Health<'a> {
-    /// The workers, with their CPUs, and the ports.
-    pub fn new(turns: Vec<Turns>, cpus: Vec<usize>, ports: &'a [Opened], now_ns: u64) -> Self {
+    /// The workers, with their CPUs, and the ports, of which the first `media` are in the configuration's order and
+    /// are looked at.
+    pub fn new(
+        turns: Vec<Turns>,
+        cpus: Vec<usize>,
+        ports: &'a [Opened],
+        media: usize,
+        now_ns: u64,
+    ) -> Self {
         let watchdog = sd_notify::watchdog_enabled();
         Health {
-            signs: Signs::new(turns.len(), ports.len(), watchdog, now_ns),
+            signs: Signs::new(turns.len(), media, watchdog, now_ns),
             turns,
             cpus,
             ports,
+            media,
         }
+    }
+
+    /// Whether a port's link is up now; a driver that cannot say is taken at its best.
+    pub fn link_up(&self, port: usize) -> bool {
+        let up = |port: &Opened| port.port().link_up().unwrap_or(true);
+        self.ports.get(port).is_none_or(up)
     }
 
     /// Looks, logs, tells systemd, and writes the ports' counters into the table; returns what has changed.
@@ -167,7 +183,7 @@ impl<'a> Health<'a> {
         if self.signs.ports_are_due(now_ns) {
             let mut links = Vec::new();
             for number in 0..MAX_PORTS {
-                match (table.port(number), self.ports.get(number)) {
+                match (table.port(number), self.ports[..self.media].get(number)) {
                     (Some(counters), Some(port)) => links.push(count(counters, port)),
                     // A former plane may have had more.
                     (Some(counters), None) => counters.link.set(link::NONE),

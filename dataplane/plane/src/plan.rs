@@ -250,8 +250,10 @@ impl Plan {
         let each = packet_memory(self.data_room, self.hugepages);
         // What waits to be sent may come from any pool.
         let queues = self.ports.iter().zip(&config.ports);
-        let queued =
-            |(plan, port): (&PortPlan, &Port)| u64::from(plan.queues) * u64::from(port.descriptors);
+        let queued = |(plan, port): (&PortPlan, &Port)| {
+            let queues = plan.queues + u16::from(port.exception.is_some());
+            u64::from(queues) * u64::from(port.descriptors)
+        };
         let sending: u64 = queues.clone().map(queued).sum();
         // A cache may run over by half before it gives back.
         let working = self.workers.len() as u64 * u64::from(CACHE * 3 / 2 + 64);

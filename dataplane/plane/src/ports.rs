@@ -2,9 +2,9 @@
 
 use crate::Failure;
 use crate::plan::{CACHE, Plan, STEWARD_PACKETS, port_config};
-use crate::worker::PortSide;
-use penstock_config::Config;
-use penstock_dpdk::{Eal, MbufPool, Port, RxQueue, StartedPort, TxQueue};
+use crate::worker::{MediaPorts, PortSide, Role};
+use penstock_config::{Config, Device};
+use penstock_dpdk::{Eal, MbufPool, Port, PortConfig, RxQueue, StartedPort, TxQueue};
 use penstock_relay::LocalAddrs;
 
 /// A started port with what belongs to it.
@@ -16,16 +16,25 @@ pub struct Opened {
     pub name: String,
     /// Its MAC.
     pub mac: [u8; 6],
+    role: Role,
 }
 
 impl Opened {
+    /// The index of the exception port that belongs to this port.
+    pub fn kernel(&self) -> Option<usize> {
+        match self.role {
+            Role::Media { kernel } => kernel,
+            Role::Exception { .. } => None,
+        }
+    }
+
     /// The port itself.
     pub fn port(&self) -> &StartedPort {
         &self.port
     }
 
     /// What `worker` has of this port.
-    pub fn side(&mut self, worker: usize, locals: LocalAddrs) -> PortSide {
+    pub fn side(&mut self, worker: usize, locals: LocalAddrs, media: Vec<MediaPorts>) -> PortSide {
         let rx = self.rx.get_mut(worker).and_then(Option::take);
         let tx = self.tx.get_mut(worker).and_then(Option::take);
         PortSide {
@@ -35,6 +44,8 @@ impl Opened {
             checks_ip: self.port.verifies_ip_checksum(),
             mac: self.mac,
             locals,
+            media,
+            role: self.role,
         }
     }
 }
@@ -71,22 +82,84 @@ pub fn pools(eal: &Eal, plan: &Plan) -> Result<(Vec<MbufPool>, MbufPool), Failur
     Ok((pools, steward))
 }
 
-/// Opens and starts every port.
+/// Opens and starts every port, and behind the last the exception ports, in the same order.
 pub fn open(
     eal: &Eal,
     config: &Config,
     plan: &Plan,
     pools: &[MbufPool],
 ) -> Result<Vec<Opened>, Failure> {
-    let ports = config.ports.iter().zip(&plan.ports);
-    ports.map(|(declared, planned)| {
-        let queues = planned.queues;
-        let named = |error| Failure::new(format!("port \"{}\": {error}", declared.name));
-        let config = port_config(declared, queues, config.plane.polling);
-        let port = Port::open(eal, declared.device.as_str(), &config, &pools[planned.pool]).map_err(named)?;
-        let (mac, driver) = (port.mac(), port.driver().to_owned());
-        let (port, rx, tx) = port.start().map_err(named)?;
-        tracing::info!(port = declared.name, driver, mac = %penstock_config::MacAddr(mac), queues, "port started");
-        Ok(Opened { port, rx: rx.into_iter().map(Some).collect(), tx: tx.into_iter().map(Some).collect(), name: declared.name.clone(), mac })
-    }).collect()
+    let polling = config.plane.polling;
+    let mut opened = Vec::new();
+    for (declared, planned) in config.ports.iter().zip(&plan.ports) {
+        let wanted = port_config(declared, planned.queues, polling);
+        let (device, pool) = (declared.device.as_str(), &pools[planned.pool]);
+        opened.push(start(eal, &declared.name, device, &wanted, pool)?);
+    }
+    for (port, declared) in config.ports.iter().enumerate() {
+        let Some(device) = &declared.exception else {
+            continue;
+        };
+        let same_mac = PortConfig {
+            mac: Some(opened[port].mac),
+            ..port_config(declared, 1, polling)
+        };
+        let name = format!("{}\" exception \"{}", declared.name, device.name());
+        let device = with_mac(device, opened[port].mac);
+        let pool = &pools[plan.ports[port].pool];
+        let mut exception = start(eal, &name, &device, &same_mac, pool)?;
+        exception.role = Role::Exception { port };
+        let kernel = Some(opened.len());
+        opened[port].role = Role::Media { kernel };
+        opened.push(exception);
+    }
+    Ok(opened)
+}
+
+/// The vdev string with a MAC for the kernel's interface, where only the string can give it one.
+fn with_mac(device: &Device, mac: [u8; 6]) -> String {
+    let text = device.as_str();
+    if device.name().starts_with("net_virtio_user") && !text.contains(",mac=") {
+        return format!("{text},mac={}", penstock_config::MacAddr(mac));
+    }
+    text.to_owned()
+}
+
+fn start(
+    eal: &Eal,
+    name: &str,
+    device: &str,
+    config: &PortConfig,
+    pool: &MbufPool,
+) -> Result<Opened, Failure> {
+    let named = |error| Failure::new(format!("port \"{name}\": {error}"));
+    let port = Port::open(eal, device, config, pool).map_err(named)?;
+    let (mac, driver) = (port.mac(), port.driver().to_owned());
+    let (port, rx, tx) = port.start().map_err(named)?;
+    let queues = config.rx_queues;
+    tracing::info!(port = name, driver, mac = %penstock_config::MacAddr(mac), queues, "port started");
+    Ok(Opened {
+        port,
+        rx: rx.into_iter().map(Some).collect(),
+        tx: tx.into_iter().map(Some).collect(),
+        name: name.to_owned(),
+        mac,
+        role: Role::Media { kernel: None },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_end_of_virtio_user_gets_the_ports_mac_by_its_string() {
+        let mac = [2, 0x70, 0x73, 0, 0, 1];
+        let given = |text: &str| with_mac(&text.parse().unwrap(), mac);
+        assert_eq!(given("net_tap9,iface=sip0"), "net_tap9,iface=sip0");
+        let user = "net_virtio_user9,path=/dev/vhost-net";
+        assert_eq!(given(user), format!("{user},mac=02:70:73:00:00:01"));
+        let own = "net_virtio_user9,mac=02:00:00:00:00:02";
+        assert_eq!(given(own), own);
+    }
 }

@@ -50,15 +50,14 @@ impl Default for Patience {
 fn rank_of(source: SocketAddr, slot: &Slot) -> u8 {
     let address = digest_address(source);
     let ip = digest_ip(source.ip());
-    let has_ip_of =
-        |other: Option<SocketAddr>| other.is_some_and(|other| other.ip() == source.ip());
+    // The remote was locked before, unless it is merely the best of a window.
+    let was_locked = slot.flags & flag::LATCHED != 0 && slot.rank == rank::NONE;
+    let has_known_ip = was_locked && slot.remote().is_some_and(|known| known.ip() == source.ip());
     if address == slot.signalled {
         rank::SIGNALLED
     } else if address == slot.known {
         rank::KNOWN
-    } else if ip == slot.signalled_ip || ip == slot.hint {
-        rank::ADDRESS
-    } else if slot.flags & flag::LOCKED != 0 && has_ip_of(slot.remote()) {
+    } else if ip == slot.signalled_ip || ip == slot.hint || has_known_ip {
         rank::ADDRESS
     } else if source.port().to_be_bytes() == slot.signalled_port {
         rank::PORT

@@ -25,27 +25,42 @@ fn the_defaults_file_shows_the_defaults() {
     assert_eq!(parse(DEFAULTS).unwrap(), parse(LEAST).unwrap());
 }
 
+/// The text of a commented line `# key = value`, or of a commented table's header.
+fn commented(line: &str) -> Option<&str> {
+    let text = line.strip_prefix("# ")?;
+    let is_key = |key: &str| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let is_one =
+        text.starts_with("[[") || text.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+    is_one.then_some(text)
+}
+
 #[test]
 fn every_commented_key_is_a_key() {
-    // Uncomment each "# key = value" line in turn, where it stands.
+    // Uncomment each "# key = value" line in turn, where it stands, and each commented table as a whole.
     let lines: Vec<&str> = DEFAULTS.lines().collect();
-    let mut tried = 0;
-    for (i, line) in lines.iter().enumerate() {
-        let Some(key) = line.strip_prefix("# ").filter(|l| {
-            l.split_once(" = ")
-                .is_some_and(|(k, _)| k.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
-        }) else {
+    let (mut keys, mut tables) = (0, 0);
+    let mut i = 0;
+    while i < lines.len() {
+        let Some(first) = commented(lines[i]) else {
+            i += 1;
             continue;
         };
-        if ["address", "vlan"].contains(&key.split(' ').next().unwrap()) || key.contains("00:fe") {
-            continue; // of the commented [[port.neighbour]]
-        }
+        let is_table = first.starts_with("[[");
+        let end = match is_table {
+            true => (i..lines.len())
+                .find(|&n| lines[n].is_empty())
+                .unwrap_or(lines.len()),
+            false => i + 1,
+        };
         let mut text = lines.clone();
-        text[i] = key;
-        parse(&text.join("\n")).unwrap_or_else(|e| panic!("{key}: {e}"));
-        tried += 1;
+        for line in &mut text[i..end] {
+            *line = commented(line).unwrap_or(line);
+        }
+        parse(&text.join("\n")).unwrap_or_else(|e| panic!("{first}: {e}"));
+        *(if is_table { &mut tables } else { &mut keys }) += 1;
+        i = end;
     }
-    assert_eq!(tried, 6);
+    assert_eq!((keys, tables), (7, 2));
 }
 
 #[test]
@@ -72,6 +87,30 @@ fn mistakes_get_a_sentence() {
             "neither a PCI address",
         ),
         (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = \"198.19.1.1\"",
+            "gateway 198.19.1.1 is not a neighbour",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = [\"198.18.1.2\", \"198.18.1.2\"]",
+            "198.18.1.2 stands twice",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = [\"fe80::1\"]",
+            "gateway fe80::1 is not a neighbour",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = 7",
+            "an address or a list of addresses",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\nexception = \"net_tap0,iface=x\"\n[[port.address]]\naddress = \"198.18.1.1/16\"",
+            "exception device net_tap0 is another port's",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\nexception = \"0000:3b:00.0\"\n[[port.address]]\naddress = \"198.18.1.1/16\"",
+            "is not a virtual device",
+        ),
+        (
             "[[control.interface]]\nname = \"b\"\naddress = \"198.18.0.9\"\nports = \"4000-4999\"",
             "no [[port]] has the address 198.18.0.9",
         ),
@@ -93,4 +132,25 @@ fn mistakes_get_a_sentence() {
     }
     assert!(parse("").unwrap_err().contains("no [[port]]"));
     assert!(parse("[plane").unwrap_err().contains("test.toml"));
+}
+
+#[test]
+fn gateways_are_one_or_a_list() {
+    for (gateway, count) in [
+        ("\"198.18.0.2\"", 1),
+        ("[\"198.18.0.2\", \"198.18.0.3\"]", 2),
+        ("[]", 0),
+    ] {
+        let text = LEAST.replace("/24\"", &format!("/24\"\ngateway = {gateway}"));
+        assert_eq!(
+            parse(&text).unwrap().ports[0].addresses[0].gateways.len(),
+            count
+        );
+    }
+    let text = LEAST.replace("198.18.0.1/24\"", "2001:db8::1/64\"\ngateway = \"fe80::1\"");
+    let text = text.replace("198.18.0.1", "2001:db8::1");
+    assert_eq!(
+        parse(&text).unwrap().ports[0].addresses[0].gateways.len(),
+        1
+    );
 }

@@ -1,9 +1,12 @@
 //! What control and workers ask for, against a real table.
 
 use super::*;
+use crate::adjacency::Adjacencies;
+use crate::neighbour::Neighbours;
 use penstock_config::{Config, DEFAULTS};
-use penstock_shm::{AddressEntry, Kind, Plane, RegionConfig};
+use penstock_shm::{AddressEntry, Plane, RegionConfig, WorkerTable, flag};
 use std::path::Path;
+use std::sync::Arc;
 
 const A: Endpoint = Endpoint {
     addr: 0,
@@ -17,6 +20,7 @@ const B: Endpoint = Endpoint {
 struct Bench {
     streams: Streams,
     seq: u64,
+    worker: WorkerTable,
     _dir: tempfile::TempDir,
 }
 
@@ -32,7 +36,7 @@ impl Bench {
         };
         let mut parts = Plane::open(&region).unwrap().split(1);
         let config = Config::parse(DEFAULTS, Path::new("defaults")).unwrap();
-        let locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
+        let mut locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
         let entry = AddressEntry {
             ip: locals[0].ip,
             vlan: 0,
@@ -41,15 +45,21 @@ impl Bench {
         };
         assert_eq!(parts.table.set_addresses(&[entry]).unwrap(), [0]);
         let neighbours = Neighbours::new(next_hops);
+        let links = Links::new(neighbours, Arc::new(Adjacencies::new()), &mut locals, 0);
         let streams = Streams::new(
             parts.table,
             vec![Some(locals[0].clone())],
-            neighbours,
-            Arc::new(Adjacencies::new()),
+            links,
+            Arc::new(Rules::default()),
+            Window {
+                ns: 1000,
+                packets: 10,
+            },
         );
         Bench {
             streams,
             seq: 0,
+            worker: parts.workers.remove(0),
             _dir: dir,
         }
     }
@@ -73,14 +83,22 @@ impl Bench {
     }
 
     fn latch(&mut self, endpoint: Endpoint, source: &str) -> Option<Event> {
-        let record = self.streams.table.find(endpoint).unwrap();
         let version = self.slot(endpoint).version;
+        self.ask(endpoint, version, source, true)
+    }
+
+    fn ask(&mut self, endpoint: Endpoint, version: u32, source: &str, lock: bool) -> Option<Event> {
+        let record = self.streams.table.find(endpoint).unwrap();
         let source = source.parse().unwrap();
         self.streams.latch(
             &Latch {
                 record,
                 version,
                 source,
+                ask: Ask::Adopt {
+                    rank: rank::ANY,
+                    lock,
+                },
             },
             2,
         )
@@ -89,17 +107,12 @@ impl Bench {
 
 fn spec(endpoint: Endpoint, peer: Endpoint, remote: Option<&str>, signal: u32) -> StreamSpec {
     StreamSpec {
-        endpoint,
-        peer,
         remote: remote.map(|r| r.parse().unwrap()),
-        kind: Kind::Rtp,
         learn: Learn::Immediate,
-        gate_open: true,
         signal,
         clock_hz: 8000,
-        dscp: 46,
-        leg: 0,
-        media: 0,
+        dscp: Dscp::Set(46),
+        ..StreamSpec::new(endpoint, peer)
     }
 }
 
@@ -130,6 +143,7 @@ fn a_route_stands_once_the_peers_remote_is_known() {
     assert!(!has(&bench.slot(A), flag::ROUTED));
     assert_eq!(destination(&bench.slot(B)), "198.18.0.9:1000");
 
+    let version = bench.slot(B).version;
     let event = bench.latch(B, "198.18.0.8:2000").unwrap();
     assert_eq!(
         event,
@@ -142,9 +156,9 @@ fn a_route_stands_once_the_peers_remote_is_known() {
     assert!(has(&bench.slot(B), flag::LOCKED | flag::LATCHED));
     assert_eq!(destination(&bench.slot(A)), "198.18.0.8:2000");
     assert_eq!(
-        bench.latch(B, "198.18.0.7:2000"),
+        bench.ask(B, version, "198.18.0.7:2000", true),
         None,
-        "a locked stream does not move"
+        "what was asked before the lock comes too late"
     );
 }
 
@@ -178,6 +192,39 @@ fn new_signalling_lets_a_stream_learn_anew_and_the_same_does_not() {
         "198.18.0.8:3000",
         "the signalling named another address"
     );
+}
+
+#[test]
+fn a_window_ends_in_time_and_locks() {
+    let mut bench = Bench::new(8);
+    let ops = [
+        Op::Set(spec(A, B, Some("198.18.0.9:1000"), 1)),
+        Op::Set(spec(B, A, Some("198.18.0.8:2000"), 1)),
+    ];
+    bench.apply(7, &ops).unwrap();
+    let version = bench.slot(B).version;
+    assert_eq!(bench.ask(B, version, "198.18.0.7:1", false), None);
+    let slot = bench.slot(B);
+    assert!(!has(&slot, flag::LOCKED) && has(&slot, flag::LATCHED));
+    assert_eq!((slot.rank, slot.learn_until), (rank::ANY, 10));
+    assert_eq!(destination(&bench.slot(A)), "198.18.0.7:1");
+    let mut events = Vec::new();
+    bench.streams.tick(1001, |event| events.push(event));
+    assert!(events.is_empty(), "the window is 1000 ns, from 2 on");
+    bench.streams.tick(1002, |event| events.push(event));
+    assert_eq!(events.len(), 1);
+    assert!(has(&bench.slot(B), flag::LOCKED));
+
+    // New signalling: the old source is known, and stays the destination until another one is adopted.
+    bench
+        .apply(7, &[Op::Set(spec(B, A, Some("198.18.0.8:2000"), 2))])
+        .unwrap();
+    let slot = bench.slot(B);
+    assert!(!has(&slot, flag::LOCKED));
+    assert_eq!(slot.known, digest_address("198.18.0.7:1".parse().unwrap()));
+    assert_eq!(slot.rank, rank::NONE);
+    bench.streams.tick(9_000, |event| events.push(event));
+    assert_eq!(events.len(), 1, "nothing is locked that was not heard");
 }
 
 #[test]
@@ -247,4 +294,40 @@ fn an_endpoint_belongs_to_one_call() {
         "another call gets another record and meter"
     );
     assert_eq!(bench.streams.table.counts().ended, 1);
+}
+
+#[test]
+fn a_next_hop_is_given_again_once_no_slot_names_it_and_no_worker_can() {
+    const MIN: u64 = 60_000_000_000;
+    let mut bench = Bench::new(1);
+    let pair = |remote| {
+        [
+            Op::Set(spec(A, B, None, 1)),
+            Op::Set(spec(B, A, Some(remote), 1)),
+        ]
+    };
+    let other = [Op::Set(spec(B, A, Some("198.18.0.8:1000"), 2))];
+    bench.apply(7, &pair("198.18.0.9:1000")).unwrap();
+    // In use, however long: it stays.
+    for minute in 1..30 {
+        bench.streams.sweep(minute * MIN);
+        bench.streams.sweep(minute * MIN + 1);
+    }
+    assert_eq!(bench.apply(7, &other), Err(Refusal::TooManyNextHops));
+    // The refused command left no route; the ten minutes begin with the last sweep that saw one.
+    bench.streams.sweep(38 * MIN);
+    bench.streams.sweep(38 * MIN + 1);
+    assert_eq!(bench.apply(7, &other), Err(Refusal::TooManyNextHops));
+    bench.worker.pin();
+    bench.streams.sweep(40 * MIN);
+    bench.streams.sweep(40 * MIN + 1);
+    assert_eq!(
+        bench.apply(7, &other),
+        Err(Refusal::TooManyNextHops),
+        "a worker may still read the old slot"
+    );
+    bench.worker.pin();
+    bench.streams.sweep(40 * MIN + 2);
+    assert_eq!(bench.apply(7, &other), Ok(()));
+    assert_eq!(destination(&bench.slot(A)), "198.18.0.8:1000");
 }

@@ -7,9 +7,13 @@
 use penstock_relay::route::{self, Egress, Policy};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, L2Header, LocalAddrs, Pass, Udp, classify, judge, local, meter, rewrite, source,
+    Class, L2Header, LocalAddrs, Pass, Rules, Stream, Udp, classify, judge, local, may_enter,
+    meter, rewrite, source,
 };
-use penstock_shm::record::{Endpoint, Kind, Last, Learn, Meter, Slot, flag};
+use penstock_shm::record::{
+    Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, digest_address, flag, rank,
+};
+use penstock_shm::tally::{Detail, Drops, Last, Meter, Reports, Tally};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -46,24 +50,31 @@ impl Choice<'_> {
             }
             remote
         };
-        let policy = Policy {
-            v6,
-            remote: source.filter(|_| self.bit(0)).map(other),
-            locked: self.bit(1),
-            latched: self.bit(2),
+        let learn = Learn::from_u8(self.0[0] >> 2 & 3).unwrap_or_default();
+        let nowhere = Endpoint { addr: 0, port: 0 };
+        let spec = StreamSpec {
             kind: [Kind::Rtp, Kind::Rtcp, Kind::Raw][usize::from(self.0[1] % 3)],
-            learn: if self.bit(3) {
-                Learn::Immediate
-            } else {
-                Learn::Off
-            },
+            learn,
+            handover: self.bit(43),
             gate_open: !self.bit(4),
             signal: 1,
             clock_hz: u32::from(self.number(2)),
-            tos: self.0[4],
-            leg: 0,
-            media: 0,
-            signalled: [0; 4],
+            payload_types: if self.bit(44) { 0x101 } else { 0 },
+            strict_payload: self.bit(45),
+            event_type: if self.bit(46) { 8 } else { 0 },
+            accept: self.0[4] & 7,
+            secure: self.bit(47),
+            dscp: Dscp::Set(self.0[4] >> 2),
+            ..StreamSpec::new(nowhere, nowhere)
+        };
+        let remote = source.filter(|_| self.bit(0)).map(other);
+        let policy = Policy {
+            remote,
+            locked: self.bit(1),
+            latched: self.bit(40),
+            rank: self.0[5] % (rank::SIGNALLED + 1),
+            known: source.filter(|_| self.bit(42)).map_or(0, digest_address),
+            ..Policy::new(&spec, v6, Dscp::Default)
         };
         let port = self.number(6);
         let (from, to) = if v6 != self.bit(5) {
@@ -109,8 +120,8 @@ pub fn run(data: &[u8]) -> Option<Way> {
     assert_ne!(first, Some(Way::Short), "nothing goes on with no sequence");
     let way = relay(frame, port, &slot, &meters, now_ns);
     assert_eq!(way.is_some(), first.is_some());
-    assert_eq!(way.is_some(), meters[0].packets.get() == 2);
-    assert_eq!(way.is_none(), meters[0].dropped.load(Relaxed) == 2);
+    assert_eq!(way.is_some(), meters[0].meter.packets.get() == 2);
+    assert_eq!(way.is_none(), meters[0].meter.dropped.load(Relaxed) == 2);
     assert_eq!(meter::lost_total(&meters[0]), 0);
     relay(frame, port, &slot, &meters, !now_ns);
     if way.is_some() {
@@ -157,12 +168,33 @@ pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<(Usual<
 /// The worker that relays here, and the meters of a stream that it owns.
 const OWNER: u8 = 1;
 
-pub fn owned() -> [Meter; 2] {
-    let meters = <[Meter; 2]>::default();
-    for meter in &meters {
-        meter.last.store(Last::of_owner(OWNER).to_bits(), Relaxed);
+pub fn owned() -> [Tally; 2] {
+    let tallies = <[Tally; 2]>::default();
+    for tally in &tallies {
+        let last = Last::of_owner(OWNER).to_bits();
+        tally.meter.last.store(last, Relaxed);
     }
-    meters
+    tallies
+}
+
+/// As [`judge`], of a stream without a peer; a verdict of the source alone says no more.
+fn judged(
+    frame: &[u8],
+    udp: &Udp,
+    slot: &Slot,
+    tally: &Tally,
+    now_ns: u64,
+) -> Result<Pass, penstock_relay::Drop> {
+    let rules = Rules::default();
+    let stream = Stream {
+        slot,
+        tally,
+        peer: Some(tally),
+    };
+    let enters = may_enter(frame, udp, stream, &rules, now_ns);
+    let verdict = judge(frame, udp, stream, &rules, now_ns);
+    assert!(verdict.is_err() || enters.is_ok(), "{enters:?}");
+    verdict
 }
 
 /// Relays a packet of the stream at its destination by both ways, which must come to the same: octets,
@@ -172,7 +204,7 @@ pub fn relay(
     frame: &[u8],
     port: ([u8; 6], bool),
     slot: &Slot,
-    meters: &[Meter; 2],
+    meters: &[Tally; 2],
     now_ns: u64,
 ) -> Option<Way> {
     let (mac, ip_checked) = port;
@@ -181,24 +213,30 @@ pub fn relay(
     let l2 = L2Header::new(NEXT_HOP, PORT, 0);
     let untagged = l2.untagged().expect("no VLAN");
     let mut short = frame.to_vec();
-    let follows = follows(frame, &udp, slot, &meters[0], now_ns);
+    let follows = follows(frame, &udp, slot, &meters[0].meter, now_ns);
     let is_short = slot.usual_hop != Slot::NOT_USUAL
         && usual(&mut short, mac, ip_checked).is_some_and(|(mut packet, _)| {
-            packet.pass(slot, &meters[0], &untagged, Last::guard(OWNER), now_ns)
+            packet.pass(
+                slot,
+                &meters[0].meter,
+                &untagged,
+                Last::guard(OWNER),
+                now_ns,
+            )
         });
     if !is_short {
         assert_eq!(short, frame, "left to the long way");
         assert_eq!(reading(&meters[0]), before, "left to the long way");
-        let _ = judge(frame, &udp, slot, &meters[0], now_ns);
+        let _ = judged(frame, &udp, slot, &meters[0], now_ns);
     }
 
-    let verdict = judge(frame, &udp, slot, &meters[1], now_ns);
+    let verdict = judged(frame, &udp, slot, &meters[1], now_ns);
     assert_eq!(reading(&meters[0]), reading(&meters[1]));
     let mut buffer = vec![0; HEADROOM];
     buffer.extend_from_slice(frame);
     let left = rewrite(&mut buffer, HEADROOM, &udp, slot, &l2);
     let is_ordinary = is_ordinary(frame, &udp, slot) && follows;
-    let expected = verdict == Ok(Pass { latch: false }) && is_ordinary;
+    let expected = verdict == Ok(Pass { ask: None }) && is_ordinary;
     assert_eq!(is_short, expected, "{verdict:?}");
     if is_short {
         assert_eq!(left, Ok(HEADROOM..buffer.len()));
@@ -213,7 +251,9 @@ pub fn relay(
 fn is_ordinary(frame: &[u8], udp: &Udp, slot: &Slot) -> bool {
     let payload = &udp_part(frame, udp)[8..];
     let is_locked_rtp = slot.flags & flag::LOCKED != 0 && slot.flags & flag::RTP != 0;
+    let wants_more = slot.flags & (flag::CAPTURE | flag::COPY_DSCP | flag::DENIED) != 0;
     is_locked_rtp
+        && !wants_more
         && (udp.l3, udp.v6) == (14, false)
         && frame.len() == 14 + udp.packet_len()
         && frame[30..34] != [0; 4]
@@ -237,42 +277,90 @@ fn follows(frame: &[u8], udp: &Udp, slot: &Slot, meter: &Meter, now_ns: u64) -> 
         && meter.last().payload_type() == second & 0x7f
         && !(64..96).contains(&(second & 0x7f))
         && meter.ssrc() == u32::from_be_bytes(ssrc)
-        && ahead < 3000
-        && moved.unsigned_abs() <= 1 << 27
+        && ahead < 2
+        && moved.unsigned_abs() <= slot.steady
+        && (slot.payload_types == [0; 2]
+            || slot.payload_types[usize::from(second >> 6 & 1)] >> (second & 63) & 1 != 0)
+        && (slot.event_type == 0 || second & 0x7f != slot.event_type)
 }
 
-/// Everything a meter holds.
-fn reading(meter: &Meter) -> ([u64; 3], [u32; 9], u8) {
+/// Everything that is counted.
+fn reading(tally: &Tally) -> (Vec<u64>, Vec<u32>) {
+    let Tally {
+        meter,
+        detail,
+        reports,
+        drops: Drops { by_reason },
+        bucket: _,
+    } = tally;
     let Meter {
         packets,
         bytes,
         last_seen_ns,
+        allowed,
         dropped,
         ssrc,
         ext_seq,
-        base_seq,
         apart,
-        lost_before,
         jitter_q4,
         transit,
         last,
         latch_asked,
     } = meter;
+    let Detail {
+        base_seq,
+        lost_before,
+        late,
+        skipped,
+        late_before,
+        duplicates_before,
+        largest_gap,
+        foreign,
+        other,
+        variation,
+    } = detail;
+    let Reports {
+        rtcp,
+        blocks,
+        byes,
+        dtmf,
+        dtmf_last,
+        dtmf_at,
+        ..
+    } = reports;
     let words = [
         dropped,
         ssrc,
         ext_seq,
-        base_seq,
         apart,
-        lost_before,
         jitter_q4,
         transit,
         last,
+        base_seq,
+        lost_before,
+        late,
+        skipped,
+        late_before,
+        duplicates_before,
+        largest_gap,
+        foreign,
+        other,
+        rtcp,
+        blocks,
+        byes,
+        dtmf,
+        dtmf_last,
+        dtmf_at,
     ];
+    let words = words.into_iter().chain(variation).chain(by_reason);
+    let counters = [packets, bytes, last_seen_ns, allowed].map(|counter| counter.get());
+    let asked = u32::from(latch_asked.load(Relaxed));
     (
-        [packets.get(), bytes.get(), last_seen_ns.get()],
-        words.map(|word| word.load(Relaxed)),
-        latch_asked.load(Relaxed),
+        counters.to_vec(),
+        words
+            .map(|word| word.load(Relaxed))
+            .chain([asked])
+            .collect(),
     )
 }
 
@@ -350,10 +438,20 @@ fn steward(frame: &[u8], mac: [u8; 6]) {
         );
         assert_eq!((reply.vlan, reply.is_request), (arp.vlan, false));
     }
+    if let Some(nd) = local::nd_parse(frame) {
+        let reply = local::nd_parse(&local::nd_advertisement(&nd, [2; 6])).expect("our own reply");
+        assert_eq!((reply.target, reply.vlan), (nd.target, nd.vlan));
+        assert_eq!(reply.mac, Some([2; 6]));
+    }
     let mut echo = frame.to_vec();
-    match local::icmp_echo_reply(&mut echo, mac) {
+    match local::echo_reply(&mut echo, mac) {
         Some(len) => assert!(len <= frame.len()),
         None => assert_eq!(echo, frame),
+    }
+    if let Class::Udp(udp) = classify(frame, &mac, true)
+        && let Some(error) = local::port_unreachable(frame, &udp, mac)
+    {
+        assert!(error.len() <= 18 + 1280, "{}", error.len());
     }
 }
 
@@ -370,9 +468,10 @@ fn misplaced(frame: &[u8], choice: &Choice<'_>) {
             length: usize::from(choice.number(10)).wrapping_sub(usize::from(choice.bit(4)) * 40),
             port: choice.number(6),
         };
+        let _ = local::port_unreachable(frame, &udp, PORT);
         let _ = addrs.find(frame, &udp);
         let slot = choice.slot(v6, source(frame, &udp), ([10; 4], 9).into());
-        let _ = judge(frame, &udp, &slot, &Meter::default(), 0);
+        let _ = judged(frame, &udp, &slot, &Tally::default(), 0);
         let l2 = L2Header::new([0; 6], [0; 6], choice.number(14));
         for start in [
             usize::from(choice.0[13]),

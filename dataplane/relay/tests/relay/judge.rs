@@ -1,15 +1,31 @@
-use crate::support::{Datagram, policy, rtp, slot, udp_of};
+use crate::support::{Datagram, asking, policy, rtp, slot, udp_of};
+use penstock_relay::learn::Ask;
 use penstock_relay::route::{self, Policy};
-use penstock_relay::{Drop, Pass, judge, latch_requested, source};
-use penstock_shm::record::{Kind, Learn, Meter, Slot};
+use penstock_relay::{Drop, Pass, Rules, Stream, judge, latch_requested, source};
+use penstock_shm::record::{Kind, Learn, Slot, rank};
+use penstock_shm::tally::Tally;
 use std::sync::atomic::Ordering::Relaxed;
 
-const PASS: Result<Pass, Drop> = Ok(Pass { latch: false });
-const LATCH: Result<Pass, Drop> = Ok(Pass { latch: true });
+const PASS: Result<Pass, Drop> = Ok(Pass { ask: None });
 
-fn verdict(datagram: &Datagram, slot: &Slot, meter: &Meter) -> Result<Pass, Drop> {
+fn verdict(datagram: &Datagram, slot: &Slot, tally: &Tally) -> Result<Pass, Drop> {
+    verdict_by(&Rules::default(), datagram, slot, tally, 1_000)
+}
+
+pub(crate) fn verdict_by(
+    rules: &Rules,
+    datagram: &Datagram,
+    slot: &Slot,
+    tally: &Tally,
+    now_ns: u64,
+) -> Result<Pass, Drop> {
     let frame = datagram.frame();
-    judge(&frame, &udp_of(&frame), slot, meter, 1_000)
+    let stream = Stream {
+        slot,
+        tally,
+        peer: None,
+    };
+    judge(&frame, &udp_of(&frame), stream, rules, now_ns)
 }
 
 fn both() -> [Datagram; 2] {
@@ -19,9 +35,10 @@ fn both() -> [Datagram; 2] {
 #[test]
 fn a_sound_packet_passes_and_is_metered() {
     for datagram in both() {
-        let meter = Meter::default();
+        let tally = Tally::default();
+        let meter = &tally.meter;
         let slot = slot(&policy(datagram.source));
-        assert_eq!(verdict(&datagram, &slot, &meter), PASS);
+        assert_eq!(verdict(&datagram, &slot, &tally), PASS);
         assert_eq!(
             (
                 meter.packets.get(),
@@ -39,13 +56,12 @@ fn a_sound_packet_passes_and_is_metered() {
 #[test]
 fn a_closed_gate_comes_first() {
     for datagram in both() {
-        let meter = Meter::default();
-        let closed = Policy {
-            gate_open: false,
-            ..policy("192.0.2.200:1".parse().unwrap())
-        };
+        let tally = Tally::default();
+        let meter = &tally.meter;
+        let stranger = policy("192.0.2.200:1".parse().unwrap());
+        let closed = asking(stranger, |spec| spec.gate_open = false);
         assert_eq!(
-            verdict(&datagram, &slot(&closed), &meter),
+            verdict(&datagram, &slot(&closed), &tally),
             Err(Drop::GateClosed)
         );
         assert_eq!((meter.packets.get(), meter.dropped.load(Relaxed)), (0, 1));
@@ -61,33 +77,47 @@ fn a_locked_stream_takes_its_source_alone() {
         let mut other_ip = datagram.clone();
         other_ip.source.set_ip(datagram.destination.ip());
         for other in [other_port, other_ip] {
-            assert_eq!(verdict(&other, &slot, &Meter::default()), Err(Drop::Source));
+            assert_eq!(verdict(&other, &slot, &Tally::default()), Err(Drop::Source));
         }
     }
 }
 
+fn learning(datagram: &Datagram) -> Policy {
+    let policy = asking(policy(datagram.source), |spec| {
+        spec.learn = Learn::Immediate
+    });
+    Policy {
+        locked: false,
+        ..policy
+    }
+}
+
+const LATCH: Result<Pass, Drop> = Ok(Pass {
+    ask: Some(Ask::Adopt {
+        rank: rank::SIGNALLED,
+        lock: true,
+    }),
+});
+
 #[test]
 fn a_learning_stream_asks_once_for_each_slot() {
     for datagram in both() {
-        let learning = Policy {
-            locked: false,
-            learn: Learn::Immediate,
-            ..policy(datagram.source)
-        };
-        let meter = Meter::default();
+        let learning = learning(&datagram);
+        let tally = Tally::default();
+        let meter = &tally.meter;
         for version in [1, 2, 254, 255, 256, 510, 511, u32::MAX] {
             let slot = Slot {
                 version,
                 ..slot(&learning)
             };
             assert_eq!(
-                verdict(&datagram, &slot, &meter),
+                verdict(&datagram, &slot, &tally),
                 LATCH,
                 "until the request got through"
             );
-            assert_eq!(verdict(&datagram, &slot, &meter), LATCH);
-            latch_requested(&slot, &meter);
-            assert_eq!(verdict(&datagram, &slot, &meter), PASS, "version {version}");
+            assert_eq!(verdict(&datagram, &slot, &tally), LATCH);
+            latch_requested(&slot, meter);
+            assert_eq!(verdict(&datagram, &slot, &tally), PASS, "version {version}");
         }
     }
 }
@@ -95,11 +125,7 @@ fn a_learning_stream_asks_once_for_each_slot() {
 #[test]
 fn what_is_no_host_is_not_learned() {
     let mut datagram = Datagram::v4(&rtp(1, 2, 3));
-    let learning = Policy {
-        locked: false,
-        learn: Learn::Immediate,
-        ..policy(datagram.source)
-    };
+    let learning = learning(&datagram);
     for source in [
         "0.0.0.0:9",
         "224.0.0.1:9",
@@ -109,7 +135,7 @@ fn what_is_no_host_is_not_learned() {
     ] {
         datagram.source = source.parse().unwrap();
         assert_eq!(
-            verdict(&datagram, &slot(&learning), &Meter::default()),
+            verdict(&datagram, &slot(&learning), &Tally::default()),
             Err(Drop::Source)
         );
     }
@@ -123,7 +149,7 @@ fn a_stream_that_neither_knows_nor_learns_takes_nobody() {
         ..policy(datagram.source)
     };
     assert_eq!(
-        verdict(&datagram, &slot(&deaf), &Meter::default()),
+        verdict(&datagram, &slot(&deaf), &Tally::default()),
         Err(Drop::Source)
     );
 }
@@ -170,7 +196,7 @@ fn payloads() -> Vec<(Vec<u8>, [bool; 3], bool)> {
         (extension(1, 24), [true, false, true], true),
         (rtcp(200, 6, 28), [true, true, true], false),
         (rtcp(200, 6, 27), [false, false, true], false),
-        (rtcp(201, 1, 22), [true, true, true], false),
+        (rtcp(201, 1, 8), [true, true, true], false),
         (rtcp(192, 0, 4), [true, true, true], false),
         (rtcp(223, 0, 4), [true, true, true], false),
         (
@@ -193,14 +219,17 @@ fn what_an_endpoint_carries_is_checked() {
                 ..Datagram::v4(&payload)
             };
             for datagram in [Datagram::v4(&payload), Datagram::v6(&payload), padded] {
-                let slot = slot(&Policy {
-                    kind,
-                    ..policy(datagram.source)
-                });
-                let meter = Meter::default();
-                let expected = if passes { PASS } else { Err(Drop::NotRtp) };
+                let slot = slot(&asking(policy(datagram.source), |spec| spec.kind = kind));
+                let tally = Tally::default();
+                let meter = &tally.meter;
+                let first = payload.first().copied().unwrap_or(0xff);
+                let reason = match (kind, first) {
+                    (Kind::Rtp, 0..=79) => Drop::NotNegotiated,
+                    _ => Drop::NotRtp,
+                };
+                let expected = if passes { PASS } else { Err(reason) };
                 assert_eq!(
-                    verdict(&datagram, &slot, &meter),
+                    verdict(&datagram, &slot, &tally),
                     expected,
                     "{kind:?} {payload:02x?}"
                 );
@@ -222,13 +251,13 @@ fn a_packet_needs_a_route_of_its_version() {
         let policy = policy(datagram.source);
         let unrouted = route::fill(&policy, None, None, 1);
         assert_eq!(
-            verdict(&datagram, &unrouted, &Meter::default()),
+            verdict(&datagram, &unrouted, &Tally::default()),
             Err(Drop::NoRoute)
         );
         let crossed = crate::support::egress(!policy.v6);
         let crossed = route::fill(&policy, None, Some(&crossed), 1);
         assert_eq!(
-            verdict(&datagram, &crossed, &Meter::default()),
+            verdict(&datagram, &crossed, &Tally::default()),
             Err(Drop::NoRoute)
         );
     }
@@ -249,7 +278,7 @@ fn the_size_of_the_ip_packet_is_limited() {
                     longest: len,
                     ..slot
                 },
-                &Meter::default()
+                &Tally::default()
             ),
             PASS
         );
@@ -258,7 +287,7 @@ fn the_size_of_the_ip_packet_is_limited() {
             ..slot
         };
         assert_eq!(
-            verdict(&datagram, &narrow, &Meter::default()),
+            verdict(&datagram, &narrow, &Tally::default()),
             Err(Drop::TooBig)
         );
     }

@@ -1,26 +1,33 @@
 use crate::support::{egress, policy};
 use penstock_relay::route::{Egress, Peer, Policy, fill};
-use penstock_shm::record::{Endpoint, Kind, Learn, Slot, StreamSpec, flag};
+use penstock_shm::record::{Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, flag};
 
 fn spec() -> StreamSpec {
+    let endpoint = Endpoint {
+        addr: 1,
+        port: 20000,
+    };
+    let peer = Endpoint {
+        addr: 2,
+        port: 20002,
+    };
     StreamSpec {
-        endpoint: Endpoint {
-            addr: 1,
-            port: 20000,
-        },
-        peer: Endpoint {
-            addr: 2,
-            port: 20002,
-        },
         remote: Some("198.51.100.7:40000".parse().unwrap()),
-        kind: Kind::Rtp,
         learn: Learn::Off,
-        gate_open: true,
+        handover: true,
+        hint: 77,
         signal: 9,
         clock_hz: 8000,
-        dscp: 46,
+        payload_types: 1 << 101 | 1,
+        strict_payload: true,
+        event_type: 101,
+        accept: 7,
+        secure: true,
+        police: 3,
+        dscp: Dscp::Set(46),
         leg: 1,
         media: 2,
+        ..StreamSpec::new(endpoint, peer)
     }
 }
 
@@ -46,21 +53,28 @@ fn a_slot_gives_back_the_policy_it_was_filled_with() {
         });
     for spec in cases {
         let v6 = spec.remote.unwrap().is_ipv6();
-        let mut policy = Policy::new(&spec, v6, [1, 2, 3, 4]);
+        let mut policy = Policy::new(&spec, v6, Dscp::Default);
+        let peer = Peer {
+            record: 1,
+            endpoint: spec.peer,
+        };
+        let of_slot = |policy: &Policy, egress: Option<&Egress>| {
+            Policy::of_slot(&fill(policy, Some(peer), egress, 7), spec.endpoint)
+        };
         assert_eq!(policy.locked, spec.learn == Learn::Off);
-        assert_eq!(Policy::of_slot(&fill(&policy, None, None, 7)), policy);
+        assert_eq!(of_slot(&policy, None), policy);
         (policy.locked, policy.latched) = (true, true);
-        assert_eq!(
-            Policy::of_slot(&fill(&policy, None, Some(&egress(v6)), 7)),
-            policy
-        );
+        (policy.known, policy.learn_until, policy.rank) = (5, 6, 4);
+        (policy.denied, policy.signalled_ns) = (true, 8);
+        assert_eq!(of_slot(&policy, Some(&egress(v6))), policy);
+        policy.spec.remote = None;
         policy = Policy {
             remote: None,
             locked: false,
             latched: false,
             ..policy
         };
-        assert_eq!(Policy::of_slot(&fill(&policy, None, None, 7)), policy);
+        assert_eq!(of_slot(&policy, None), policy);
     }
 }
 
@@ -74,13 +88,14 @@ fn a_filled_slot_says_what_it_was_filled_with() {
         },
     };
     let slot = fill(
-        &Policy::new(&spec(), false, [0; 4]),
+        &Policy::new(&spec(), false, Dscp::Default),
         Some(peer),
         Some(&egress(false)),
         5,
     );
     let flags = flag::GATE_OPEN | flag::LOCKED | flag::REMOTE | flag::RTP | flag::ROUTED;
-    assert_eq!(slot.flags, flags);
+    let asked = flag::HANDOVER | flag::STRICT_PAYLOAD | flag::SECURE;
+    assert_eq!(slot.flags, flags | asked);
     assert_eq!((slot.peer, slot.peer_endpoint), (77, 2 << 16 | 20002));
     assert_eq!(slot.usual_hop, 3);
     assert_eq!((slot.adjacency, slot.longest, slot.version), (3, 1500, 5));
@@ -94,7 +109,7 @@ fn a_filled_slot_says_what_it_was_filled_with() {
 
 #[test]
 fn a_remote_of_the_other_version_is_none() {
-    let slot = fill(&Policy::new(&spec(), true, [0; 4]), None, None, 1);
+    let slot = fill(&Policy::new(&spec(), true, Dscp::Default), None, None, 1);
     assert_eq!(slot.remote(), None);
     assert_eq!(slot.flags & flag::LOCKED, 0);
 }
@@ -129,10 +144,8 @@ fn a_clock_becomes_ticks() {
         (90000, 386547),
         (u32::MAX, 0),
     ] {
-        let policy = Policy {
-            clock_hz,
-            ..policy("198.51.100.7:40000".parse().unwrap())
-        };
+        let policy = policy("198.51.100.7:40000".parse().unwrap());
+        let policy = crate::support::asking(policy, |spec| spec.clock_hz = clock_hz);
         assert_eq!(fill(&policy, None, None, 1).clock_mult, mult, "{clock_hz}");
     }
 }

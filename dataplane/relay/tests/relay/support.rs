@@ -3,7 +3,7 @@
 use crate::body::plain_sum;
 use penstock_relay::route::{self, Egress, Policy};
 use penstock_relay::{Class, Udp, classify};
-use penstock_shm::record::{Kind, Learn, Slot};
+use penstock_shm::record::{Dscp, Endpoint, Learn, Slot, StreamSpec};
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const OURS: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -135,21 +135,29 @@ pub(crate) fn udp_of(frame: &[u8]) -> Udp {
 
 /// A stream locked to `remote`, open.
 pub(crate) fn policy(remote: SocketAddr) -> Policy {
-    Policy {
-        v6: remote.is_ipv6(),
+    policy_of(&spec(remote))
+}
+
+/// What control would ask for to have such a stream.
+pub(crate) fn spec(remote: SocketAddr) -> StreamSpec {
+    let [endpoint, peer] = [20_000, 20_002].map(|port| Endpoint { addr: 1, port });
+    StreamSpec {
         remote: Some(remote),
-        locked: true,
-        latched: false,
-        kind: Kind::Rtp,
         learn: Learn::Off,
-        gate_open: true,
-        signal: 0,
         clock_hz: 8000,
-        tos: 0,
-        leg: 0,
-        media: 0,
-        signalled: [0; 4],
+        ..StreamSpec::new(endpoint, peer)
     }
+}
+
+/// The policy with something else asked for.
+pub(crate) fn asking(mut policy: Policy, change: impl FnOnce(&mut StreamSpec)) -> Policy {
+    change(&mut policy.spec);
+    policy
+}
+
+pub(crate) fn policy_of(spec: &StreamSpec) -> Policy {
+    let v6 = spec.remote.is_some_and(|remote| remote.is_ipv6());
+    Policy::new(spec, v6, Dscp::Set(0))
 }
 
 pub(crate) fn egress(v6: bool) -> Egress {

@@ -2,11 +2,12 @@
 
 use crate::body::{Way, owned, relay, usual};
 use crate::rewrite::endpoints;
-use crate::support::{Datagram, OURS, egress, policy, rtp, slot, udp_of};
+use crate::support::{Datagram, OURS, asking, egress, policy, rtp, slot, udp_of};
 use penstock_relay::route::{self, Egress, Policy};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{L2Header, LocalAddrs};
-use penstock_shm::record::{Endpoint, Kind, Last, Learn, Slot};
+use penstock_shm::record::{Endpoint, Kind, Learn, Slot};
+use penstock_shm::tally::Last;
 use proptest::prelude::*;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -47,7 +48,7 @@ fn ordinary_packets_go_the_short_way() {
         let expected = if seq == 0 { Way::Long } else { Way::Short };
         assert_eq!(way, Some(expected), "{seq}");
     }
-    assert_eq!(meters[0].packets.get(), 500);
+    assert_eq!(meters[0].meter.packets.get(), 500);
     for changes in [
         &[(40, 0), (41, 0)][..], // no checksum
         &[(42, 0xa0)],           // padding
@@ -61,8 +62,9 @@ fn ordinary_packets_go_the_short_way() {
     assert_eq!(way(&shortest, &slot), Some(Way::Short));
     let latched = Policy {
         latched: true,
-        learn: Learn::Immediate,
-        ..policy(ordinary().source)
+        ..asking(policy(ordinary().source), |spec| {
+            spec.learn = Learn::Immediate
+        })
     };
     let latched = crate::support::slot(&latched);
     assert_eq!(way(&ordinary().frame(), &latched), Some(Way::Short));
@@ -86,7 +88,7 @@ fn what_is_less_usual_goes_the_long_way() {
         shorter,
         altered(&[(42, 0x81)]),
         altered(&[(42, 0x90), (56, 0), (57, 1)]),
-        altered(&[(43, 200), (44, 0), (45, 6)]),
+        altered(&[(43, 200), (44, 0), (45, 42)]),
     ] {
         assert_eq!(way(&frame, &slot), Some(Way::Long), "{:x?}", &frame[12..46]);
     }
@@ -97,13 +99,12 @@ fn what_is_less_usual_goes_the_long_way() {
     for policy in [
         Policy {
             locked: false,
-            learn: Learn::Immediate,
-            ..sound
+            ..asking(sound, |spec| spec.learn = Learn::Immediate)
         },
-        Policy {
-            kind: Kind::Raw,
-            ..sound
-        },
+        asking(sound, |spec| spec.kind = Kind::Raw),
+        asking(sound, |spec| spec.capture = true),
+        asking(sound, |spec| spec.event_type = 8),
+        asking(sound, |spec| spec.payload_types = 1),
     ] {
         let slot = crate::support::slot(&policy);
         assert_eq!(way(&ordinary().frame(), &slot), Some(Way::Long));
@@ -131,13 +132,11 @@ fn what_does_not_go_on_with_the_sequence_goes_the_long_way() {
     };
     let (long, short) = (Some(Way::Long), Some(Way::Short));
     for (headers, expected) in [
-        ([(8, 1, 3), (8, 2, 3), (8, 3, 3)], [long, short, short]),
+        ([(8, 1, 3), (8, 2, 3), (8, 2, 3)], [long, short, short]),
+        ([(8, 1, 3), (8, 3, 3), (8, 4, 3)], [long, long, short]),
         ([(8, 1, 3), (101, 2, 3), (101, 3, 3)], [long, long, short]),
         ([(8, 1, 3), (8, 2, 4), (8, 3, 4)], [long, long, short]),
-        (
-            [(8, 1, 3), (8, 3000, 3), (8, 3001, 3)],
-            [long, short, short],
-        ),
+        ([(8, 1, 3), (8, 3000, 3), (8, 3001, 3)], [long, long, short]),
         ([(8, 1, 3), (8, 3001, 3), (8, 3002, 3)], [long, long, long]),
         ([(8, 9, 3), (8, 8, 3), (8, 10, 3)], [long, long, short]),
         // Payload type 72 with a marker is a sender report.
@@ -147,18 +146,18 @@ fn what_does_not_go_on_with_the_sequence_goes_the_long_way() {
     }
     let (frame, meters) = (ordinary().frame(), owned());
     relay(&frame, UNCHECKED, &slot, &meters, 1_000);
-    for meter in &meters {
-        let others = Last::of_owner(2).after(8, Last::IN_SEQUENCE);
-        meter.last.store(others.to_bits(), Relaxed);
+    for tally in &meters {
+        let others = Last::of_owner(2).after(8, Last::IN_SEQUENCE, true);
+        tally.meter.last.store(others.to_bits(), Relaxed);
     }
     let mut copy = frame.clone();
     let l2 = L2Header::new(OURS, OURS, 0).untagged().unwrap();
     let (mut packet, _) = usual(&mut copy, OURS, false).unwrap();
     assert!(
-        !packet.pass(&slot, &meters[0], &l2, Last::guard(1), 1_000),
+        !packet.pass(&slot, &meters[0].meter, &l2, Last::guard(1), 1_000),
         "another's stream"
     );
-    assert!(packet.pass(&slot, &meters[0], &l2, Last::guard(2), 1_000));
+    assert!(packet.pass(&slot, &meters[0].meter, &l2, Last::guard(2), 1_000));
 }
 
 /// Whatever the payload type before, and whatever the first two octets after it.
@@ -186,18 +185,12 @@ fn nothing_forbidden_slips_through() {
     let sound = policy(from);
     let unrouted = |policy: &Policy| route::fill(policy, None, None, 1);
     let to_v6 = route::fill(&sound, None, Some(&egress(true)), 1);
-    let closed = Policy {
-        gate_open: false,
-        ..sound
-    };
+    let closed = asking(sound, |spec| spec.gate_open = false);
     let unlocked = Policy {
         locked: false,
         ..sound
     };
-    let rtcp = Policy {
-        kind: Kind::Rtcp,
-        ..sound
-    };
+    let rtcp = asking(sound, |spec| spec.kind = Kind::Rtcp);
     let other = |remote: &str| slot(&policy(remote.parse().unwrap()));
     for unusual in [
         slot(&closed),
@@ -380,7 +373,7 @@ proptest! {
     /// no RTP or RTCP between them.
     #[test]
     fn meters_stay_alike(headers in headers(), clock_hz in prop_oneof![Just(8000u32), any::<u32>()]) {
-        let stream = Policy { clock_hz, ..policy(ordinary().source) };
+        let stream = asking(policy(ordinary().source), |spec| spec.clock_hz = clock_hz);
         let (slot, meters) = (slot(&stream), owned());
         let mut seq = 0u16;
         for (mut header, now_ns) in headers {

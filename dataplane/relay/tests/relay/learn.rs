@@ -1,0 +1,250 @@
+//! Whose packets pass, and what is asked about them.
+
+use crate::judge::verdict_by;
+use crate::support::{Datagram, asking, policy, rtp, slot};
+use penstock_relay::learn::{Ask, Network, Sources};
+use penstock_relay::route::Policy;
+use penstock_relay::{Drop, Pass, Rules};
+use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, rank};
+use penstock_shm::tally::Tally;
+use std::net::SocketAddr;
+
+const SIGNALLED: &str = "198.51.100.7:40000";
+const SAME_IP: &str = "198.51.100.7:1";
+const SAME_PORT: &str = "203.0.113.5:40000";
+const STRANGER: &str = "203.0.113.66:6666";
+const FRIEND: &str = "192.0.2.77:9";
+
+const SECOND: u64 = 1_000_000_000;
+
+fn ask(slot: &Slot, tally: &Tally, source: &str, now_ns: u64) -> Result<Option<Ask>, Drop> {
+    let datagram = Datagram {
+        source: source.parse().unwrap(),
+        ..Datagram::v4(&rtp(1, 2, 3))
+    };
+    verdict_by(&Rules::default(), &datagram, slot, tally, now_ns).map(|Pass { ask }| ask)
+}
+
+fn adopt(rank: u8) -> Result<Option<Ask>, Drop> {
+    let lock = rank >= rank::KNOWN;
+    Ok(Some(Ask::Adopt { rank, lock }))
+}
+
+fn fresh(learn: Learn) -> Policy {
+    let policy = asking(policy(SIGNALLED.parse().unwrap()), |spec| {
+        spec.learn = learn
+    });
+    Policy {
+        locked: false,
+        ..policy
+    }
+}
+
+/// The stream after it adopted a source.
+fn adopted(learn: Learn, source: &str, rank: u8) -> Policy {
+    Policy {
+        remote: Some(source.parse().unwrap()),
+        latched: true,
+        learn_until: 10,
+        rank,
+        ..fresh(learn)
+    }
+}
+
+#[test]
+fn heuristics_prefer_what_was_signalled() {
+    let fresh = asking(fresh(Learn::Heuristic), |spec| {
+        spec.hint = digest_ip("192.0.2.77".parse().unwrap());
+    });
+    let slot = slot(&fresh);
+    for (source, rank) in [
+        (SIGNALLED, rank::SIGNALLED),
+        (SAME_IP, rank::ADDRESS),
+        (FRIEND, rank::ADDRESS),
+        (SAME_PORT, rank::PORT),
+        (STRANGER, rank::ANY),
+    ] {
+        assert_eq!(
+            ask(&slot, &Tally::default(), source, 1),
+            adopt(rank),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn within_the_window_only_a_better_source_passes() {
+    let ranks = [
+        (STRANGER, rank::ANY),
+        (SAME_PORT, rank::PORT),
+        (SAME_IP, rank::ADDRESS),
+        (SIGNALLED, rank::SIGNALLED),
+    ];
+    for (present, present_rank) in &ranks[..3] {
+        let slot = slot(&adopted(Learn::Heuristic, present, *present_rank));
+        for (other, rank) in ranks {
+            let expected = match rank {
+                _ if other == *present => Ok(None),
+                rank if rank > *present_rank => adopt(rank),
+                _ => Err(Drop::Source),
+            };
+            let asked = ask(&slot, &Tally::default(), other, 1);
+            assert_eq!(asked, expected, "{other} after {present}");
+        }
+        let as_bad = "203.0.113.67:7777";
+        assert_eq!(ask(&slot, &Tally::default(), as_bad, 1), Err(Drop::Source));
+    }
+}
+
+#[test]
+fn the_window_ends_after_so_many_packets() {
+    for learn in [Learn::Heuristic, Learn::Delayed] {
+        let slot = slot(&adopted(learn, STRANGER, rank::ANY));
+        let tally = Tally::default();
+        for packet in 0..10 {
+            assert_eq!(ask(&slot, &tally, STRANGER, 1), Ok(None), "{packet}");
+        }
+        assert_eq!(ask(&slot, &tally, STRANGER, 1), Ok(Some(Ask::Lock)));
+    }
+}
+
+#[test]
+fn delayed_takes_the_last_one_and_immediate_the_first() {
+    let any = Ok(Some(Ask::Adopt {
+        rank: rank::ANY,
+        lock: false,
+    }));
+    let tally = Tally::default();
+    let delayed = slot(&adopted(Learn::Delayed, SAME_PORT, rank::ANY));
+    assert_eq!(ask(&delayed, &tally, STRANGER, 1), any);
+    let immediate = slot(&fresh(Learn::Immediate));
+    assert_eq!(
+        ask(&immediate, &tally, STRANGER, 1),
+        Ok(Some(Ask::Adopt {
+            rank: rank::ANY,
+            lock: true
+        }))
+    );
+    let off = Policy {
+        remote: None,
+        ..fresh(Learn::Off)
+    };
+    assert_eq!(ask(&slot(&off), &tally, STRANGER, 1), Err(Drop::Source));
+}
+
+/// A stream that was locked to `source` before new signalling.
+fn again(learn: Learn, source: &str) -> Policy {
+    let source: SocketAddr = source.parse().unwrap();
+    Policy {
+        remote: Some(source),
+        latched: true,
+        known: digest_address(source),
+        ..fresh(learn)
+    }
+}
+
+#[test]
+fn after_new_signalling_the_old_source_is_certain() {
+    for learn in [Learn::Heuristic, Learn::Immediate] {
+        let tally = Tally::default();
+        let slot = slot(&again(learn, FRIEND));
+        assert_eq!(ask(&slot, &tally, FRIEND, 1), Ok(Some(Ask::Lock)));
+        assert_eq!(ask(&slot, &tally, "192.0.2.77:10", 1), adopt(rank::ADDRESS));
+        assert_eq!(ask(&slot, &tally, STRANGER, 1), adopt(rank::ANY));
+        // A stranger was quicker: the old source takes its place back.
+        let taken = Policy {
+            remote: Some(STRANGER.parse().unwrap()),
+            rank: rank::ANY,
+            ..again(learn, FRIEND)
+        };
+        let slot = crate::support::slot(&taken);
+        assert_eq!(ask(&slot, &tally, FRIEND, 1), adopt(rank::KNOWN));
+    }
+}
+
+fn locked(source: &str) -> Policy {
+    Policy {
+        remote: Some(source.parse().unwrap()),
+        latched: true,
+        locked: true,
+        ..fresh(Learn::Heuristic)
+    }
+}
+
+#[test]
+fn a_lock_moves_after_long_silence_to_an_address_that_is_known() {
+    let slot = slot(&locked(FRIEND));
+    let tally = Tally::default();
+    assert_eq!(ask(&slot, &tally, FRIEND, 100 * SECOND), Ok(None));
+    let moved = "192.0.2.77:10";
+    for (source, after, expected) in [
+        (moved, 29 * SECOND, Err(Drop::Source)),
+        (STRANGER, 29 * SECOND, Err(Drop::Source)),
+        (STRANGER, 3000 * SECOND, Err(Drop::Source)),
+        (SAME_PORT, 3000 * SECOND, Err(Drop::Source)),
+    ] {
+        let asked = ask(&slot, &tally, source, 100 * SECOND + after);
+        assert_eq!(asked, expected, "{source}");
+    }
+    let asked = ask(&slot, &tally, moved, 130 * SECOND);
+    assert_eq!(asked, adopt(rank::ADDRESS));
+}
+
+#[test]
+fn a_handover_follows_once_the_old_source_is_silent() {
+    let following = asking(locked(FRIEND), |spec| spec.handover = true);
+    let slot = slot(&following);
+    let tally = Tally::default();
+    assert_eq!(ask(&slot, &tally, FRIEND, SECOND), Ok(None));
+    let early = ask(&slot, &tally, STRANGER, SECOND + 199_000_000);
+    assert_eq!(early, Err(Drop::Source));
+    let late = ask(&slot, &tally, STRANGER, SECOND + 200_000_000);
+    assert_eq!(
+        late,
+        Ok(Some(Ask::Adopt {
+            rank: rank::ANY,
+            lock: true
+        }))
+    );
+}
+
+#[test]
+fn what_the_lists_deny_is_not_heard() {
+    let network = |ip: &str, len| Network {
+        ip: ip.parse().unwrap(),
+        len,
+    };
+    let sources = Sources {
+        allow: vec![network("198.51.100.0", 24), network("2001:db8::", 32)],
+        deny: vec![network("198.51.100.64", 26)],
+    };
+    for (ip, allowed) in [
+        ("198.51.100.7", true),
+        ("198.51.100.63", true),
+        ("198.51.100.64", false),
+        ("198.51.101.7", false),
+        ("2001:db8:ffff::1", true),
+        ("2001:db9::1", false),
+    ] {
+        assert_eq!(sources.admit(ip.parse().unwrap()), allowed, "{ip}");
+    }
+    assert!(network("10.0.0.0", 0).contains("203.0.113.1".parse().unwrap()));
+    let rules = Rules {
+        sources,
+        ..Rules::default()
+    };
+    let slot = slot(&fresh(Learn::Heuristic));
+    let datagram = Datagram {
+        source: "198.51.100.66:40000".parse().unwrap(),
+        ..Datagram::v4(&rtp(1, 2, 3))
+    };
+    let verdict = verdict_by(&rules, &datagram, &slot, &Tally::default(), 1);
+    assert_eq!(verdict, Err(Drop::Denied));
+    let signalled = Policy {
+        denied: true,
+        ..policy(datagram.source)
+    };
+    let slot = crate::support::slot(&signalled);
+    let verdict = verdict_by(&rules, &datagram, &slot, &Tally::default(), 1);
+    assert_eq!(verdict, Err(Drop::Denied), "though it was signalled");
+}

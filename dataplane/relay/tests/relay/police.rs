@@ -1,0 +1,135 @@
+//! Token buckets against a plain model that refills at every packet.
+
+use crate::judge::verdict_by;
+use crate::support::{Datagram, asking, policy, rtp, slot};
+use penstock_relay::police::{Profile, Profiles, Rate};
+use penstock_relay::{Drop, Rules};
+use penstock_shm::record::Slot;
+use penstock_shm::tally::Tally;
+use proptest::prelude::*;
+
+const SECOND: u64 = 1_000_000_000;
+/// Octets of UDP payload of every packet here.
+const BYTES: u64 = 172;
+
+fn rules(profile: Profile) -> Rules {
+    let mut profiles = Profiles::default();
+    profiles.0[5] = profile;
+    Rules {
+        profiles,
+        ..Rules::default()
+    }
+}
+
+fn policed() -> Slot {
+    let source = Datagram::v4(&[]).source;
+    slot(&asking(policy(source), |spec| spec.police = 5))
+}
+
+/// Sends a packet at each of these times; says how many passed, and why others did not.
+fn send(profile: Profile, times: impl IntoIterator<Item = u64>) -> (u64, Vec<Drop>) {
+    let (rules, slot, tally) = (rules(profile), policed(), Tally::default());
+    let datagram = Datagram::v4(&rtp(1, 2, 3));
+    let mut reasons = Vec::new();
+    for now_ns in times {
+        reasons.extend(verdict_by(&rules, &datagram, &slot, &tally, now_ns).err());
+    }
+    assert_eq!(tally.bucket.dropped.get(), reasons.len() as u64);
+    (tally.meter.packets.get(), reasons)
+}
+
+fn sustained(per_s: u64, burst: u64) -> Profile {
+    Profile {
+        sustained_packets: Rate { per_s, burst },
+        ..Profile::default()
+    }
+}
+
+#[test]
+fn a_burst_passes_and_no_more() {
+    let (passed, reasons) = send(sustained(100, 40), vec![SECOND; 1000]);
+    assert_eq!(passed, 40);
+    assert!(reasons.iter().all(|reason| *reason == Drop::PolicePackets));
+}
+
+#[test]
+fn in_the_long_run_the_rate_passes() {
+    // A thousand a second for ten seconds, of which a hundred a second may pass.
+    let times = (0..10_000).map(|n| SECOND + n * SECOND / 1000);
+    let (passed, _) = send(sustained(100, 40), times);
+    assert!((1030..=1045).contains(&passed), "{passed}");
+}
+
+#[test]
+fn what_keeps_to_the_rate_is_never_dropped() {
+    let times = (0..10_000).map(|n| SECOND + n * SECOND / 50);
+    let profile = Profile {
+        peak_packets: Rate {
+            per_s: 200,
+            burst: 2,
+        },
+        sustained_bytes: Rate {
+            per_s: 50 * BYTES,
+            burst: 1500,
+        },
+        ..sustained(50, 10)
+    };
+    assert_eq!(send(profile, times).0, 10_000);
+}
+
+#[test]
+fn octets_and_peaks_have_buckets_of_their_own() {
+    let bytes = Profile {
+        sustained_bytes: Rate {
+            per_s: 1000 * BYTES,
+            burst: 10 * BYTES,
+        },
+        ..sustained(1_000_000, 1_000_000)
+    };
+    let (passed, reasons) = send(bytes, vec![SECOND; 100]);
+    assert_eq!((passed, reasons[0]), (10, Drop::PoliceBytes));
+    let peak = Profile {
+        peak_packets: Rate {
+            per_s: 1000,
+            burst: 3,
+        },
+        ..sustained(1_000_000, 1_000_000)
+    };
+    let (passed, reasons) = send(peak, vec![SECOND; 100]);
+    assert_eq!((passed, reasons[0]), (3, Drop::PolicePackets));
+}
+
+#[test]
+fn a_stream_without_a_profile_is_looked_at_once() {
+    let source = Datagram::v4(&[]).source;
+    let (slot, tally) = (slot(&policy(source)), Tally::default());
+    let datagram = Datagram::v4(&rtp(1, 2, 3));
+    let verdict = verdict_by(&Rules::default(), &datagram, &slot, &tally, 1);
+    assert!(verdict.is_ok());
+    assert_eq!(tally.meter.allowed.get(), u64::MAX);
+}
+
+proptest! {
+    /// Whatever the arrivals: nothing that an exact bucket lets through in total by an eighth more of its burst
+    /// is exceeded, and a bucket smaller by that eighth is never stricter.
+    #[test]
+    fn an_exact_bucket_is_close(gaps in prop::collection::vec(0u64..60_000_000, 1..400), per_s in 20u64..200, burst in 8u64..100) {
+        let mut now_ns = SECOND;
+        let times: Vec<u64> = gaps.iter().map(|gap| { now_ns += gap; now_ns }).collect();
+        let (passed, _) = send(sustained(per_s, burst), times.iter().copied());
+        let exact = |burst: u64| {
+            let (mut tokens, mut last, mut passed) = (burst as f64, SECOND, 0u64);
+            for &at in &times {
+                tokens = (tokens + (at - last) as f64 * per_s as f64 / 1e9).min(burst as f64);
+                last = at;
+                if tokens >= 1.0 {
+                    tokens -= 1.0;
+                    passed += 1;
+                }
+            }
+            passed
+        };
+        prop_assert!(passed <= exact(burst + burst.div_ceil(8)) + 1, "{passed} of {}", exact(burst));
+        prop_assert!(passed + 1 >= exact(burst - burst.div_ceil(8)), "{passed} of {}", exact(burst));
+    }
+}
