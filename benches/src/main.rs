@@ -1,6 +1,7 @@
 //! `scripts/bench`: Penstock beside a reference, in one run, on one core, over the same packets.
 
 mod capture;
+mod checks;
 mod commands;
 mod idle;
 mod plane;
@@ -76,6 +77,8 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         packets: usize,
     },
+    /// What each kind of packet costs a worker, in cycles, without driver and cache misses.
+    Checks,
 }
 
 /// Why there is no figure.
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         } => relay::run(&args, streams, *size, *seconds),
         Bench::Commands { streams } => commands::run(&args, *streams),
         Bench::Idle { seconds, packets } => idle::run(&args, *seconds, (*packets).max(1)),
+        Bench::Checks => checks::run(&args),
     };
     match result {
         Ok(Verdict::Measured) => ExitCode::SUCCESS,

@@ -1,9 +1,34 @@
 //! Why an operation was refused.
 
-use crate::{MAX_MEDIA, MAX_TAGS};
+use crate::{Family, MAX_MEDIA, MAX_TAGS};
 use penstock_sdp::SdpError;
 use std::net::IpAddr;
 use thiserror::Error;
+
+/// A change of the configuration that calls stand in the way of.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("interface \"{interface}\" ({ip}, ports {}-{}) cannot be removed, moved or shrunk while calls use it: {}", ports.0, ports.1, name_some(calls))]
+pub struct Held {
+    /// The interface as it is.
+    pub interface: String,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its ports.
+    pub ports: (u16, u16),
+    /// The Call-IDs; none if the calls are still being set up.
+    pub calls: Vec<String>,
+}
+
+/// Call-IDs named in a sentence.
+const NAMED: usize = 5;
+
+fn name_some(calls: &[String]) -> String {
+    match calls.len() {
+        0 => "one that is being set up".to_owned(),
+        n if n <= NAMED => calls.join(", "),
+        n => format!("{} and {} more", calls[..NAMED].join(", "), n - NAMED),
+    }
+}
 
 /// Why an operation was refused. The texts that rtpengine's clients match on are its own.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -26,6 +51,9 @@ pub enum MediaError {
     /// As many calls as the configuration allows.
     #[error("Parallel session limit reached")]
     TooManyCalls,
+    /// Control drains: calls that stand go on, new ones are refused.
+    #[error("No new calls: this relay is being drained")]
+    Draining,
     /// Too many media sections for one call.
     #[error("Too many media sections in one call, the limit is {MAX_MEDIA}")]
     TooManyMedia,
@@ -43,10 +71,10 @@ pub enum MediaError {
     /// `direction` names an interface that is not configured.
     #[error("Unknown interface \"{0}\"")]
     UnknownInterface(String),
-    /// The leg's address cannot be reached from its interface.
+    /// The leg's address cannot be reached from its interface, or does not stand for it.
     #[error("Address {address} is not of the address family of interface \"{interface}\"")]
     Family {
-        /// From the SDP.
+        /// From the SDP, or for it.
         address: IpAddr,
         /// The leg's interface.
         interface: String,
@@ -54,9 +82,9 @@ pub enum MediaError {
     /// An address that reaches no one party from here.
     #[error("Media cannot be sent to {0}, a loopback, multicast or broadcast address")]
     NoDestination(IpAddr),
-    /// The interfaces that face the two legs are of different address families.
-    #[error("IPv4 and IPv6 in one call are not supported yet")]
-    MixedFamilies,
+    /// The other leg is to be faced by an address of a family that no interface has.
+    #[error("No interface has an {0} address")]
+    NoInterface(Family),
     /// A conversion that would need keys.
     #[error("Cannot convert {from} to {to}: media is not encrypted or decrypted here")]
     Profile {

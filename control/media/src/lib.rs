@@ -19,22 +19,29 @@
 //! ```
 //!
 //! ICE (RFC 8445) is not built yet: its lines never leave, whatever the front door was asked for, or
-//! media would find a way past the relay. Both legs of a dialog are of one address family.
+//! media would find a way past the relay.
+//!
+//! The two legs of a dialog may be of different address families: each leg's SDP is of the family of the interface
+//! that faces it.
 //!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
+mod ageing;
 mod call;
 mod calls;
 mod diff;
 mod error;
+mod family;
 mod pool;
 mod signal;
 
+pub use ageing::{End, Health, Sign, Timeouts, judge};
 pub use call::{Call, Dialog, Leg, Media, Side};
 pub use calls::{Calls, Pending, Restore};
-pub use diff::{Desired, Kind, Op, Stream, diff};
-pub use error::MediaError;
-pub use signal::{Options, Parties};
+pub use diff::{Class, Desired, Kind, Learn, Op, Shared, Stream, diff};
+pub use error::{Held, MediaError};
+pub use family::Family;
+pub use signal::{Options, Parties, Tos};
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -90,6 +97,15 @@ pub struct Interface {
     pub advertise: IpAddr,
     /// First and last UDP port; pairs start at even ones.
     pub ports: (u16, u16),
+}
+
+impl Interface {
+    /// Whether the pair of ports that begins at `local` is one of its own.
+    pub(crate) fn holds(&self, local: Local) -> bool {
+        let (first, last) = self.ports;
+        let own = self.ip == local.ip && self.vlan == local.vlan;
+        own && local.port.is_multiple_of(2) && local.port >= first && local.port < last
+    }
 }
 
 /// What the media core needs to know of the configuration.

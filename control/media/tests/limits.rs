@@ -128,11 +128,11 @@ fn what_cannot_be_relayed_takes_no_port() {
                 4000,
                 "m=audio 4002 RTP/AVP 8\r\nc=IN IP6 2001:db8::7\r\n",
             ),
-            "Ran out of ports",
+            "Address 2001:db8::7 is not of the address family of interface \"internal\"",
         ),
         (
-            sdp("10.0.0.1", 4000, "").replace("IP4 10.0.0.1", "IP6 2001:db8::7"),
-            "Address 2001:db8::7 is not of the address family",
+            sdp("10.0.0.1", 4000, "a=rtcp:4001 IN IP6 2001:db8::7\r\n"),
+            "Address 2001:db8::7 is not of the address family of interface \"internal\"",
         ),
     ] {
         for _ in 0..5 {
@@ -242,8 +242,8 @@ fn addresses_other_than_the_sdp_says() {
         media_address: Some("192.0.2.200".parse().unwrap()),
         replace_origin: true,
         no_rtcp_attribute: true,
-        dscp: Some(46),
-        strict: true,
+        tos: Tos::Dscp(46),
+        learn: Some(Learn::Off),
         ..Options::default()
     };
     let body = sdp("10.0.0.1", 4000, "");
@@ -255,5 +255,8 @@ fn addresses_other_than_the_sdp_says() {
     );
     let [a, b] = rtp(&calls);
     assert_eq!(a.remote, Some("192.0.2.7:4000".parse().unwrap()));
-    assert_eq!((a.dscp, a.learn, b.learn), (46, false, false));
+    assert_eq!(
+        (a.dscp, a.learn, b.learn),
+        (Some(46), Learn::Off, Learn::Off)
+    );
 }

@@ -25,7 +25,10 @@ fn an_offer_installs_both_directions_and_an_answer_completes_them() {
     let out = commit(&mut calls, pending, 0.0);
     let [a, b] = rtp(&calls);
     assert_eq!(a.remote, Some("10.0.0.1:4000".parse().unwrap()));
-    assert_eq!((b.remote, b.learn, b.gate_open), (None, true, true));
+    assert_eq!(
+        (b.remote, b.learn, b.gate_open),
+        (None, Learn::Heuristic, true)
+    );
     assert_eq!((a.peer, b.peer), (b.local, a.local));
     assert_eq!((a.clock_hz, a.signal, b.signal), (8000, 1, 0));
     let port = b.local.port;
@@ -382,29 +385,6 @@ fn interfaces_are_chosen_once() {
     )
     .unwrap_err();
     assert_eq!(error.to_string(), "Unknown interface \"moon\"");
-}
-
-#[test]
-fn both_legs_are_of_one_address_family() {
-    let mut calls = calls(8);
-    let way = |a: &str, b: &str| Options {
-        direction: Some([a.into(), b.into()]),
-        ..Options::default()
-    };
-    let four = sdp("10.0.0.1", 4000, "");
-    let six = four.replace("IP4 10.0.0.1", "IP6 2001:db8::7");
-    for (a, b, body) in [("internal", "six", &four), ("six", "internal", &six)] {
-        let p = parties("c", "a", None);
-        let error = offer(&mut calls, p, body, &way(a, b), 0.0).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "IPv4 and IPv6 in one call are not supported yet"
-        );
-    }
-    assert!(calls.ports().all(|(_, used, _)| used == 0));
-    let p = parties("c", "a", None);
-    let out = offer(&mut calls, p, &six, &way("six", "six"), 0.0).unwrap();
-    assert!(out.contains("c=IN IP6 2001:db8::1\r\n"), "{out}");
 }
 
 #[test]

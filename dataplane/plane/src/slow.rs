@@ -1,5 +1,6 @@
 //! What workers and steward hand each other, through bounded queues that never block.
 
+use crate::renewal::Renewal;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::Mbuf;
 use penstock_relay::learn::Ask;
@@ -118,6 +119,8 @@ pub struct Queues {
     pub latches: ArrayQueue<Latch>,
     /// From the steward, by worker. Private, as the next: who pushes has to ring.
     send: Vec<ArrayQueue<ToWorker>>,
+    /// What each worker is to take over, by worker; [`Notice`](crate::renewal::Notice) says when.
+    pub renewals: Vec<ArrayQueue<Renewal>>,
     /// From other workers, by worker.
     hand_over: Vec<ArrayQueue<HandOver>>,
     /// By worker.
@@ -135,6 +138,7 @@ impl Queues {
             unresolved: ArrayQueue::new(4096),
             latches: ArrayQueue::new(4096),
             send: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
+            renewals: (0..workers).map(|_| ArrayQueue::new(1)).collect(),
             hand_over: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
             bells: bells.collect::<Result<_, _>>()?,
         })
@@ -145,6 +149,11 @@ impl Queues {
         let pushed = self.send[worker].push(packet);
         self.bells[worker].ring();
         pushed
+    }
+
+    /// Wakes every worker, for a [`Notice`](crate::renewal::Notice).
+    pub fn wake(&self) {
+        self.bells.iter().for_each(WorkerBell::ring);
     }
 
     /// What a worker is to send, and what it is to relay.

@@ -5,12 +5,15 @@
 //! goes through a worker's queue, from a pool of its own.
 
 mod local;
+mod reload;
 
 pub use local::{Announcements, Bucket};
+pub use reload::Reloader;
 
 use crate::addresses::Local;
 use crate::adjacency::Adjacencies;
 use crate::health::Health;
+use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker, Unresolved};
 use crate::streams::Streams;
 use crate::timers::Watch;
@@ -60,10 +63,14 @@ pub struct Steward {
     pub kernels: Vec<Option<usize>>,
     /// What addresses are to be announced.
     pub announcements: Announcements,
+    /// The configuration in force.
+    pub reloader: Reloader,
+    /// What workers are to notice.
+    pub notice: Arc<Notice>,
 }
 
 impl Steward {
-    /// Works until `stop` is readable.
+    /// Works until `stop` is readable. Reads the configuration anew whenever the reloader is asked to.
     pub fn run(mut self, stop: BorrowedFd<'_>, mut health: Health<'_>) {
         self.counters.offline();
         let mut waiting = Waiting::new();
@@ -99,8 +106,12 @@ impl Steward {
             }
             self.pulse.beat(now_ns);
             let queues = &self.queues;
-            if self.bell.wait(|| queues.wait_for_steward(), &[stop], PULSE) {
-                return;
+            let extra = [stop, self.reloader.asks()];
+            if self.bell.wait(|| queues.wait_for_steward(), &extra, PULSE) {
+                if !self.reloader.is_asked() {
+                    return;
+                }
+                self.reload();
             }
         }
     }
