@@ -226,7 +226,10 @@ impl<'a> Health<'a> {
 
 /// Tells systemd that all is well; also for who keeps the steward at long but bounded work.
 pub fn feed_watchdog() {
-    // Without systemd there is nobody to tell, and a failure is its to notice.
+    if sd_notify::watchdog_enabled().is_none() {
+        return;
+    }
+    // A failure is systemd's to notice.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
 }
 
