@@ -123,7 +123,7 @@ impl Shift {
     fn turn(&mut self, busy: bool, counters: &WorkerCounters) {
         self.turns = self.turns.wrapping_add(1);
         // Readers see what is long.
-        if busy != self.busy || self.turns.is_multiple_of(1024) {
+        if busy != self.busy || self.turns.is_multiple_of(if busy { 1024 } else { 16 }) {
             self.settle(busy, counters);
         }
     }
