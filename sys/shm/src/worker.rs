@@ -184,6 +184,11 @@ impl<'a> Entry<'a> {
         &self.record.tally.meter
     }
 
+    /// Control's key of the call.
+    pub fn call(self) -> u64 {
+        self.record.head.call.load(Ordering::Relaxed)
+    }
+
     /// All counters, likewise.
     #[inline(always)]
     pub fn tally(self) -> &'a Tally {
