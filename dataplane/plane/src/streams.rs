@@ -155,12 +155,9 @@ impl Streams {
             let local = self
                 .local(spec.endpoint)
                 .ok_or((Refusal::NoSuchAddress, spec.endpoint))?;
-            let peer = self
-                .local(spec.peer)
+            // The peer's may be of the other IP version.
+            self.local(spec.peer)
                 .ok_or((Refusal::NoSuchAddress, spec.peer))?;
-            if peer.ip.is_ipv4() != local.ip.is_ipv4() {
-                return Err((Refusal::WrongFamily, spec.endpoint));
-            }
             if let Some(remote) = spec.remote {
                 if remote.is_ipv4() != local.ip.is_ipv4() {
                     return Err((Refusal::WrongFamily, spec.endpoint));

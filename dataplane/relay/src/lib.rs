@@ -21,8 +21,9 @@
 //! to the plane itself (ARP, neighbour discovery, ICMP echo). No function here panics, whatever its input: a geometry
 //! that cannot be is [`Drop::Malformed`].
 //!
-//! Limits: one 802.1Q tag; no IP options, extension headers or fragments; a packet leaves in the IP
-//! version it came in.
+//! A packet leaves in the IP version of its route, whichever it came in.
+//!
+//! Limits: one 802.1Q tag; no IP options, extension headers or fragments, and none are made.
 
 mod classify;
 mod exception;

@@ -17,6 +17,12 @@ const B: Endpoint = Endpoint {
     port: 5000,
 };
 
+/// Of IPv6.
+const C: Endpoint = Endpoint {
+    addr: 1,
+    port: 6000,
+};
+
 struct Bench {
     streams: Streams,
     seq: u64,
@@ -25,7 +31,8 @@ struct Bench {
 }
 
 impl Bench {
-    /// A table of 16 streams at 198.18.0.1/24 without a gateway, and room for so many next hops.
+    /// A table of 16 streams at 198.18.0.1/24 and 2001:db8::1/64 without a gateway, and room for so many next
+    /// hops.
     fn new(next_hops: usize) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let region = RegionConfig {
@@ -35,20 +42,24 @@ impl Bench {
             group: None,
         };
         let mut parts = Plane::open(&region).unwrap().split(1);
-        let config = Config::parse(DEFAULTS, Path::new("defaults")).unwrap();
+        let six = "[[port.address]]\naddress = \"2001:db8::1/64\"\n";
+        let config = Config::parse(&format!("{DEFAULTS}{six}"), Path::new("defaults")).unwrap();
         let mut locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
-        let entry = AddressEntry {
-            ip: locals[0].ip,
-            vlan: 0,
-            port: 0,
-            mtu: 1500,
-        };
-        assert_eq!(parts.table.set_addresses(&[entry]).unwrap(), [0]);
+        let entries: Vec<_> = locals
+            .iter()
+            .map(|local| AddressEntry {
+                ip: local.ip,
+                vlan: 0,
+                port: 0,
+                mtu: 1500,
+            })
+            .collect();
+        assert_eq!(parts.table.set_addresses(&entries).unwrap(), [0, 1]);
         let neighbours = Neighbours::new(next_hops);
         let links = Links::new(neighbours, Arc::new(Adjacencies::new()), &mut locals, 0);
         let streams = Streams::new(
             parts.table,
-            vec![Some(locals[0].clone())],
+            locals.into_iter().map(Some).collect(),
             links,
             Arc::new(Rules::default()),
             Window {
@@ -160,6 +171,34 @@ fn a_route_stands_once_the_peers_remote_is_known() {
         None,
         "what was asked before the lock comes too late"
     );
+}
+
+#[test]
+fn a_route_leads_from_one_ip_version_to_the_other() {
+    let mut bench = Bench::new(8);
+    let [four, six] = ["198.18.0.9:1000", "[2001:db8::9]:2000"];
+    let ops = [
+        Op::Set(spec(A, C, Some(four), 1)),
+        Op::Set(spec(C, A, Some(six), 1)),
+    ];
+    bench.apply(7, &ops).unwrap();
+    let (there, back) = (bench.slot(A), bench.slot(C));
+    assert!(has(&there, flag::ROUTED | flag::EGRESS_V6) && !has(&there, flag::V6));
+    assert_eq!(
+        std::net::Ipv6Addr::from(there.ip6_dst).to_string(),
+        "2001:db8::9"
+    );
+    assert!(has(&back, flag::ROUTED | flag::V6) && !has(&back, flag::EGRESS_V6));
+    assert_eq!(destination(&back), four);
+    assert_ne!(there.adjacency, back.adjacency);
+
+    for (endpoint, peer, remote) in [(A, C, six), (C, A, four)] {
+        assert_eq!(
+            bench.apply(7, &[Op::Set(spec(endpoint, peer, Some(remote), 2))]),
+            Err(Refusal::WrongFamily),
+            "a remote of another version than its endpoint"
+        );
+    }
 }
 
 #[test]
