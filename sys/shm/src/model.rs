@@ -12,7 +12,7 @@
 use crate::bell::{Bell, Wake};
 use crate::cell::{BlockCell, Shared};
 use crate::copies::{About, CopyRing, CopyWriter, Direction, Follower, SNAP_LEN};
-use crate::counters::WorkerCounters;
+use crate::counters::{PortCounters, WorkerCounters};
 use crate::layout::{AddressCell, PlaneInfo};
 use crate::qsbr::Epochs;
 use crate::record::{Endpoint, Record, Slot};
@@ -139,6 +139,7 @@ fn table() -> (TableWriter, WorkerTable, Shared<[Record]>) {
     let epochs = Arc::new(Epochs::new(1));
     let steward = TableWriter::new(
         info,
+        slice(1, |_| PortCounters::default()),
         addresses,
         index.clone(),
         records.clone(),
@@ -202,7 +203,7 @@ fn no_worker_sees_a_record_taken_anew() {
         steward.acknowledge(number, generation);
         // Succeeds only once the worker has let go.
         if steward.insert(AT, 2, 2).is_ok() {
-            assert_eq!(steward.meter(number).packets.get(), 0);
+            assert_eq!(steward.tally(number).meter.packets.get(), 0);
             let _ = steward.update(number, &slot(1));
         }
         reader.join().unwrap();

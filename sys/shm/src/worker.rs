@@ -189,6 +189,11 @@ impl<'a> Entry<'a> {
         self.record.head.call.load(Ordering::Relaxed)
     }
 
+    /// Where the stream arrives.
+    pub fn endpoint(self) -> Endpoint {
+        self.record.endpoint()
+    }
+
     /// All counters, likewise.
     #[inline(always)]
     pub fn tally(self) -> &'a Tally {
