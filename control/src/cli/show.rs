@@ -6,6 +6,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Table};
 use penstock_config::Config;
 use penstock_shm::counters::Drop;
 use serde_json::json;
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -121,17 +122,21 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
     let rows = Region::open(config)
         .map(|region| region.rows())
         .unwrap_or_default();
+    let mut by_call: HashMap<u64, Vec<&Row>> = HashMap::new();
+    for row in &rows {
+        by_call.entry(row.call).or_default().push(row);
+    }
     let now_us = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_micros() as u64;
     let mut table = table(
-        &["CALL", "TAGS", "STREAMS", "PACKETS", "LOST", "AGE"],
+        &["CALL", "TAGS", "STREAMS", "PACKETS", "LOST", "AGE", "MEDIA"],
         &[2, 3, 4, 5],
     );
     let mut list = Vec::new();
     for call in calls {
-        let own: Vec<&Row> = rows.iter().filter(|row| row.call == call.key).collect();
+        let own = by_call.remove(&call.key).unwrap_or_default();
         let rtp = || own.iter().filter(|row| row.kind != "rtcp");
         let packets: u64 = rtp().map(|row| row.packets).sum();
         let lost: i64 = rtp().map(|row| row.lost).sum();
@@ -139,7 +144,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
         if as_json {
             list.push(json!({
                 "call_id": call.id, "call": call.key, "tags": call.tags, "streams": own.len(),
-                "packets": packets, "lost": lost, "age_s": age_s,
+                "packets": packets, "lost": lost, "age_s": age_s, "one_way": call.one_way,
             }));
             continue;
         }
@@ -155,6 +160,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
             packets.to_string(),
             lost.to_string(),
             duration(age_s),
+            if call.one_way { "one-way" } else { "" }.to_owned(),
         ]);
     }
     let mut out = io::stdout().lock();

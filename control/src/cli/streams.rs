@@ -2,7 +2,7 @@
 
 use super::{CliError, client};
 use penstock_config::Config;
-use penstock_shm::{Kind, StreamStat, TableView, WorkerStat};
+use penstock_shm::{Kind, PlaneState, StreamStat, TableView, WorkerStat};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -75,8 +75,14 @@ impl<'a> Region<'a> {
     /// What a person should know of where the numbers come from.
     pub(super) fn remarks(&self, rows: &[Row]) -> Vec<&'static str> {
         let mut remarks = Vec::new();
-        if !self.table.plane_alive() {
-            remarks.push("the media plane is not running; these are its last counts");
+        match self.table.plane_state() {
+            PlaneState::Running => {}
+            PlaneState::Still => {
+                remarks.push("the media plane stands still; these are its last counts");
+            }
+            PlaneState::Gone => {
+                remarks.push("the media plane is not running; these are its last counts");
+            }
         }
         if rows.iter().any(|row| row.call_id.is_none()) {
             remarks
