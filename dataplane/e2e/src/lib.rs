@@ -17,6 +17,7 @@ pub use rtp::{Phone, Received, converse, exchange, meanwhile, rtcp_packet, rtp_p
 pub use rustix::process::Signal;
 
 use penstock_shm::TableView;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -241,6 +242,16 @@ impl Lab {
     pub fn start(&self, program: &str) -> Daemon {
         let args = ["--config".as_ref(), self.config.as_os_str()];
         Daemon::start(&self.namespace, &binary(program), &args, self.dir.path())
+    }
+
+    /// The CLI in the background.
+    pub fn penstock_start(&self, args: &[&str]) -> Daemon {
+        let config = ["--config".as_ref(), self.config.as_os_str()];
+        let args: Vec<&OsStr> = config
+            .into_iter()
+            .chain(args.iter().map(|arg| OsStr::new(*arg)))
+            .collect();
+        Daemon::start(&self.namespace, &binary("penstock"), &args, self.dir.path())
     }
 
     /// A command in the namespace: its exit code, output and errors.

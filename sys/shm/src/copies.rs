@@ -181,7 +181,7 @@ impl CopyWriter {
 
     /// Copies a frame, over the oldest copy. False if this millisecond's copies are used up.
     pub fn write(&mut self, about: &About, frame: &[u8]) -> bool {
-        if about.time_ns.saturating_sub(self.window_ns) >= 1_000_000 {
+        if about.time_ns.abs_diff(self.window_ns) >= 1_000_000 {
             (self.window_ns, self.used) = (about.time_ns, 0);
         }
         if self.used == COPIES_PER_MS {
