@@ -5,6 +5,7 @@
 
 mod capture;
 mod client;
+mod detail;
 mod live;
 mod pcapng;
 mod screen;
@@ -33,6 +34,7 @@ Examples:
   penstock calls 3f2a@host       one call: legs, addresses, streams
   penstock streams --watch       every stream, once a second
   penstock drops                 why packets were dropped, with an explanation of each reason
+  penstock ports                 what the devices counted, and their links
   penstock top                   rates per second, busiest streams first; q ends
   penstock drain --wait          no new calls; return when the last one has ended
   penstock capture --call 3f2a@host -w call.pcap
@@ -109,6 +111,12 @@ enum Command {
     },
     /// Packets dropped, by reason, summed over the workers.
     Drops {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What each port's device counted since the plane started, and whether its link is up.
+    Ports {
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -194,6 +202,7 @@ fn run(args: &Args) -> Result<ExitCode, CliError> {
         }
         Command::Reload { json } => live::reload(&config, *json)?,
         Command::Drops { json } => show::drops(&config, *json)?,
+        Command::Ports { json } => show::ports(&config, *json)?,
         Command::Top { json } => top::top(&config, *json)?,
         Command::Capture(wanted) => capture::capture(&config, wanted)?,
         Command::Check { .. } => {}

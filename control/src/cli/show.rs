@@ -204,6 +204,70 @@ fn one_call(config: &Config, id: &str, as_json: bool) -> Result<(), CliError> {
         }
     }
     writeln!(out, "{}", stream_table(&rows).trim_fmt())?;
+    for row in &rows {
+        for line in row.detail.lines() {
+            writeln!(out, "  {} {}: {line}", row.kind, row.local)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn ports(config: &Config, as_json: bool) -> Result<(), CliError> {
+    let region = Region::open(config)?;
+    let name = |number: usize| match config.ports.get(number) {
+        Some(port) => port.name.clone(),
+        None => format!("exception of {}", number - config.ports.len()),
+    };
+    let ports = region.table.ports();
+    let mut out = io::stdout().lock();
+    if as_json {
+        let list: Vec<_> = ports
+            .iter()
+            .map(|p| {
+                json!({
+                    "port": name(p.number), "up": p.up, "ipackets": p.ipackets, "opackets": p.opackets,
+                    "ibytes": p.ibytes, "obytes": p.obytes, "imissed": p.imissed,
+                    "ierrors": p.ierrors, "oerrors": p.oerrors, "rx_nombuf": p.rx_nombuf,
+                })
+            })
+            .collect();
+        writeln!(out, "{}", json!(list))?;
+        return Ok(());
+    }
+    let header = [
+        "PORT",
+        "LINK",
+        "RX",
+        "TX",
+        "RX-BYTES",
+        "TX-BYTES",
+        "MISSED",
+        "RX-ERRORS",
+        "TX-ERRORS",
+        "NO-MBUF",
+    ];
+    let mut table = table(&header, &[2, 3, 4, 5, 6, 7, 8, 9]);
+    for port in ports {
+        let counts = [
+            port.ipackets,
+            port.opackets,
+            port.ibytes,
+            port.obytes,
+            port.imissed,
+            port.ierrors,
+            port.oerrors,
+            port.rx_nombuf,
+        ];
+        let link = if port.up { "up" } else { "down" };
+        let words = [name(port.number), link.to_owned()];
+        table.add_row(
+            words
+                .into_iter()
+                .chain(counts.map(|count| count.to_string())),
+        );
+    }
+    writeln!(out, "{}", table.trim_fmt())?;
+    remark(&region.remarks(&[]));
     Ok(())
 }
 
@@ -234,6 +298,10 @@ pub(super) fn drops(config: &Config, as_json: bool) -> Result<(), CliError> {
                     "worker": name, "rx": w.rx, "forwarded": w.forwarded,
                     "consumed": w.consumed, "handed_over": w.handed_over,
                     "to_kernel": w.to_kernel, "from_kernel": w.from_kernel, "drops": drops,
+                    "polls_busy": w.polls_busy, "polls_idle": w.polls_idle,
+                    "cycles_busy": w.cycles_busy, "cycles_idle": w.cycles_idle,
+                    "bursts": w.bursts, "streams_moved": w.streams_moved,
+                    "captured": w.captured, "capture_lost": w.capture_lost,
                 })
             })
             .collect();

@@ -1,5 +1,6 @@
 //! Streams as the region shows them, with Call-IDs where control knows them.
 
+use super::detail::Detail;
 use super::{CliError, client};
 use penstock_config::Config;
 use penstock_shm::{Kind, PlaneState, StreamStat, TableView, WorkerStat};
@@ -32,6 +33,7 @@ pub(super) struct Row {
     pub(super) age_s: f64,
     /// Since the last packet; none before the first.
     pub(super) silent_s: Option<f64>,
+    pub(super) detail: Detail,
     /// The record: tells two streams at one endpoint apart.
     #[serde(skip)]
     pub(super) id: (u32, u32),
@@ -161,6 +163,7 @@ fn row(
         jitter_ms: meter.jitter_ms,
         age_s: since_s(stat.created_ns),
         silent_s: (meter.last_seen_ns > 0).then(|| since_s(meter.last_seen_ns)),
+        detail: Detail::of(stat),
         id: (stat.number, stat.generation),
     }
 }

@@ -76,13 +76,13 @@ fn rates(before: &Sample, after: &Sample) -> Rates {
             // By number: with more workers the steward counts in another place.
             let then = before.workers.iter().find(|(_, w)| w.number == now.number);
             let then = then.map_or(now, |(_, then)| then);
-            let busy = now.polls_busy.saturating_sub(then.polls_busy);
-            let polls = busy + now.polls_idle.saturating_sub(then.polls_idle);
+            let busy = now.cycles_busy.saturating_sub(then.cycles_busy);
+            let all = busy + now.cycles_idle.saturating_sub(then.cycles_idle);
             [
                 rate(then.rx, now.rx),
                 rate(then.forwarded, now.forwarded),
                 rate(dropped(then), dropped(now)),
-                (busy * 100).checked_div(polls).unwrap_or(0),
+                (busy * 100).checked_div(all).unwrap_or(0),
             ]
         })
         .collect();
