@@ -122,12 +122,13 @@ impl Service {
     async fn begin_capture(&self, key: u64) -> Result<(), String> {
         let pending = self.change_captures(key, true)?;
         let applied = self.link.apply(key, &pending.ops, false, LIMIT).await;
+        let id = pending.call_id.clone();
         let mut calls = self.calls.borrow_mut();
         match applied {
             Ok(applied) => {
                 calls.commit(pending, now());
                 drop(applied);
-                tracing::info!(key, "a capture begins");
+                tracing::info!("a capture of call {id} begins");
                 Ok(())
             }
             Err(error) => {
@@ -150,8 +151,8 @@ impl Service {
             // Kept: the next sync ends it at the latest.
             tracing::warn!("the end of a capture waits for the media plane: {error}");
         }
+        tracing::info!("a capture of call {} ends", pending.call_id);
         self.calls.borrow_mut().commit(pending, now());
         drop(applied);
-        tracing::info!(key, "a capture ends");
     }
 }

@@ -57,8 +57,8 @@ pub(super) struct Wanted {
     #[arg(long, value_enum, default_value_t = At::Both)]
     at: At,
     /// End after so many seconds.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    seconds: Option<u64>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: Option<u32>,
     /// End after so many packets in the file.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     packets: Option<u64>,
@@ -132,6 +132,10 @@ impl Order {
     }
 }
 
+fn cannot_write(path: &Path, error: &io::Error) -> CliError {
+    CliError::new(format!("cannot write {}: {error}", path.display()))
+}
+
 /// The file, and what went there.
 struct Sink {
     writer: Writer<Box<dyn Write>>,
@@ -156,15 +160,15 @@ impl Sink {
             let mut options = OpenOptions::new();
             // What people say to each other is nobody else's to read.
             options.write(true).create(true).truncate(true).mode(0o600);
-            let file = options.open(path).map_err(|error| {
-                CliError::new(format!("cannot write {}: {error}", path.display()))
-            })?;
+            let file = options.open(path);
+            let file = file.map_err(|error| cannot_write(path, &error))?;
             Box::new(BufWriter::new(file))
         };
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let unix_ns = unix.map_or(0, |since| since.as_nanos() as u64);
         Ok(Sink {
-            writer: Writer::new(out, &["ingress", "egress"], SNAP_LEN as u32)?,
+            writer: Writer::new(out, &["ingress", "egress"], SNAP_LEN as u32)
+                .map_err(|error| cannot_write(path, &error))?,
             epoch_ns: unix_ns.wrapping_sub(monotonic_ns()),
             packets: 0,
             bytes: 0,
@@ -252,7 +256,9 @@ pub(super) fn capture(config: &Config, wanted: &Wanted) -> Result<(), CliError> 
     let (Started { key }, mut control) = client::hold(config, request)?;
 
     let start = Instant::now();
-    let deadline = wanted.seconds.map(|s| start + Duration::from_secs(s));
+    let deadline = wanted
+        .seconds
+        .map(|s| start + Duration::from_secs(s.into()));
     let live = io::stderr().is_terminal();
     let mut order = Order::default();
     let mut tick = start;
@@ -274,7 +280,7 @@ pub(super) fn capture(config: &Config, wanted: &Wanted) -> Result<(), CliError> 
         match sink.write(order.before(settled_ns)) {
             // Whoever read along has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break End::Asked,
-            outcome => outcome?,
+            outcome => outcome.map_err(|error| cannot_write(&wanted.write, &error))?,
         }
         if sink.is_full() {
             break End::Asked;

@@ -75,6 +75,13 @@ fn captured(table: &TableView, on: bool) -> bool {
     })
 }
 
+/// Waits until so many captures have begun: the second one of a call changes no stream.
+fn begun(control: &Daemon, captures: usize) -> bool {
+    wait_for(SOON, || {
+        control.log().matches(" begins").count() == captures
+    })
+}
+
 /// SIGINT; the capture ends well, and says how it went.
 fn stop(mut capture: Daemon) -> String {
     let code = capture.stop(Signal::INT).and_then(|status| status.code());
@@ -116,7 +123,7 @@ fn check(all: &[Seen], interface: &str, from: SocketAddr, to: SocketAddr, expect
 fn the_file_has_each_packet_once_as_it_came_and_as_it_left() {
     let lab = lab!("capture");
     let _plane = lab.plane();
-    let _control = lab.control();
+    let control = lab.control();
     let table = lab.table();
     let began = SystemTime::now();
     let (mut caller, mut callee, sides) = talk(&lab, "one");
@@ -141,8 +148,7 @@ fn the_file_has_each_packet_once_as_it_came_and_as_it_left() {
             .policy
             .capture
     );
-    // The second one has nothing to switch on, and shows itself in its file alone.
-    std::thread::sleep(Duration::from_millis(500));
+    assert!(begun(&control, 2));
     for n in 1..=10 {
         stranger.send(&rtp_packet(0xc, n), sides.caller);
         caller_rtcp.report(rtcp(sides.caller));
@@ -213,12 +219,10 @@ fn it_ends_with_whoever_asked_and_with_the_call() {
     let (mut caller, mut callee, sides) = talk(&lab, "one");
 
     let (first, _) = start(&lab, "one", "first", &[]);
-    let (second, path) = start(&lab, "one", "second", &[]);
-    assert!(captured(&table, true));
-    assert!(wait_for(SOON, || path.exists()));
-    std::thread::sleep(Duration::from_millis(500));
+    let (second, _) = start(&lab, "one", "second", &[]);
+    assert!(begun(&control, 2));
     first.kill();
-    std::thread::sleep(Duration::from_millis(1000));
+    assert!(wait_for(SOON, || control.log().contains(" ends")));
     assert!(captured(&table, true), "the other one still runs");
     second.kill();
     assert!(captured(&table, false), "copies for nobody");
