@@ -120,13 +120,13 @@ impl CopySlot {
             bytes[..rest.len()].copy_from_slice(rest);
             word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
         }
-        // Pairs with the first load in `copy`: whoever sees the number sees the whole copy.
-        self.seq.store(seq, Ordering::Release);
+        // Relaxed: `head` says that the copy is whole.
+        self.seq.store(seq, Ordering::Relaxed);
     }
 
     /// Copies the slot out, if it holds the copy of this number and held it all the while.
     fn copy(&self, seq: u64, frame: &mut [u8; SNAP_LEN]) -> Option<(About, usize)> {
-        if self.seq.load(Ordering::Acquire) != seq {
+        if self.seq.load(Ordering::Relaxed) != seq {
             return None;
         }
         let about = self.about.each_ref().map(|w| w.load(Ordering::Relaxed));
