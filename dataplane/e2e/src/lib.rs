@@ -260,6 +260,18 @@ impl Lab {
         Daemon::start(&self.namespace, &command, env, self.dir.path())
     }
 
+    /// The CLI in the background.
+    pub fn penstock_start(&self, args: &[&str]) -> Daemon {
+        let program = binary("penstock");
+        let config = ["--config".as_ref(), self.config.as_os_str()];
+        let command: Vec<&OsStr> = [program.as_os_str()]
+            .into_iter()
+            .chain(config)
+            .chain(args.iter().map(|arg| OsStr::new(*arg)))
+            .collect();
+        Daemon::start(&self.namespace, &command, &[], self.dir.path())
+    }
+
     /// A command in the namespace: its exit code, output and errors.
     pub fn run(&self, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
         let out = Command::new("ip")

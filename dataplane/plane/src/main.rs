@@ -26,6 +26,7 @@ use health::Health;
 use links::Links;
 use neighbour::Neighbours;
 use penstock_config::Config;
+use penstock_shm::copies::CopyWriter;
 use penstock_shm::{
     AddressEntry, Attached, Plane, RegionConfig, TableWriter, WorkerTable, monotonic_ns,
 };
@@ -132,12 +133,13 @@ fn run(args: &Args) -> Result<(), Failure> {
     if !plan.problems.is_empty() {
         return Err(Failure::new(plan.problems.join("\n")));
     }
-    let plane = Plane::open(&RegionConfig {
+    let region = RegionConfig {
         dir: config.region.dir.clone(),
         table_dir: config.region.table_dir.clone(),
         streams: config.region.streams,
         group: config.region.group,
-    })?;
+    };
+    let plane = Plane::open(&region)?;
     match plane.attached() {
         Attached::Fresh => tracing::info!(dir = %config.region.dir.display(), "new region"),
         Attached::Resumed { records } => tracing::info!(records, "region resumed"),
@@ -154,6 +156,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut opened = ports::open(&eal, &config, &plan, &pools)?;
 
     let workers = config.plane.cores.len();
+    let copies = plane.copy_writers(&region, workers)?;
     let mut parts = plane.split(workers + 1);
     let steward_counters = parts.workers.pop().expect("one more than workers");
     let macs: Vec<[u8; 6]> = opened.iter().map(|port| port.mac).collect();
@@ -186,7 +189,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let ringer = parts.bell.ringer();
     let turns = parts.workers.iter().map(|table| table.turns()).collect();
     let mut running = Vec::new();
-    for (index, table) in parts.workers.into_iter().enumerate() {
+    for (index, table) in parts.workers.into_iter().zip(copies).enumerate() {
         let shared = Shared {
             adjacencies: Arc::clone(&adjacencies),
             rules: Arc::clone(&rules),
@@ -328,7 +331,7 @@ fn fix_neighbours(
 fn worker(
     config: &Config,
     index: usize,
-    table: WorkerTable,
+    (table, copies): (WorkerTable, CopyWriter),
     opened: &mut [ports::Opened],
     locals: &[addresses::Local],
     numbers: &[u16],
@@ -339,6 +342,7 @@ fn worker(
     let sides = sides.map(|(opened, (ours, media))| opened.side(index, ours, media));
     Worker::new(
         table,
+        copies,
         sides.collect(),
         shared,
         usize::from(config.plane.burst),

@@ -9,6 +9,7 @@
 //! nothing, and reads the clock at most once per burst. What it cannot do itself goes to the
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
+mod capture;
 mod flood;
 mod idle;
 mod moves;
@@ -24,6 +25,7 @@ use moves::Moves;
 use penstock_config::{Polling, PortRange};
 use penstock_dpdk::{Burst, PerPacket, RxQueue, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs, Rules};
+use penstock_shm::copies::CopyWriter;
 use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
 use stages::{Passed, Step, look};
 use std::sync::Arc;
@@ -152,6 +154,8 @@ struct Out {
     hop: Hop,
     /// Who sends to ports without a stream.
     floods: Floods,
+    /// Where copies of captured calls go.
+    copies: CopyWriter,
 }
 
 /// How this worker sends through a port.
@@ -170,6 +174,7 @@ impl Worker {
     /// A worker over its parts; `ports` in the order of the configuration.
     pub fn new(
         table: WorkerTable,
+        copies: CopyWriter,
         mut ports: Vec<PortSide>,
         shared: Shared,
         burst_max: usize,
@@ -187,6 +192,7 @@ impl Worker {
             dead: Burst::new(),
             hop: Hop::none(),
             floods: Floods::new(unknown_ports_per_s),
+            copies,
         };
         let idle = Idle::new(polling, &ports);
         Worker {

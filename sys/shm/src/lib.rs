@@ -3,13 +3,15 @@
 //! Two files: the **rings** (both sides write) carry commands to the plane and events back; the
 //! **table** (only the plane writes) holds the local addresses, the index, the stream records with
 //! their meters, and the workers' counters. Control and the CLI map the table read-only and read
-//! statistics in place.
+//! statistics in place. A third file, the **copies** (only workers write), holds rings of frames of
+//! captured calls; see [`copies`].
 //!
 //! | side | begins with | has |
 //! | --- | --- | --- |
 //! | plane | [`Plane::open`] | [`CommandConsumer`], [`EventProducer`], [`TableWriter`], [`WorkerTable`]s, [`PlaneBell`], [`Pulse`] |
 //! | control | [`Control::attach`] | [`CommandProducer`], [`EventConsumer`], [`Applied`], [`ControlBell`], [`PlaneWatch`], [`TableView`] |
 //! | a reader | [`TableView::open`] | [`TableView`] |
+//! | a capture | [`copies::CopyReader::open`] | [`copies::CopyReader`] |
 //!
 //! See `ARCHITECTURE.md`, chapter *Concurrency*, for who writes what and which ordering pairs with
 //! which.
@@ -24,6 +26,7 @@ mod cell;
 pub mod command;
 #[cfg(not(loom))]
 mod control;
+pub mod copies;
 pub mod counters;
 pub mod event;
 mod layout;

@@ -202,6 +202,16 @@ impl<'a> Entry<'a> {
         &self.record.tally.meter
     }
 
+    /// Control's key of the call.
+    pub fn call(self) -> u64 {
+        self.record.head.call.load(Ordering::Relaxed)
+    }
+
+    /// Where the stream arrives.
+    pub fn endpoint(self) -> Endpoint {
+        self.record.endpoint()
+    }
+
     /// All counters, likewise.
     #[inline(always)]
     pub fn tally(self) -> &'a Tally {
