@@ -4,6 +4,7 @@
 //! A scenario that cannot run here says why through [`lab!`], and is counted as skipped.
 
 mod daemon;
+pub mod feed;
 pub mod frame;
 mod ng;
 pub mod region;
