@@ -6,8 +6,10 @@ use crate::link::{Link, LinkError};
 use crate::report::{self, Clock};
 use crate::stats::Stats;
 use crate::store::Store;
-use penstock_media::{Call, Calls, Local, MediaError, Now, Options, Parties, Pending};
-use penstock_ng::{Delete, Dict, Flag, Query, Replace, Reply, Request, Signal, reason};
+use penstock_media::{Call, Calls, Family, Local, MediaError, Now, Options, Parties, Pending};
+use penstock_ng::{
+    AddressFamily, Delete, Dict, Flag, Query, Replace, Reply, Request, Signal, reason,
+};
 use penstock_sdp::Protocol;
 use penstock_shm::StreamStat;
 use std::cell::RefCell;
@@ -265,6 +267,10 @@ fn options(signal: &Signal) -> Result<Options, String> {
     let replaces = |part| given.replace.contains(&part);
     Ok(Options {
         direction,
+        address_family: given.address_family.map(|family| match family {
+            AddressFamily::Ip4 => Family::Ip4,
+            AddressFamily::Ip6 => Family::Ip6,
+        }),
         replace_origin: replaces(Replace::Origin) || replaces(Replace::OriginFull),
         protocol: protocol.transpose()?,
         strict: given.has(Flag::StrictSource),
@@ -302,7 +308,7 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::AnswerCount { .. } => "answer-count",
         MediaError::UnknownInterface(_) => "unknown-interface",
         MediaError::Family { .. } => "wrong-family",
-        MediaError::MixedFamilies => "mixed-families",
+        MediaError::NoInterface(_) => "no-interface",
         MediaError::NoDestination(_) => "no-destination",
         MediaError::Profile { .. } => "profile",
     }

@@ -1,6 +1,6 @@
 //! Why an operation was refused.
 
-use crate::{MAX_MEDIA, MAX_TAGS};
+use crate::{Family, MAX_MEDIA, MAX_TAGS};
 use penstock_sdp::SdpError;
 use std::net::IpAddr;
 use thiserror::Error;
@@ -43,10 +43,10 @@ pub enum MediaError {
     /// `direction` names an interface that is not configured.
     #[error("Unknown interface \"{0}\"")]
     UnknownInterface(String),
-    /// The leg's address cannot be reached from its interface.
+    /// The leg's address cannot be reached from its interface, or does not stand for it.
     #[error("Address {address} is not of the address family of interface \"{interface}\"")]
     Family {
-        /// From the SDP.
+        /// From the SDP, or for it.
         address: IpAddr,
         /// The leg's interface.
         interface: String,
@@ -54,9 +54,9 @@ pub enum MediaError {
     /// An address that reaches no one party from here.
     #[error("Media cannot be sent to {0}, a loopback, multicast or broadcast address")]
     NoDestination(IpAddr),
-    /// The interfaces that face the two legs are of different address families.
-    #[error("IPv4 and IPv6 in one call are not supported yet")]
-    MixedFamilies,
+    /// The other leg is to be faced by an address of a family that no interface has.
+    #[error("No interface has an {0} address")]
+    NoInterface(Family),
     /// A conversion that would need keys.
     #[error("Cannot convert {from} to {to}: media is not encrypted or decrypted here")]
     Profile {

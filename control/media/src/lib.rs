@@ -19,7 +19,10 @@
 //! ```
 //!
 //! ICE (RFC 8445) is not built yet: its lines never leave, whatever the front door was asked for, or
-//! media would find a way past the relay. Both legs of a dialog are of one address family.
+//! media would find a way past the relay.
+//!
+//! The two legs of a dialog may be of different address families: each leg's SDP is of the family of the interface
+//! that faces it.
 //!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
@@ -27,6 +30,7 @@ mod call;
 mod calls;
 mod diff;
 mod error;
+mod family;
 mod pool;
 mod signal;
 
@@ -34,6 +38,7 @@ pub use call::{Call, Dialog, Leg, Media, Side};
 pub use calls::{Calls, Pending, Restore};
 pub use diff::{Desired, Kind, Op, Stream, diff};
 pub use error::MediaError;
+pub use family::Family;
 pub use signal::{Options, Parties};
 
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
 //! Pairs of ports: first in, first out, and at rest for a while in between.
 
+use crate::family::Family;
 use crate::{Interface, Local};
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -36,6 +37,11 @@ impl Pools {
 
     pub(crate) fn first(&self) -> Option<&Interface> {
         self.pools.first().map(|pool| &pool.interface)
+    }
+
+    pub(crate) fn first_of(&self, family: Family) -> Option<&Interface> {
+        let mut all = self.pools.iter().map(|pool| &pool.interface);
+        all.find(|interface| Family::of(interface.ip) == family)
     }
 
     /// The pair that has been free for longest, if its rest is over.

@@ -2,6 +2,7 @@
 
 use crate::call::{Call, Dialog, Leg, Media, Side};
 use crate::diff::Kind;
+use crate::family::{Family, facing};
 use crate::pool::Pools;
 use crate::{Local, MAX_MEDIA, MediaError, Now};
 use penstock_sdp::{Direction, MediaKind, MediaRewrite, Protocol, Rewrite, Sdp};
@@ -23,6 +24,9 @@ pub struct Parties<'a> {
 pub struct Options {
     /// Interfaces that face the offering leg and the other; kept for the life of the dialog.
     pub direction: Option<[String; 2]>,
+    /// Without `direction`: the other leg is faced by the first interface of this family, for the life of the
+    /// dialog; `None` for the one that faces the offering leg.
+    pub address_family: Option<Family>,
     /// Write our address into o=.
     pub replace_origin: bool,
     /// Transport of the RTP sections that leave; of an offer only.
@@ -60,7 +64,7 @@ impl Work<'_> {
                 self.name_leg(idx, from, parties.from_tag)?;
                 (idx, from)
             }
-            None => (self.add_dialog(parties, options)?, 0),
+            None => (self.add_dialog(parties, sdp, options)?, 0),
         };
         if let Some(to) = parties.to_tag {
             self.name_leg(idx, 1 - from, to)?;
@@ -108,7 +112,7 @@ impl Work<'_> {
         dialog.legs[side].hears(sdp.as_bytes());
         for (media, said) in dialog.medias.iter_mut().zip(sdp.media()) {
             media.sides[side].hear(said, options)?;
-            check_family(&media.sides[side], &dialog.legs[side], media.locals, side)?;
+            check_family(&media.sides[side], &dialog.legs[side], self.pools)?;
         }
         self.leave(idx, side, sdp, options, |media| {
             let muxed = media.sides.iter().all(|side| side.mux);
@@ -120,28 +124,16 @@ impl Work<'_> {
     fn add_dialog(
         &mut self,
         parties: &Parties<'_>,
+        sdp: &Sdp,
         options: &Options,
     ) -> Result<usize, MediaError> {
-        let mut names = [None, None];
-        if let Some(direction) = &options.direction {
-            names = [Some(&direction[0]), Some(&direction[1])];
-        }
-        let leg = |name: Option<&String>| -> Result<Leg, MediaError> {
-            let interface = match name {
-                Some(name) => self.pools.interface(name),
-                None => self.pools.first(),
-            };
-            let unknown = || MediaError::UnknownInterface(name.cloned().unwrap_or_default());
-            Ok(Leg {
-                tags: Vec::new(),
-                interface: interface.ok_or_else(unknown)?.name.clone(),
-                signal: 0,
-                body: 0,
-                created_us: self.now.unix_us,
-            })
-        };
-        let legs = [leg(names[0])?, leg(names[1])?];
-        self.check_one_family(&legs)?;
+        let legs = facing(self.pools, sdp, options)?.map(|interface| Leg {
+            tags: Vec::new(),
+            interface: interface.name.clone(),
+            signal: 0,
+            body: 0,
+            created_us: self.now.unix_us,
+        });
         let dialog = Dialog {
             number: self.call.next_dialog,
             legs,
@@ -157,16 +149,6 @@ impl Work<'_> {
         let idx = self.call.dialogs.len() - 1;
         self.name_leg(idx, 0, parties.from_tag)?;
         Ok(idx)
-    }
-
-    /// The plane swaps addresses and ports; it does not turn a packet of one family into one of
-    /// the other.
-    fn check_one_family(&self, legs: &[Leg; 2]) -> Result<(), MediaError> {
-        let is_ipv4 = |leg: &Leg| Some(self.pools.interface(&leg.interface)?.ip.is_ipv4());
-        match is_ipv4(&legs[0]) == is_ipv4(&legs[1]) {
-            true => Ok(()),
-            false => Err(MediaError::MixedFamilies),
-        }
     }
 
     /// Makes `tag` the leg's last; a tag it had not is an alias of those it had (a fork).
@@ -204,6 +186,7 @@ impl Work<'_> {
             };
         }
         media.sides[from].hear(offered, options)?;
+        check_family(&media.sides[from], &dialog.legs[from], self.pools)?;
         media.clock_hz = clock(offered);
         if is_new {
             media.sides[1 - from].declined = false;
@@ -232,7 +215,7 @@ impl Work<'_> {
             };
             media.locals = Some([take(&dialog.legs[0])?, take(&dialog.legs[1])?]);
         }
-        check_family(&media.sides[from], &dialog.legs[from], media.locals, from)
+        Ok(())
     }
 
     /// The body of leg `side` as the other leg is to see it.
@@ -249,6 +232,10 @@ impl Work<'_> {
         let interface = self.pools.interface(name);
         let interface = interface.ok_or_else(|| MediaError::UnknownInterface(name.clone()))?;
         let address = options.media_address.unwrap_or(interface.advertise);
+        if Family::of(address) != Family::of(interface.ip) {
+            let interface = name.clone();
+            return Err(MediaError::Family { address, interface });
+        }
         let media = dialog.medias.iter().zip(sdp.media()).map(|(media, said)| {
             let port = media.locals.map_or(0, |locals| locals[1 - side].port);
             let (muxed, protocol) = terms(media);
@@ -355,15 +342,12 @@ impl Side {
 }
 
 /// A leg can only be reached from an address of its own family.
-fn check_family(
-    said: &Side,
-    leg: &Leg,
-    locals: Option<[Local; 2]>,
-    side: usize,
-) -> Result<(), MediaError> {
-    let Some(locals) = locals else { return Ok(()) };
+fn check_family(said: &Side, leg: &Leg, pools: &Pools) -> Result<(), MediaError> {
+    let Some(interface) = pools.interface(&leg.interface) else {
+        return Ok(());
+    };
     for remote in [said.remote, said.remote_rtcp].into_iter().flatten() {
-        if remote.is_ipv4() != locals[side].ip.is_ipv4() {
+        if Family::of(remote.ip()) != Family::of(interface.ip) {
             return Err(MediaError::Family {
                 address: remote.ip(),
                 interface: leg.interface.clone(),

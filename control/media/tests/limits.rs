@@ -128,11 +128,11 @@ fn what_cannot_be_relayed_takes_no_port() {
                 4000,
                 "m=audio 4002 RTP/AVP 8\r\nc=IN IP6 2001:db8::7\r\n",
             ),
-            "Ran out of ports",
+            "Address 2001:db8::7 is not of the address family of interface \"internal\"",
         ),
         (
-            sdp("10.0.0.1", 4000, "").replace("IP4 10.0.0.1", "IP6 2001:db8::7"),
-            "Address 2001:db8::7 is not of the address family",
+            sdp("10.0.0.1", 4000, "a=rtcp:4001 IN IP6 2001:db8::7\r\n"),
+            "Address 2001:db8::7 is not of the address family of interface \"internal\"",
         ),
     ] {
         for _ in 0..5 {

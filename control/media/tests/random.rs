@@ -56,8 +56,12 @@ fn body(ports: &[u16], line: u8, who: u8) -> Vec<u8> {
         "a=recvonly\r\n",
         "a=rtcp:9\r\n",
     ];
-    let mut body =
-        format!("v=0\r\no=- 1 1 IN IP4 10.0.0.{who}\r\ns=-\r\nc=IN IP4 10.0.0.{who}\r\nt=0 0\r\n");
+    // One of them speaks IPv6.
+    let at = match who {
+        3 => "IP6 2001:db8::7".to_owned(),
+        _ => format!("IP4 10.0.0.{who}"),
+    };
+    let mut body = format!("v=0\r\no=- 1 1 IN {at}\r\ns=-\r\nc=IN {at}\r\nt=0 0\r\n");
     for (n, port) in ports.iter().enumerate() {
         let proto = ["RTP/AVP", "udptl", "RTP/AVP"][n % 3];
         body += &format!(
@@ -113,6 +117,8 @@ fn check(calls: &Calls, plane: &Plane) {
         let (_, peer) = plane.0[&stream.peer];
         assert_eq!(peer.peer, stream.local);
         assert_eq!(peer.kind, stream.kind);
+        let ip4 = stream.local.ip.is_ipv4();
+        assert!(stream.remote.is_none_or(|remote| remote.is_ipv4() == ip4));
     }
 }
 
@@ -131,7 +137,12 @@ proptest! {
                 Step::Offer { call, from, to, ports, line, .. } => {
                     let (id, from_tag, to) = (call.to_string(), tag(*from), to.map(tag));
                     let p = parties(&id, &from_tag, to.as_deref());
-                    calls.offer(&p, &body(ports, *line, *from), &Options::default(), now(t))
+                    let family = [None, Some(Family::Ip4), Some(Family::Ip6), None];
+                    let options = Options {
+                        address_family: family[usize::from(*call)],
+                        ..Options::default()
+                    };
+                    calls.offer(&p, &body(ports, *line, *from), &options, now(t))
                 }
                 Step::Answer { call, from, to, ports, line, .. } => {
                     let (id, from_tag, to_tag) = (call.to_string(), tag(*from), tag(*to));

@@ -385,29 +385,6 @@ fn interfaces_are_chosen_once() {
 }
 
 #[test]
-fn both_legs_are_of_one_address_family() {
-    let mut calls = calls(8);
-    let way = |a: &str, b: &str| Options {
-        direction: Some([a.into(), b.into()]),
-        ..Options::default()
-    };
-    let four = sdp("10.0.0.1", 4000, "");
-    let six = four.replace("IP4 10.0.0.1", "IP6 2001:db8::7");
-    for (a, b, body) in [("internal", "six", &four), ("six", "internal", &six)] {
-        let p = parties("c", "a", None);
-        let error = offer(&mut calls, p, body, &way(a, b), 0.0).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "IPv4 and IPv6 in one call are not supported yet"
-        );
-    }
-    assert!(calls.ports().all(|(_, used, _)| used == 0));
-    let p = parties("c", "a", None);
-    let out = offer(&mut calls, p, &six, &way("six", "six"), 0.0).unwrap();
-    assert!(out.contains("c=IN IP6 2001:db8::1\r\n"), "{out}");
-}
-
-#[test]
 fn ice_never_leaves() {
     let mut calls = calls(8);
     let none = Options::default();

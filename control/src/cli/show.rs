@@ -226,7 +226,8 @@ pub(super) fn drops(config: &Config, as_json: bool) -> Result<(), CliError> {
                     .collect();
                 json!({
                     "worker": name, "rx": w.rx, "forwarded": w.forwarded,
-                    "consumed": w.consumed, "handed_over": w.handed_over, "drops": drops,
+                    "consumed": w.consumed, "handed_over": w.handed_over,
+                    "to_kernel": w.to_kernel, "from_kernel": w.from_kernel, "drops": drops,
                 })
             })
             .collect();

@@ -36,6 +36,9 @@ pub struct Datagram {
     pub payload: Vec<u8>,
 }
 
+/// Octets of the shortest frame, in which padding may follow the packet.
+const LEAST: usize = 60;
+
 /// The one's-complement sum of 16-bit words (RFC 1071).
 fn ones_sum(bytes: &[u8]) -> u16 {
     let mut sum = 0u32;
@@ -128,13 +131,21 @@ impl Datagram {
             kind = word(16).ok_or("no EtherType")?;
             l3 = 18;
         }
-        let packet = &frame[l3..];
+        let mut packet = &frame[l3..];
+        if frame.len() == LEAST
+            && let (0x0800, Some(length)) = (kind, word(l3 + 2))
+        {
+            packet = packet.get(..usize::from(length)).unwrap_or(packet);
+        }
         let (tos, from, to, udp) = match kind {
             0x0800 => match ip4(packet)? {
                 Some(parts) => parts,
                 None => return Ok(None),
             },
-            0x86dd => ip6(packet)?,
+            0x86dd => match ip6(packet)? {
+                Some(parts) => parts,
+                None => return Ok(None),
+            },
             _ => return Ok(None),
         };
         if udp.len() < 8 || usize::from(u16::from_be_bytes([udp[4], udp[5]])) != udp.len() {
@@ -190,10 +201,10 @@ fn ip4(packet: &[u8]) -> Result<Option<Parts<'_>>, String> {
     Ok((header[9] == 17).then(|| (header[1], address(12), address(16), rest)))
 }
 
-fn ip6(packet: &[u8]) -> Result<Parts<'_>, String> {
+fn ip6(packet: &[u8]) -> Result<Option<Parts<'_>>, String> {
     let (header, rest) = packet.split_first_chunk::<40>().ok_or("no IPv6 header")?;
-    if header[0] >> 4 != 6 || header[6] != 17 || header[7] == 0 {
-        return Err("IPv6 version, next header or hop limit".into());
+    if header[0] >> 4 != 6 || header[7] == 0 {
+        return Err("IPv6 version or hop limit".into());
     }
     if usize::from(u16::from_be_bytes([header[4], header[5]])) != rest.len() {
         return Err("IPv6 length".into());
@@ -202,12 +213,8 @@ fn ip6(packet: &[u8]) -> Result<Parts<'_>, String> {
         let octets: [u8; 16] = header[at..at + 16].try_into().expect("16 of 40");
         IpAddr::from(octets)
     };
-    Ok((
-        header[0] << 4 | header[1] >> 4,
-        address(8),
-        address(24),
-        rest,
-    ))
+    let tos = header[0] << 4 | header[1] >> 4;
+    Ok((header[6] == 17).then(|| (tos, address(8), address(24), rest)))
 }
 
 /// Writes a capture.

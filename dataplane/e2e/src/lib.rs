@@ -6,11 +6,13 @@
 mod daemon;
 pub mod feed;
 pub mod frame;
+mod net;
 mod ng;
 pub mod region;
 mod rtp;
 
 pub use daemon::{Daemon, binary, wait_for};
+pub use net::Host;
 pub use ng::{Ng, Sides, rtcp, sdp};
 pub use rtp::{Phone, Received, converse, exchange, meanwhile, rtcp_packet, rtp_packet};
 pub use rustix::process::Signal;
@@ -18,7 +20,6 @@ pub use rustix::process::Signal;
 use penstock_shm::TableView;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -274,19 +275,7 @@ impl Lab {
 
     /// Runs `work` inside the namespace, on a thread of its own.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let path = format!("/var/run/netns/{}", self.namespace);
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                let namespace = fs::File::open(path).expect("the namespace");
-                rustix::thread::move_into_link_name_space(
-                    namespace.as_fd(),
-                    Some(rustix::thread::LinkNameSpaceType::Network),
-                )
-                .expect("setns");
-                work()
-            });
-            inside.join().expect("inside the namespace")
-        })
+        net::inside(&self.namespace, work)
     }
 
     /// A UDP socket in the namespace.

@@ -100,10 +100,25 @@ impl Ng {
 
     /// An offer with an SDP of one's own.
     pub fn offer_sdp(&self, call: &str, sdp: &str) -> Result<SocketAddr, String> {
-        self.signal(&json!({
+        self.offer_with(call, sdp, "", Value::Null)
+    }
+
+    /// An offer with one more key, unless that is empty.
+    pub fn offer_with(
+        &self,
+        call: &str,
+        sdp: &str,
+        key: &str,
+        value: Value,
+    ) -> Result<SocketAddr, String> {
+        let mut request = json!({
             "command": "offer", "call-id": call, "from-tag": "a", "sdp": sdp,
             "ICE": "remove", "replace": ["origin"],
-        }))
+        });
+        if !key.is_empty() {
+            request[key] = value;
+        }
+        self.signal(&request)
     }
 
     /// An answer with an SDP of one's own.

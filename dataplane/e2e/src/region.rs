@@ -18,6 +18,10 @@ pub struct Totals {
     pub consumed: u64,
     /// Packets given to another worker.
     pub handed_over: u64,
+    /// Packets passed on to the kernel.
+    pub to_kernel: u64,
+    /// Packets that came from it.
+    pub from_kernel: u64,
     /// Packets dropped, by reason; reasons without any are left out.
     pub drops: BTreeMap<&'static str, u64>,
 }
@@ -54,6 +58,8 @@ fn add(workers: impl IntoIterator<Item = WorkerStat>) -> Totals {
         sum.forwarded += worker.forwarded;
         sum.consumed += worker.consumed;
         sum.handed_over += worker.handed_over;
+        sum.to_kernel += worker.to_kernel;
+        sum.from_kernel += worker.from_kernel;
         for (reason, n) in worker.drops.into_iter().filter(|(_, n)| *n > 0) {
             *sum.drops.entry(reason.name()).or_default() += n;
         }
@@ -71,7 +77,12 @@ pub fn balanced(table: &TableView) -> Totals {
         let is_still = std::mem::replace(&mut last, totals(table)) == last;
         loses_count = table.workers().into_iter().find(|worker| {
             let drops: u64 = worker.drops.iter().map(|(_, n)| n).sum();
-            worker.rx != worker.forwarded + worker.consumed + worker.handed_over + drops
+            worker.rx
+                != worker.forwarded
+                    + worker.consumed
+                    + worker.handed_over
+                    + worker.to_kernel
+                    + drops
         });
         is_still && loses_count.is_none()
     });

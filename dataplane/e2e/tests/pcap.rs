@@ -11,6 +11,10 @@ use std::time::Duration;
 
 const MAC: [u8; 6] = [2, 0x70, 0x73, 0, 0, 1];
 const TOS: u8 = 46 << 2;
+const MTU: usize = 1400;
+
+/// Packets of each route.
+const COUNT: u16 = 301;
 
 /// A network the plane has an address in, and the phones there.
 struct Net {
@@ -57,6 +61,11 @@ impl Net {
         SocketAddr::new(self.phone.parse().expect("an address"), port)
     }
 
+    /// The longest payload that leaves to its phone: IP and UDP headers fill the rest of the MTU.
+    fn longest(&self) -> usize {
+        MTU - if self.local(0).is_ipv6() { 48 } else { 28 }
+    }
+
     /// What its phone sends to a local port.
     fn datagram(&self, from: u16, to: u16, payload: Vec<u8>) -> Datagram {
         Datagram {
@@ -80,7 +89,7 @@ struct Route {
     kind: Kind,
 }
 
-const ROUTES: [Route; 8] = [
+const ROUTES: [Route; 14] = [
     Route {
         from: 0,
         to: 0,
@@ -129,6 +138,43 @@ const ROUTES: [Route; 8] = [
         port: 20_070,
         kind: Kind::Raw,
     },
+    // From one IP version to the other.
+    Route {
+        from: 0,
+        to: 2,
+        port: 20_130,
+        kind: Kind::Rtp,
+    },
+    Route {
+        from: 1,
+        to: 3,
+        port: 20_140,
+        kind: Kind::Rtp,
+    },
+    Route {
+        from: 2,
+        to: 0,
+        port: 20_150,
+        kind: Kind::Rtp,
+    },
+    Route {
+        from: 3,
+        to: 1,
+        port: 20_160,
+        kind: Kind::Rtp,
+    },
+    Route {
+        from: 0,
+        to: 3,
+        port: 20_170,
+        kind: Kind::Rtcp,
+    },
+    Route {
+        from: 2,
+        to: 1,
+        port: 20_180,
+        kind: Kind::Raw,
+    },
 ];
 
 /// Streams that drop: the gate closed; a peer without a remote; and a next hop that never answers.
@@ -138,7 +184,7 @@ const NO_NEIGHBOUR: u16 = 20_120;
 
 fn setup(device: &str) -> Setup {
     use std::fmt::Write;
-    let mut port = format!("device = \"{device}\"\nmac = \"02:70:73:00:00:01\"\nmtu = 1400\n");
+    let mut port = format!("device = \"{device}\"\nmac = \"02:70:73:00:00:01\"\nmtu = {MTU}\n");
     for net in &NETS {
         let len = if net.local.contains(':') { 64 } else { 16 };
         let _ = write!(
@@ -214,18 +260,37 @@ enum Fate {
     Consumed,
 }
 
+impl Route {
+    fn payload(&self, ssrc: u32, seq: u16) -> Vec<u8> {
+        match self.kind {
+            Kind::Rtp => rtp_packet(ssrc, seq),
+            Kind::Rtcp => rtcp_packet(ssrc, seq.into()),
+            Kind::Raw => seq.to_be_bytes()[..usize::from(seq % 3)].to_vec(),
+        }
+    }
+
+    /// Makes a payload longer: RTCP by an APP packet (RFC 3550, 6.7).
+    fn lengthen(&self, payload: &mut Vec<u8>, len: usize) {
+        if self.kind == Kind::Rtcp {
+            let words = ((len - payload.len()) / 4 - 1) as u16;
+            payload.extend([0x80, 204]);
+            payload.extend(words.to_be_bytes());
+        }
+        payload.resize(len, 0x5a);
+    }
+}
+
 /// Good packets of each route: every sequence number with each kind of checksum, some padded to
-/// Ethernet's least length.
+/// Ethernet's least length. The last ones are as long as may be.
 fn good() -> Vec<(Vec<u8>, Fate)> {
     let mut frames = Vec::new();
-    for seq in 1..=300u16 {
+    for seq in 1..=COUNT {
         for (route, ssrc) in ROUTES.iter().zip(1..) {
             let (from, to) = (&NETS[route.from], &NETS[route.to]);
-            let payload = match route.kind {
-                Kind::Rtp => rtp_packet(ssrc, seq),
-                Kind::Rtcp => rtcp_packet(ssrc, seq.into()),
-                Kind::Raw => seq.to_be_bytes()[..usize::from(seq % 3)].to_vec(),
-            };
+            let mut payload = route.payload(ssrc, seq);
+            if seq == COUNT {
+                route.lengthen(&mut payload, to.longest());
+            }
             let mut sent = from.datagram(route.port, route.port, payload);
             sent.sum = match seq % 3 {
                 0 if route.from < 2 => Sum::Zero,
@@ -238,6 +303,11 @@ fn good() -> Vec<(Vec<u8>, Fate)> {
                 tos: TOS,
                 from: to.local(route.port + 1),
                 to: to.phone(route.port + 1),
+                sum: match sent.sum {
+                    // IPv6 has none without (RFC 8200, 8.1).
+                    Sum::Zero if route.to >= 2 => Sum::Right,
+                    sum => sum,
+                },
                 ..sent.clone()
             };
             let mut frame = sent.frame();
@@ -384,8 +454,14 @@ fn bad_datagrams() -> Vec<(Vec<u8>, Drop)> {
             .datagram(NO_ROUTE, NO_ROUTE, rtp_packet(9, 1))
             .frame(),
     );
-    add(Drop::TooBig, with(sample(), |d| d.payload.resize(1373, 0)));
-    add(Drop::TooBig, with(sample6(), |d| d.payload.resize(1353, 0)));
+    for (route, ssrc) in ROUTES.iter().zip(1..) {
+        let mut payload = route.payload(ssrc, 9);
+        // RTCP has whole words.
+        let more = if route.kind == Kind::Rtcp { 4 } else { 1 };
+        route.lengthen(&mut payload, NETS[route.to].longest() + more);
+        let sent = NETS[route.from].datagram(route.port, route.port, payload);
+        add(Drop::TooBig, sent.frame());
+    }
     all
 }
 
@@ -533,7 +609,7 @@ fn check_counters(table: &TableView, frames: &[(Vec<u8>, Fate)]) {
         let stream = table
             .stream(table.find(at).expect("the stream"))
             .expect("its record");
-        assert_eq!(stream.meter.packets, 300);
+        assert_eq!(stream.meter.packets, u64::from(COUNT));
         let ssrc = (route.kind == Kind::Rtp).then_some(ssrc);
         assert_eq!((stream.meter.ssrc, stream.meter.lost), (ssrc, 0));
     }

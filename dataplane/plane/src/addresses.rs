@@ -18,22 +18,51 @@ pub struct Local {
     pub mac: [u8; 6],
     /// Largest IP packet, bytes.
     pub mtu: u16,
-    gateway: Option<IpAddr>,
+    /// In order of preference.
+    pub gateways: Vec<IpAddr>,
+    /// Number of the next hop to what is behind them; set by [`crate::links::Links::new`].
+    pub group: Option<u16>,
+}
+
+/// Where a packet goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    /// To this neighbour.
+    Neighbour(Key),
+    /// To whichever gateway of the group answers: the group's number.
+    Gateways(u16),
 }
 
 impl Local {
-    /// Which neighbour takes packets to `remote`: itself on the link, else the gateway.
-    pub fn next_hop(&self, remote: IpAddr) -> Option<Key> {
-        let ip = if self.prefix.contains(remote) {
-            remote
-        } else {
-            self.gateway?
-        };
-        Some(Key {
+    /// Where packets to `remote` go: itself on the link, else the gateways.
+    pub fn next_hop(&self, remote: IpAddr) -> Option<NextHop> {
+        if self.has_on_link(remote) {
+            return Some(NextHop::Neighbour(self.neighbour(remote)));
+        }
+        self.group.map(NextHop::Gateways)
+    }
+
+    /// Whether `remote` is on this address's link.
+    pub fn has_on_link(&self, remote: IpAddr) -> bool {
+        self.prefix.contains(remote)
+    }
+
+    /// The name of a neighbour on this address's link.
+    pub fn neighbour(&self, ip: IpAddr) -> Key {
+        Key {
             port: self.port,
             vlan: self.vlan,
             ip,
-        })
+        }
+    }
+
+    /// Whether `ip` is the link's broadcast address, which no host has (RFC 919).
+    pub fn is_broadcast(&self, ip: IpAddr) -> bool {
+        let IpAddr::V4(v4) = ip else { return false };
+        let host_bits = u32::MAX
+            .checked_shr(u32::from(self.prefix.len))
+            .unwrap_or(0);
+        self.prefix.len < 31 && self.prefix.contains(ip) && v4.to_bits() & host_bits == host_bits
     }
 }
 
@@ -48,7 +77,8 @@ pub fn locals(config: &Config, macs: &[[u8; 6]]) -> Vec<Local> {
             port: port as u8,
             mac: *mac,
             mtu: declared.mtu,
-            gateway: a.gateway,
+            gateways: a.gateways.clone(),
+            group: None,
         }));
     }
     all

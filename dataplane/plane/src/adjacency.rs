@@ -90,6 +90,18 @@ impl Adjacencies {
         hop.store(mac_word(mac) | port | DEFINED | RESOLVED, Ordering::Release);
     }
 
+    /// The next hop's MAC is not known any more.
+    pub fn lose(&self, n: u16) {
+        let hop = &self.entries[usize::from(n)].hop;
+        let port = hop.load(Ordering::Relaxed) & 0xff00;
+        hop.store(port | DEFINED, Ordering::Release);
+    }
+
+    /// No slot names the number any more, and no worker knows it.
+    pub fn undefine(&self, n: u16) {
+        self.entries[usize::from(n)].hop.store(0, Ordering::Release);
+    }
+
     /// A next hop; `None` if the number was never defined.
     #[inline]
     pub fn get(&self, n: u16) -> Option<Hop> {
@@ -147,6 +159,11 @@ mod tests {
         );
         table.resolve(7, [2, 9, 9, 9, 9, 9]);
         assert_eq!(table.get(7).unwrap().port, 3);
+        table.lose(7);
+        let hop = table.get(7).unwrap();
+        assert!(!hop.resolved && hop.usual.is_none() && hop.port == 3);
+        table.undefine(7);
+        assert!(table.get(7).is_none());
         assert!(table.get(8).is_none() && table.get(CAPACITY as u16).is_none());
     }
 }

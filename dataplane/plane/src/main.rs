@@ -3,6 +3,8 @@
 mod addresses;
 mod adjacency;
 mod clock;
+mod gateways;
+mod links;
 mod neighbour;
 mod ports;
 mod rules;
@@ -16,7 +18,8 @@ mod worker;
 
 use adjacency::Adjacencies;
 use clap::Parser;
-use neighbour::{Key, Neighbours};
+use links::Links;
+use neighbour::Neighbours;
 use penstock_config::Config;
 use penstock_relay::LocalAddrs;
 use penstock_shm::{
@@ -30,10 +33,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use steward::Steward;
+use steward::{Announcements, Bucket, Steward};
 use streams::Streams;
 use timers::Watch;
-use worker::{Shared, Worker};
+use worker::{MediaPorts, Shared, Worker};
 
 /// Relays media between DPDK ports.
 ///
@@ -120,9 +123,17 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut parts = plane.split(workers + 1);
     let steward_counters = parts.workers.pop().expect("one more than workers");
     let macs: Vec<[u8; 6]> = opened.iter().map(|port| port.mac).collect();
-    let locals = addresses::locals(&config, &macs);
-    let numbers = number_addresses(&mut parts.table, &locals)?;
     let adjacencies = Arc::new(Adjacencies::new());
+    let mut locals = addresses::locals(&config, &macs);
+    let neighbours = Neighbours::new(adjacency::CAPACITY);
+    let mut links = Links::new(
+        neighbours,
+        Arc::clone(&adjacencies),
+        &mut locals,
+        monotonic_ns(),
+    );
+    fix_neighbours(&config, &locals, &mut links)?;
+    let numbers = number_addresses(&mut parts.table, &locals)?;
     let queues = Arc::new(Queues::new(workers));
     let rules = Arc::new(rules::rules(&config));
     let stop = Arc::new(AtomicBool::new(false));
@@ -135,12 +146,10 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut streams = Streams::new(
         parts.table,
         by_number,
-        Neighbours::new(adjacency::CAPACITY),
-        Arc::clone(&adjacencies),
+        links,
         Arc::clone(&rules),
         rules::window(&config),
     );
-    fix_neighbours(&config, &locals, &mut streams)?;
     let resumed = streams.resume(monotonic_ns());
 
     let ringer = parts.bell.ringer();
@@ -152,6 +161,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             queues: Arc::clone(&queues),
             ringer: ringer.clone(),
             stop: Arc::clone(&stop),
+            port_unreachable: config.plane.port_unreachable,
         };
         let worker = worker(
             &config,
@@ -177,6 +187,9 @@ fn run(args: &Args) -> Result<(), Failure> {
         queues,
         pool: steward_pool,
         counters: steward_counters,
+        icmp: Bucket::new(config.plane.icmp_per_s, monotonic_ns()),
+        kernels: opened.iter().map(ports::Opened::kernel).collect(),
+        announcements: Announcements::new(opened.len(), monotonic_ns()),
     };
     tracing::info!(workers, resumed, "relaying");
     let status = format!("relaying with {workers} worker(s)");
@@ -184,7 +197,12 @@ fn run(args: &Args) -> Result<(), Failure> {
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status(&status),
     ]);
-    steward.run(stop_pipe.as_fd());
+    let link_up = |port: usize| {
+        opened
+            .get(port)
+            .is_none_or(|p| p.port().link_up().unwrap_or(true))
+    };
+    steward.run(stop_pipe.as_fd(), link_up);
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.store(true, Ordering::Relaxed);
@@ -234,20 +252,20 @@ fn number_addresses(
 fn fix_neighbours(
     config: &Config,
     locals: &[addresses::Local],
-    streams: &mut Streams,
+    links: &mut Links,
 ) -> Result<(), Failure> {
     for (port, declared) in config.ports.iter().enumerate() {
         for neighbour in &declared.neighbours {
-            let key = Key {
-                port: port as u8,
-                vlan: neighbour.vlan,
-                ip: neighbour.address,
+            let on_link = |l: &&addresses::Local| {
+                usize::from(l.port) == port
+                    && l.vlan == neighbour.vlan
+                    && l.has_on_link(neighbour.address)
             };
-            let on_link = |l: &&addresses::Local| l.next_hop(neighbour.address) == Some(key);
             let Some(local) = locals.iter().find(on_link) else {
                 continue;
             };
-            streams.fix(key, local, neighbour.mac.0).map_err(|e| {
+            let key = local.neighbour(neighbour.address);
+            links.fix(key, local, neighbour.mac.0).map_err(|e| {
                 Failure::new(format!(
                     "port \"{}\": neighbour {}: {e}",
                     declared.name, neighbour.address
@@ -269,6 +287,7 @@ fn worker(
 ) -> Worker {
     let sides = opened.iter_mut().enumerate().map(|(port, opened)| {
         let mut ours = LocalAddrs::new();
+        let mut media = Vec::new();
         for (local, &number) in locals
             .iter()
             .zip(numbers)
@@ -276,8 +295,17 @@ fn worker(
         {
             // The configuration was checked: no address stands twice, and there are not too many.
             let _ = ours.insert(local.vlan, local.ip, number);
+            let here = config
+                .control
+                .interfaces
+                .iter()
+                .filter(|i| i.address == local.ip && i.vlan == local.vlan);
+            media.extend(here.map(|interface| MediaPorts {
+                addr: number,
+                ports: interface.ports,
+            }));
         }
-        opened.side(index, ours)
+        opened.side(index, ours, media)
     });
     Worker::new(
         table,

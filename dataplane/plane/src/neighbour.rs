@@ -1,20 +1,49 @@
-//! Who is on the link: resolves next hops by ARP (RFC 826), pure: time comes in, actions go out.
+//! Who is on the link: resolves next hops by ARP (RFC 826) and neighbour discovery (RFC 4861), pure: time
+//! comes in, actions go out.
 //!
-//! A next hop is asked for when the first route needs it, asked again every second until it answers, and
-//! confirmed every [`REFRESH`] from then on; a confirmation that does not come leaves the last
-//! answer in force. Packets that wait for an answer are the steward's; this module counts tries.
-//! IPv6 next hops have to be listed in the configuration.
+//! ```text
+//!              asked, everyone: 250 ms x 4, then each second
+//!  INCOMPLETE ───────────────── an answer ─────────────────► REACHABLE
+//!   ▲      │                                                 │      ▲
+//!   │      └─ it asks us ─► PROBE ◄─────── 30 s later ───────┘      │
+//!   │                       │ │ ▲                                   │
+//!   └── 3 asks in vain ─────┘ └─┼──────────── an answer ────────────┤
+//!                               │                                   │
+//!   REACHABLE, PROBE ── another MAC claims to be it ──► VERIFY ─ the old one answers,
+//!                                                                or nobody for 500 ms: the other one
+//! ```
+//!
+//! Only an answer to a question of ours shows that a neighbour is reachable. What is said without being asked
+//! (requests, announcements) or names another MAC than the known one is a claim: the known
+//! MAC is asked first, it alone, and keeps the address if it answers. So who sits beside a call moves nothing, and an
+//! address that has moved is found at its new place within half a second.
+//!
+//! Packets that wait for an answer are the steward's.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
+use std::net::IpAddr;
 
-/// How often a neighbour that answered is asked again.
-pub const REFRESH: Duration = Duration::from_secs(30);
-const RETRY_FAST: Duration = Duration::from_millis(250);
-const RETRY: Duration = Duration::from_secs(1);
-/// Tries at the fast pace, before the slow one.
+const MS: u64 = 1_000_000;
+/// How long an answer holds before the neighbour is asked again.
+const REACHABLE_NS: u64 = 30_000 * MS;
+/// The same for neighbours that are watched: gateways that another one stands in for.
+const WATCHED_NS: u64 = 1_000 * MS;
+const FAST_NS: u64 = 250 * MS;
+const RETRY_NS: u64 = 1_000 * MS;
+/// Questions at the fast pace, before the slow one.
 const FAST_TRIES: u32 = 4;
+/// Probes before a neighbour is given up, a second apart.
+const PROBES: u32 = 3;
+/// How long an answer to the last probe may take.
+const ANSWER_NS: u64 = 500 * MS;
+/// Against a claim the known MAC is asked so often, so long apart.
+const VERIFY_TRIES: u32 = 4;
+const VERIFY_NS: u64 = 125 * MS;
+/// A next hop that no route used for so long is forgotten.
+const FORGET_NS: u64 = 600_000 * MS;
+
+/// A MAC address.
+pub type Mac = [u8; 6];
 
 /// A neighbour's name: port index, VLAN and address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,33 +56,69 @@ pub struct Key {
     pub ip: IpAddr,
 }
 
-/// An ARP request to send.
+/// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// Whom, and where.
-    pub port: u8,
-    /// 802.1Q VLAN, 0 for none.
-    pub vlan: u16,
-    /// The address to ask for.
-    pub ip: Ipv4Addr,
-    /// Our address on that link.
-    pub from: Ipv4Addr,
+pub enum Action {
+    /// Ask who has the address.
+    Ask {
+        /// The neighbour.
+        key: Key,
+        /// Our address on that link.
+        from: IpAddr,
+        /// Whom to ask: this MAC alone, or everyone.
+        at: Option<Mac>,
+    },
+    /// The neighbour's MAC is known, or is another one now.
+    Resolve {
+        /// The neighbour.
+        key: Key,
+        /// Its number.
+        number: u16,
+        /// Its MAC.
+        mac: Mac,
+    },
+    /// The neighbour does not answer any more.
+    Lose {
+        /// The neighbour.
+        key: Key,
+        /// Its number.
+        number: u16,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its MAC is not known; it was asked so often.
+    Incomplete { tries: u32 },
+    /// It has answered.
+    Reachable { mac: Mac },
+    /// It is asked whether it is still there; it was asked so often.
+    Probe { mac: Mac, tries: u32 },
+    /// Another MAC claims to be it, and the known one has been asked so often.
+    Verify { mac: Mac, claimed: Mac, tries: u32 },
+    /// The configuration says its MAC.
+    Fixed,
 }
 
 #[derive(Debug)]
 struct Neighbour {
     number: u16,
     from: IpAddr,
-    mac: Option<[u8; 6]>,
-    fixed: bool,
-    tries: u32,
-    next_ask_ns: u64,
+    state: State,
+    /// When `state` has something to do by itself.
+    due_ns: u64,
+    /// Asked each second, and never forgotten.
+    watched: bool,
+    /// Never forgotten.
+    kept: bool,
 }
 
 /// All next hops, by name.
 pub struct Neighbours {
     known: HashMap<Key, Neighbour>,
-    capacity: usize,
+    free: Vec<u16>,
+    /// When each number was last seen in use.
+    used_ns: Vec<u64>,
 }
 
 /// The answer to [`Neighbours::number`].
@@ -70,141 +135,220 @@ impl Neighbours {
     pub fn new(capacity: usize) -> Self {
         Neighbours {
             known: HashMap::new(),
-            capacity,
+            free: (0..capacity as u16).rev().collect(),
+            used_ns: vec![0; capacity],
         }
     }
 
-    /// The number of a next hop, taken if it has none; `None` when there are too many.
+    /// The number of a next hop, which is in use now; taken if it has none; `None` when there are too many.
     pub fn number(&mut self, key: Key, from: IpAddr, now_ns: u64) -> Option<Number> {
         if let Some(neighbour) = self.known.get(&key) {
-            return Some(Number {
-                number: neighbour.number,
-                new: false,
-            });
+            let number = neighbour.number;
+            self.mark(number, now_ns);
+            return Some(Number { number, new: false });
         }
-        if self.known.len() >= self.capacity {
-            return None;
-        }
-        let number = self.known.len() as u16;
-        self.known.insert(
-            key,
-            Neighbour {
-                number,
-                from,
-                mac: None,
-                fixed: false,
-                tries: 0,
-                next_ask_ns: now_ns,
-            },
-        );
+        let number = self.take(now_ns)?;
+        let neighbour = Neighbour {
+            number,
+            from,
+            state: State::Incomplete { tries: 0 },
+            due_ns: now_ns,
+            watched: false,
+            kept: false,
+        };
+        self.known.insert(key, neighbour);
         Some(Number { number, new: true })
     }
 
-    /// Fixes a neighbour's MAC: it is never asked.
-    pub fn fix(&mut self, key: Key, mac: [u8; 6]) {
+    /// A number that is no neighbour's.
+    pub fn take(&mut self, now_ns: u64) -> Option<u16> {
+        let number = self.free.pop()?;
+        self.mark(number, now_ns);
+        Some(number)
+    }
+
+    /// Fixes a neighbour's MAC: it is never asked, nor forgotten.
+    pub fn fix(&mut self, key: Key) {
         if let Some(neighbour) = self.known.get_mut(&key) {
-            neighbour.mac = Some(mac);
-            neighbour.fixed = true;
+            neighbour.state = State::Fixed;
+            neighbour.due_ns = u64::MAX;
+            neighbour.kept = true;
         }
     }
 
-    /// A neighbour spoke. Returns its number and whether its MAC is new. Strangers are not remembered.
-    pub fn heard(&mut self, key: Key, mac: [u8; 6], now_ns: u64) -> Option<(u16, bool)> {
-        let neighbour = self.known.get_mut(&key).filter(|n| !n.fixed)?;
-        let changed = neighbour.mac != Some(mac);
-        neighbour.mac = Some(mac);
-        neighbour.tries = 0;
-        neighbour.next_ask_ns = now_ns + REFRESH.as_nanos() as u64;
-        Some((neighbour.number, changed))
+    /// Keeps a neighbour, used or not; one that is `watched` is asked each second, rather than every 30.
+    pub fn keep(&mut self, key: Key, watched: bool) {
+        if let Some(neighbour) = self.known.get_mut(&key) {
+            neighbour.kept = true;
+            neighbour.watched |= watched;
+        }
     }
 
-    /// Who is to be asked now; each is asked again later.
-    pub fn due(&mut self, now_ns: u64) -> Vec<Ask> {
-        let mut asks = Vec::new();
-        for (key, neighbour) in &mut self.known {
-            let (IpAddr::V4(ip), IpAddr::V4(from)) = (key.ip, neighbour.from) else {
-                continue;
-            };
-            if neighbour.fixed || neighbour.next_ask_ns > now_ns {
-                continue;
+    /// A neighbour spoke of its MAC; `None` if it answered without naming it. `answers`: to a question of ours.
+    /// Strangers are not remembered.
+    pub fn heard(
+        &mut self,
+        key: Key,
+        said: Option<Mac>,
+        answers: bool,
+        now_ns: u64,
+    ) -> Option<Action> {
+        let neighbour = self.known.get_mut(&key)?;
+        let (next, action) = neighbour.after(said, answers);
+        let moved = next != neighbour.state;
+        neighbour.state = next;
+        match next {
+            State::Reachable { .. } if moved => {
+                let holds_ns = if neighbour.watched {
+                    WATCHED_NS
+                } else {
+                    REACHABLE_NS
+                };
+                neighbour.due_ns = now_ns + holds_ns;
             }
-            let pause = if neighbour.tries < FAST_TRIES {
-                RETRY_FAST
-            } else {
-                RETRY
-            };
-            neighbour.tries += 1;
-            neighbour.next_ask_ns = now_ns + pause.as_nanos() as u64;
-            asks.push(Ask {
-                port: key.port,
-                vlan: key.vlan,
-                ip,
-                from,
-            });
+            // Asked at once: the known MAC, whether it is still there.
+            State::Verify { mac, .. } if moved => {
+                neighbour.due_ns = now_ns + VERIFY_NS;
+                let from = neighbour.from;
+                let at = Some(mac);
+                return Some(Action::Ask { key, from, at });
+            }
+            State::Probe { tries: 0, .. } if moved => neighbour.due_ns = now_ns,
+            _ => {}
         }
-        asks
+        let number = neighbour.number;
+        action.map(|mac| Action::Resolve { key, number, mac })
+    }
+
+    /// What time demands.
+    pub fn due(&mut self, now_ns: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (&key, neighbour) in &mut self.known {
+            if neighbour.due_ns <= now_ns {
+                neighbour.due(key, now_ns, &mut actions);
+            }
+        }
+        actions
+    }
+
+    /// A live route names this number.
+    pub fn mark(&mut self, number: u16, now_ns: u64) {
+        if let Some(used_ns) = self.used_ns.get_mut(usize::from(number)) {
+            *used_ns = (*used_ns).max(now_ns);
+        }
+    }
+
+    /// Forgets those that no route has used for ten minutes. Every live route was marked since `since_ns`.
+    /// Their numbers are to be [`Neighbours::release`]d when no worker can know them any more.
+    pub fn forget(&mut self, since_ns: u64, now_ns: u64) -> Vec<u16> {
+        let mut forgotten = Vec::new();
+        let used_ns = &self.used_ns;
+        self.known.retain(|_, neighbour| {
+            let used_ns = used_ns[usize::from(neighbour.number)];
+            let stays =
+                neighbour.kept || used_ns >= since_ns || used_ns.saturating_add(FORGET_NS) > now_ns;
+            if !stays {
+                forgotten.push(neighbour.number);
+            }
+            stays
+        });
+        forgotten
+    }
+
+    /// Gives a number back.
+    pub fn release(&mut self, number: u16) {
+        self.free.push(number);
+    }
+}
+
+impl Neighbour {
+    /// The state after it spoke, and its MAC where that is news.
+    fn after(&self, said: Option<Mac>, answers: bool) -> (State, Option<Mac>) {
+        let state = self.state;
+        match (state, said) {
+            (State::Incomplete { tries }, Some(mac)) => {
+                let state = if answers && tries > 0 {
+                    State::Reachable { mac }
+                } else {
+                    State::Probe { mac, tries: 0 }
+                };
+                (state, Some(mac))
+            }
+            (State::Reachable { mac } | State::Probe { mac, .. }, Some(claimed))
+                if claimed != mac =>
+            {
+                let tries = 1;
+                (
+                    State::Verify {
+                        mac,
+                        claimed,
+                        tries,
+                    },
+                    None,
+                )
+            }
+            (State::Verify { mac, .. }, Some(said)) if said != mac => (state, None),
+            (State::Probe { mac, .. } | State::Verify { mac, .. }, _) if answers => {
+                (State::Reachable { mac }, None)
+            }
+            _ => (state, None),
+        }
+    }
+
+    fn due(&mut self, key: Key, now_ns: u64, actions: &mut Vec<Action>) {
+        let (from, number) = (self.from, self.number);
+        match self.state {
+            State::Incomplete { tries } => {
+                let fast = tries < FAST_TRIES;
+                self.due_ns = now_ns + if fast { FAST_NS } else { RETRY_NS };
+                self.state = State::Incomplete {
+                    tries: tries.saturating_add(1),
+                };
+                let at = None;
+                actions.push(Action::Ask { key, from, at });
+            }
+            State::Reachable { mac } => self.probe(key, mac, 0, now_ns, actions),
+            State::Probe { mac, tries } if tries < PROBES => {
+                self.probe(key, mac, tries, now_ns, actions);
+            }
+            State::Probe { .. } => {
+                actions.push(Action::Lose { key, number });
+                self.state = State::Incomplete { tries: 0 };
+                self.due(key, now_ns, actions);
+            }
+            State::Verify {
+                mac,
+                claimed,
+                tries,
+            } if tries < VERIFY_TRIES => {
+                let tries = tries + 1;
+                self.state = State::Verify {
+                    mac,
+                    claimed,
+                    tries,
+                };
+                // Not from now on: the steward may be late, and late again.
+                self.due_ns += VERIFY_NS;
+                let at = Some(mac);
+                actions.push(Action::Ask { key, from, at });
+            }
+            State::Verify { claimed: mac, .. } => {
+                actions.push(Action::Resolve { key, number, mac });
+                self.probe(key, mac, 0, now_ns, actions);
+            }
+            State::Fixed => self.due_ns = u64::MAX,
+        }
+    }
+
+    /// Asks the known MAC once more.
+    fn probe(&mut self, key: Key, mac: Mac, tries: u32, now_ns: u64, actions: &mut Vec<Action>) {
+        let tries = tries + 1;
+        self.state = State::Probe { mac, tries };
+        self.due_ns = now_ns + if tries < PROBES { RETRY_NS } else { ANSWER_NS };
+        let (from, at) = (self.from, Some(mac));
+        actions.push(Action::Ask { key, from, at });
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const S: u64 = 1_000_000_000;
-
-    fn key(last: u8) -> Key {
-        Key {
-            port: 0,
-            vlan: 0,
-            ip: IpAddr::from([10, 0, 0, last]),
-        }
-    }
-
-    fn us() -> IpAddr {
-        IpAddr::from([10, 0, 0, 1])
-    }
-
-    #[test]
-    fn asked_until_it_answers_then_confirmed() {
-        let mut n = Neighbours::new(8);
-        assert_eq!(
-            n.number(key(2), us(), 0),
-            Some(Number {
-                number: 0,
-                new: true
-            })
-        );
-        assert_eq!(
-            n.number(key(2), us(), 0),
-            Some(Number {
-                number: 0,
-                new: false
-            })
-        );
-        assert_eq!(n.due(0).len(), 1);
-        assert_eq!(n.due(S / 10).len(), 0);
-        assert_eq!(n.due(S).len(), 1);
-        assert_eq!(n.heard(key(2), [2; 6], 2 * S), Some((0, true)));
-        assert_eq!(n.due(31 * S).len(), 0);
-        assert_eq!(n.due(32 * S).len(), 1);
-        assert_eq!(n.heard(key(2), [2; 6], 33 * S), Some((0, false)));
-        assert_eq!(n.heard(key(2), [4; 6], 34 * S), Some((0, true)));
-    }
-
-    #[test]
-    fn strangers_are_not_remembered_and_the_number_is_bounded() {
-        let mut n = Neighbours::new(1);
-        assert_eq!(n.heard(key(9), [2; 6], 0), None);
-        assert!(n.number(key(2), us(), 0).is_some());
-        assert_eq!(n.number(key(3), us(), 0), None);
-    }
-
-    #[test]
-    fn a_fixed_neighbour_cannot_be_moved_and_is_not_asked() {
-        let mut n = Neighbours::new(4);
-        n.number(key(2), us(), 0);
-        n.fix(key(2), [2; 6]);
-        assert!(n.due(S).is_empty());
-        assert_eq!(n.heard(key(2), [6; 6], S), None);
-    }
-}
+mod tests;

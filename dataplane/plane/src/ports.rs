@@ -1,8 +1,8 @@
 //! From the configuration to started ports, with a queue for each worker while they last.
 
 use crate::Failure;
-use crate::worker::PortSide;
-use penstock_config::{Config, HugepageUse};
+use crate::worker::{MediaPorts, PortSide, Role};
+use penstock_config::{Config, Device, HugepageUse};
 use penstock_dpdk::{
     Eal, EalConfig, Hugepages, MbufPool, Port, PortConfig, RxQueue, StartedPort, TxQueue,
     hugepages_free,
@@ -24,16 +24,25 @@ pub struct Opened {
     tx: Vec<Option<TxQueue>>,
     /// Its MAC.
     pub mac: [u8; 6],
+    role: Role,
 }
 
 impl Opened {
+    /// The index of the exception port that belongs to this port.
+    pub fn kernel(&self) -> Option<usize> {
+        match self.role {
+            Role::Media { kernel } => kernel,
+            Role::Exception { .. } => None,
+        }
+    }
+
     /// The port itself.
     pub fn port(&self) -> &StartedPort {
         &self.port
     }
 
     /// What `worker` has of this port.
-    pub fn side(&mut self, worker: usize, locals: LocalAddrs) -> PortSide {
+    pub fn side(&mut self, worker: usize, locals: LocalAddrs, media: Vec<MediaPorts>) -> PortSide {
         let rx = self.rx.get_mut(worker).and_then(Option::take);
         let tx = self.tx.get_mut(worker).and_then(Option::take);
         PortSide {
@@ -43,6 +52,8 @@ impl Opened {
             checks_ip: self.port.verifies_ip_checksum(),
             mac: self.mac,
             locals,
+            media,
+            role: self.role,
         }
     }
 }
@@ -133,16 +144,82 @@ fn port_config(port: &penstock_config::Port, queues: u16) -> PortConfig {
     }
 }
 
-/// Opens and starts every port.
+/// Opens and starts every port, and behind the last the exception ports, in the same order.
 pub fn open(eal: &Eal, config: &Config, pool: &MbufPool) -> Result<Vec<Opened>, Failure> {
     let workers = config.plane.cores.len() as u16;
-    config.ports.iter().map(|declared| {
-        let queues = workers.min(declared.queues);
-        let named = |error| Failure::new(format!("port \"{}\": {error}", declared.name));
-        let port = Port::open(eal, declared.device.as_str(), &port_config(declared, queues), pool).map_err(named)?;
-        let (mac, driver) = (port.mac(), port.driver().to_owned());
-        let (port, rx, tx) = port.start().map_err(named)?;
-        tracing::info!(port = declared.name, driver, mac = %penstock_config::MacAddr(mac), queues, "port started");
-        Ok(Opened { port, rx: rx.into_iter().map(Some).collect(), tx: tx.into_iter().map(Some).collect(), mac })
-    }).collect()
+    let mut opened = Vec::new();
+    for declared in &config.ports {
+        let queues = port_config(declared, workers.min(declared.queues));
+        opened.push(start(
+            eal,
+            &declared.name,
+            declared.device.as_str(),
+            &queues,
+            pool,
+        )?);
+    }
+    for (port, declared) in config.ports.iter().enumerate() {
+        let Some(device) = &declared.exception else {
+            continue;
+        };
+        let same_mac = PortConfig {
+            mac: Some(opened[port].mac),
+            ..port_config(declared, 1)
+        };
+        let name = format!("{}\" exception \"{}", declared.name, device.name());
+        let device = with_mac(device, opened[port].mac);
+        let mut exception = start(eal, &name, &device, &same_mac, pool)?;
+        exception.role = Role::Exception { port };
+        let kernel = Some(opened.len());
+        opened[port].role = Role::Media { kernel };
+        opened.push(exception);
+    }
+    Ok(opened)
+}
+
+/// The vdev string with a MAC for the kernel's interface, where only the string can give it one.
+fn with_mac(device: &Device, mac: [u8; 6]) -> String {
+    let text = device.as_str();
+    if device.name().starts_with("net_virtio_user") && !text.contains(",mac=") {
+        return format!("{text},mac={}", penstock_config::MacAddr(mac));
+    }
+    text.to_owned()
+}
+
+fn start(
+    eal: &Eal,
+    name: &str,
+    device: &str,
+    config: &PortConfig,
+    pool: &MbufPool,
+) -> Result<Opened, Failure> {
+    let named = |error| Failure::new(format!("port \"{name}\": {error}"));
+    let port = Port::open(eal, device, config, pool).map_err(named)?;
+    let (mac, driver) = (port.mac(), port.driver().to_owned());
+    let (port, rx, tx) = port.start().map_err(named)?;
+    let queues = config.rx_queues;
+    tracing::info!(port = name, driver, mac = %penstock_config::MacAddr(mac), queues, "port started");
+    Ok(Opened {
+        port,
+        rx: rx.into_iter().map(Some).collect(),
+        tx: tx.into_iter().map(Some).collect(),
+        mac,
+        role: Role::Media { kernel: None },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_end_of_virtio_user_gets_the_ports_mac_by_its_string() {
+        let mac = [2, 0x70, 0x73, 0, 0, 1];
+        let given = |text: &str| with_mac(&text.parse().unwrap(), mac);
+        assert_eq!(given("net_tap9,iface=sip0"), "net_tap9,iface=sip0");
+        let user = "net_virtio_user9,path=/dev/vhost-net";
+        assert_eq!(given(user), format!("{user},mac=02:70:73:00:00:01"));
+        let own = "net_virtio_user9,mac=02:00:00:00:00:02";
+        assert_eq!(given(own), own);
+    }
 }

@@ -5,22 +5,20 @@ use penstock_dpdk::Mbuf;
 use penstock_relay::learn::Ask;
 use std::net::SocketAddr;
 
-/// A packet for the steward.
-pub enum ToSteward {
-    /// ARP or ICMP that arrived at a port.
-    Local {
-        /// Index of the port.
-        port: u8,
-        /// The packet.
-        mbuf: Mbuf,
-    },
-    /// A rewritten packet whose next hop is not resolved; all but its Ethernet addresses stands.
-    Unresolved {
-        /// The next hop's number.
-        adjacency: u16,
-        /// The packet.
-        mbuf: Mbuf,
-    },
+/// A packet with the port it arrived at.
+pub struct Arrived {
+    /// Index of the port.
+    pub port: u8,
+    /// The packet.
+    pub mbuf: Mbuf,
+}
+
+/// A rewritten packet whose next hop is not resolved; all but its Ethernet addresses stands.
+pub struct Unresolved {
+    /// The next hop's number.
+    pub adjacency: u16,
+    /// The packet.
+    pub mbuf: Mbuf,
 }
 
 /// A worker saw a packet from a source that its stream may learn.
@@ -60,9 +58,16 @@ pub struct HandOver {
 
 /// All queues of the plane.
 pub struct Queues {
-    /// Packets from every worker.
-    pub steward: ArrayQueue<ToSteward>,
-    /// Sources to adopt, from every worker: apart, so that a flood of pings cannot keep calls from latching.
+    /// ARP and neighbour discovery, from every worker. What goes to the steward has a queue for each kind, so
+    /// that a flood of one keeps no other out.
+    pub neighbours: ArrayQueue<Arrived>,
+    /// Echo requests, from every worker.
+    pub echoes: ArrayQueue<Arrived>,
+    /// Datagrams to ports that nobody has, from every worker. They are counted as dropped already.
+    pub unreachable: ArrayQueue<Arrived>,
+    /// Media that waits for its next hop, from every worker.
+    pub unresolved: ArrayQueue<Unresolved>,
+    /// Sources to adopt, from every worker.
     pub latches: ArrayQueue<Latch>,
     /// From the steward, by worker.
     pub send: Vec<ArrayQueue<ToWorker>>,
@@ -74,10 +79,21 @@ impl Queues {
     /// Queues for so many workers.
     pub fn new(workers: usize) -> Self {
         Queues {
-            steward: ArrayQueue::new(4096),
+            neighbours: ArrayQueue::new(1024),
+            echoes: ArrayQueue::new(256),
+            unreachable: ArrayQueue::new(64),
+            unresolved: ArrayQueue::new(4096),
             latches: ArrayQueue::new(4096),
             send: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
             hand_over: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
         }
+    }
+
+    /// Whether anything waits for the steward.
+    pub fn wait_for_steward(&self) -> bool {
+        let arrived = [&self.neighbours, &self.echoes, &self.unreachable];
+        arrived.iter().any(|queue| !queue.is_empty())
+            || !self.unresolved.is_empty()
+            || !self.latches.is_empty()
     }
 }

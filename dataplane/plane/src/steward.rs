@@ -1,22 +1,24 @@
 //! The steward: the plane's one thread that sleeps.
 //!
-//! It applies control's commands and the workers' latches, answers ARP and ICMP echo for our
+//! It applies control's commands and the workers' latches, answers ARP, neighbour discovery and ICMP for our
 //! addresses, finds next hops, keeps the packets that wait for one, and ages what has ended. What it sends
 //! goes through a worker's queue, from a pool of its own.
 
+mod local;
+
+pub use local::{Announcements, Bucket};
+
 use crate::addresses::Local;
 use crate::adjacency::Adjacencies;
-use crate::neighbour::{Ask, Key};
-use crate::slow::{Queues, ToSteward, ToWorker};
+use crate::slow::{Queues, ToWorker, Unresolved};
 use crate::streams::Streams;
 use crate::timers::Watch;
 use crate::waiting::Waiting;
 use penstock_dpdk::{Mbuf, MbufPool};
-use penstock_relay::{Drop, local};
+use penstock_relay::Drop;
 use penstock_shm::{
     CommandConsumer, Event, EventProducer, MAX_OPS, PlaneBell, Pulse, WorkerTable, monotonic_ns,
 };
-use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,15 +53,20 @@ pub struct Steward {
     pub pool: MbufPool,
     /// The steward's counters: it counts like a worker, but holds no slot.
     pub counters: WorkerTable,
+    /// What ICMP messages may leave.
+    pub icmp: Bucket,
+    /// By port: the port through which the kernel hears what this one does.
+    pub kernels: Vec<Option<usize>>,
+    /// What addresses are to be announced.
+    pub announcements: Announcements,
 }
 
 impl Steward {
-    /// Works until `stop` is readable.
-    pub fn run(mut self, stop: BorrowedFd<'_>) {
+    /// Works until `stop` is readable. `link_up` says whether a port's link is, by its index.
+    pub fn run(mut self, stop: BorrowedFd<'_>, link_up: impl Fn(usize) -> bool) {
         self.counters.offline();
-        self.announce();
         let mut waiting = Waiting::new();
-        let mut expire_at = 0;
+        let (mut expire_at, mut sweep_at) = (0, 0);
         loop {
             let now_ns = monotonic_ns();
             self.latch(now_ns);
@@ -73,19 +80,22 @@ impl Steward {
             self.watch.turn(self.streams.table(), now_ns, &mut report);
             self.hear_workers(&mut waiting, now_ns);
             self.apply_commands(now_ns);
-            for ask in self.streams.neighbours().due(now_ns) {
-                self.ask(&ask);
-            }
+            let work = self.streams.links().due(now_ns);
+            self.do_work(work, &mut waiting);
+            self.announce(now_ns, &link_up);
             let given_up = waiting.expire(now_ns);
             self.counters.counters().drops[Drop::NextHop as usize].add(given_up);
             if now_ns >= expire_at {
                 self.streams.table().expire(now_ns);
                 expire_at = now_ns + EXPIRE_NS;
             }
+            if now_ns >= sweep_at {
+                self.streams.sweep(now_ns);
+                sweep_at = now_ns + PULSE.as_nanos() as u64;
+            }
             self.pulse.beat(now_ns);
             let queues = &self.queues;
-            let more = || !queues.steward.is_empty() || !queues.latches.is_empty();
-            if self.bell.wait(more, &[stop], PULSE) {
+            if self.bell.wait(|| queues.wait_for_steward(), &[stop], PULSE) {
                 return;
             }
         }
@@ -141,119 +151,59 @@ impl Steward {
     }
 
     fn hear_workers(&mut self, waiting: &mut Waiting, now_ns: u64) {
+        let queues = Arc::clone(&self.queues);
         for _ in 0..BATCH {
-            let Some(message) = self.queues.steward.pop() else {
-                return;
+            let Some(arrived) = queues.neighbours.pop() else {
+                break;
             };
-            match message {
-                ToSteward::Local { port, mbuf } => {
-                    let counters = self.counters.counters();
-                    counters.rx.add(1);
-                    counters.consumed.add(1);
-                    self.local(port, mbuf, waiting, now_ns);
+            self.consumed();
+            self.hear_neighbour(&arrived, waiting, now_ns);
+        }
+        for _ in 0..BATCH {
+            let Some(packet) = queues.unresolved.pop() else {
+                break;
+            };
+            self.counters.counters().rx.add(1);
+            self.unresolved(packet, waiting, now_ns);
+        }
+        for _ in 0..BATCH {
+            let Some(arrived) = queues.echoes.pop() else {
+                break;
+            };
+            self.consumed();
+            self.echo(arrived, now_ns);
+        }
+        for _ in 0..BATCH {
+            let Some(arrived) = queues.unreachable.pop() else {
+                break;
+            };
+            self.unreachable(&arrived, now_ns);
+        }
+    }
+
+    fn consumed(&self) {
+        let counters = self.counters.counters();
+        counters.rx.add(1);
+        counters.consumed.add(1);
+    }
+
+    /// Media without a next hop: waits, or goes on if the next hop was resolved meanwhile.
+    fn unresolved(&mut self, packet: Unresolved, waiting: &mut Waiting, now_ns: u64) {
+        let Unresolved {
+            adjacency,
+            mut mbuf,
+        } = packet;
+        match self.adjacencies.get(adjacency) {
+            Some(hop) if hop.resolved => {
+                address(&mut mbuf, hop.l2.destination());
+                self.relayed(hop.port as u8, mbuf);
+            }
+            _ => {
+                if !waiting.push(adjacency, mbuf, now_ns) {
+                    self.counters.counters().drops[Drop::NextHop as usize].add(1);
                 }
-                ToSteward::Unresolved {
-                    adjacency,
-                    mut mbuf,
-                } => {
-                    self.counters.counters().rx.add(1);
-                    match self.adjacencies.get(adjacency) {
-                        Some(hop) if hop.resolved => {
-                            address(&mut mbuf, hop.l2.destination());
-                            self.relayed(hop.port as u8, mbuf);
-                        }
-                        _ => {
-                            if !waiting.push(adjacency, mbuf, now_ns) {
-                                self.counters.counters().drops[Drop::NextHop as usize].add(1);
-                            }
-                        }
-                    }
-                }
             }
         }
-    }
-
-    /// ARP or ICMP echo.
-    fn local(&mut self, port: u8, mut mbuf: Mbuf, waiting: &mut Waiting, now_ns: u64) {
-        let Some(mac) = self.locals.iter().find(|l| l.port == port).map(|l| l.mac) else {
-            return;
-        };
-        let Some(arp) = local::arp_parse(mbuf.frame()) else {
-            if let Some(len) = local::icmp_echo_reply(mbuf.frame_mut(), mac) {
-                mbuf.truncate(len);
-                self.send(port, mbuf);
-            }
-            return;
-        };
-        let sender = Key {
-            port,
-            vlan: arp.vlan,
-            ip: arp.sender_ip.into(),
-        };
-        if let Some((number, changed)) =
-            self.streams
-                .neighbours()
-                .heard(sender, arp.sender_mac, now_ns)
-        {
-            if changed {
-                self.adjacencies.resolve(number, arp.sender_mac);
-            }
-            for mut mbuf in waiting.take(number) {
-                address(&mut mbuf, arp.sender_mac);
-                self.relayed(port, mbuf);
-            }
-        }
-        let is_ours = |l: &&Local| {
-            l.port == port && l.vlan == arp.vlan && l.ip == IpAddr::from(arp.target_ip)
-        };
-        if arp.is_request && self.locals.iter().find(is_ours).is_some() {
-            self.send_frame(port, &local::arp_reply(&arp, mac));
-        }
-    }
-
-    fn ask(&mut self, ask: &Ask) {
-        let Some(mac) = self
-            .locals
-            .iter()
-            .find(|l| l.port == ask.port)
-            .map(|l| l.mac)
-        else {
-            return;
-        };
-        self.send_frame(
-            ask.port,
-            &local::arp_request(mac, ask.from, ask.vlan, ask.ip),
-        );
-    }
-
-    /// Tells every link where our addresses are: after a failover, switches and neighbours know an old
-    /// place.
-    fn announce(&mut self) {
-        for local in self.locals.clone() {
-            if let IpAddr::V4(ip) = local.ip {
-                self.send_frame(
-                    local.port,
-                    &local::arp_announcement(local.mac, ip, local.vlan),
-                );
-            }
-        }
-    }
-
-    fn send_frame(&mut self, port: u8, frame: &[u8]) {
-        if let Some(mut mbuf) = self.pool.alloc()
-            && mbuf.set_data(frame)
-        {
-            self.send(port, mbuf);
-        }
-    }
-
-    /// Worker 0 has a queue at every port. A full ring drops: ARP asks again.
-    fn send(&mut self, port: u8, mbuf: Mbuf) {
-        let _ = self.queues.send[0].push(ToWorker {
-            port,
-            mbuf,
-            relayed: false,
-        });
     }
 
     /// Sends a stream's packet whose next hop is known by now.

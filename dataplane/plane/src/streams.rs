@@ -5,8 +5,7 @@
 //! latch) therefore also remakes the route of the peer.
 
 use crate::addresses::Local;
-use crate::adjacency::Adjacencies;
-use crate::neighbour::{Key, Neighbours};
+use crate::links::Links;
 use crate::slow::Latch;
 use crate::windows::{Window, Windows};
 use penstock_relay::Rules;
@@ -26,8 +25,7 @@ pub struct Streams {
     table: TableWriter,
     /// By address number; `None` for numbers whose address is no longer configured.
     locals: Vec<Option<Local>>,
-    neighbours: Neighbours,
-    adjacencies: Arc<Adjacencies>,
+    links: Links,
     rules: Arc<Rules>,
     windows: Windows,
     /// Streams whose policing changed a moment ago: a worker may have been at work on the former one.
@@ -61,25 +59,23 @@ impl Streams {
     pub fn new(
         table: TableWriter,
         locals: Vec<Option<Local>>,
-        neighbours: Neighbours,
-        adjacencies: Arc<Adjacencies>,
+        links: Links,
         rules: Arc<Rules>,
         window: Window,
     ) -> Self {
         Streams {
             table,
             locals,
-            neighbours,
-            adjacencies,
+            links,
             rules,
             windows: Windows::new(window),
             police_anew: Vec::new(),
         }
     }
 
-    /// The next hops, for ARP.
-    pub fn neighbours(&mut self) -> &mut Neighbours {
-        &mut self.neighbours
+    /// The next hops.
+    pub fn links(&mut self) -> &mut Links {
+        &mut self.links
     }
 
     /// The table, for ageing.
@@ -87,12 +83,9 @@ impl Streams {
         &mut self.table
     }
 
-    /// Fixes a next hop from the configuration.
-    pub fn fix(&mut self, key: Key, local: &Local, mac: [u8; 6]) -> Result<(), Refusal> {
-        let number = self.next_hop(key, local, 0)?;
-        self.neighbours.fix(key, mac);
-        self.adjacencies.resolve(number, mac);
-        Ok(())
+    /// Looks for next hops that nothing uses: see [`Links::sweep`].
+    pub fn sweep(&mut self, now_ns: u64) {
+        self.links.sweep(&mut self.table, now_ns);
     }
 
     /// Remakes every slot from its record's live one: after a restart, next hops and addresses have
@@ -162,12 +155,9 @@ impl Streams {
             let local = self
                 .local(spec.endpoint)
                 .ok_or((Refusal::NoSuchAddress, spec.endpoint))?;
-            let peer = self
-                .local(spec.peer)
+            // The peer's may be of the other IP version.
+            self.local(spec.peer)
                 .ok_or((Refusal::NoSuchAddress, spec.peer))?;
-            if peer.ip.is_ipv4() != local.ip.is_ipv4() {
-                return Err((Refusal::WrongFamily, spec.endpoint));
-            }
             if let Some(remote) = spec.remote {
                 if remote.is_ipv4() != local.ip.is_ipv4() {
                     return Err((Refusal::WrongFamily, spec.endpoint));
@@ -429,29 +419,17 @@ impl Streams {
         ) else {
             return Ok(None);
         };
-        let Some(key) = local.next_hop(destination.ip()) else {
+        let Some(hop) = local.next_hop(destination.ip()) else {
             return Ok(None);
         };
         Ok(Some(Egress {
             endpoint: SocketAddr::new(arrival, own.port),
             source: SocketAddr::new(local.ip, source.port),
             destination,
-            adjacency: self.next_hop(key, &local, now_ns)?,
+            adjacency: self.links.number(hop, &local, now_ns)?,
             mtu: local.mtu,
             tos: peer.tos,
         }))
-    }
-
-    fn next_hop(&mut self, key: Key, local: &Local, now_ns: u64) -> Result<u16, Refusal> {
-        let hop = self
-            .neighbours
-            .number(key, local.ip, now_ns)
-            .ok_or(Refusal::TooManyNextHops)?;
-        if hop.new {
-            self.adjacencies
-                .define(hop.number, key.port, local.mac, key.vlan);
-        }
-        Ok(hop.number)
     }
 }
 

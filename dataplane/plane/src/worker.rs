@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::slow::{Queues, ToWorker};
 use flood::Floods;
 use moves::Moves;
-use penstock_config::Polling;
+use penstock_config::{Polling, PortRange};
 use penstock_dpdk::{Burst, PerPacket, RxQueue, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs, Rules};
 use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
@@ -46,6 +46,34 @@ pub struct PortSide {
     pub checks_ip: bool,
     /// The port's addresses.
     pub locals: LocalAddrs,
+    /// Where endpoints can be; kept for ports with an exception port.
+    pub media: Vec<MediaPorts>,
+    /// What the port is for.
+    pub role: Role,
+}
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug)]
+pub enum Role {
+    /// Media.
+    Media {
+        /// Index of the port through which the kernel has what is no media.
+        kernel: Option<usize>,
+    },
+    /// The kernel's packets for a port, and that port's for the kernel.
+    Exception {
+        /// Index of that port.
+        port: usize,
+    },
+}
+
+/// UDP ports of an address where endpoints can be.
+#[derive(Clone, Copy, Debug)]
+pub struct MediaPorts {
+    /// The address's number.
+    pub addr: u16,
+    /// First and last.
+    pub ports: PortRange,
 }
 
 /// What all workers share.
@@ -60,6 +88,8 @@ pub struct Shared {
     pub ringer: Ringer,
     /// Set when the plane stops.
     pub stop: Arc<AtomicBool>,
+    /// Whether who sends to a port that nobody has is told so.
+    pub port_unreachable: bool,
 }
 
 /// One polling core.
@@ -116,6 +146,8 @@ impl Shift {
 /// Packets on their way out.
 struct Out {
     exits: Vec<Exit>,
+    /// The exits from this one on lead to the kernel.
+    first_exception: usize,
     /// Packets that were dropped in this burst: freed together.
     dead: Burst,
     /// The next hop of the packet before: mostly it is this one's too.
@@ -150,7 +182,9 @@ impl Worker {
             Some(tx) => Exit::Own(tx, TxBatch::new()),
             None => Exit::Through(side.sender),
         };
+        let is_media = |side: &&PortSide| matches!(side.role, Role::Media { .. });
         let out = Out {
+            first_exception: ports.iter().filter(is_media).count(),
             exits: ports.iter_mut().map(exit).collect(),
             dead: Burst::new(),
             hop: Hop::none(),
@@ -223,6 +257,9 @@ impl Worker {
 
     /// Relays a burst that arrived at `port`.
     fn relay(&mut self, port: usize, burst: &mut Burst) {
+        if let Role::Exception { port } = self.ports[port].role {
+            return self.send_for_kernel(port, burst);
+        }
         let view = &self.table.pin();
         let counters = view.counters();
         let now_ns = self.clock.now_ns(burst.len() >= self.burst_max);
@@ -233,8 +270,7 @@ impl Worker {
         let mut step = Step {
             number: self.number,
             port: port as u8,
-            mac: side.mac,
-            locals: &side.locals,
+            side,
             view,
             counters,
             now_ns,
@@ -255,6 +291,26 @@ impl Worker {
             Some(exit) => step.send_burst(exit, burst),
             None => step.finish(burst, &passed),
         }
+    }
+
+    /// Sends what the kernel gave to the exception port of `port`, unchanged.
+    #[cold]
+    fn send_for_kernel(&mut self, port: usize, burst: &mut Burst) {
+        let counters = self.table.pin().counters();
+        counters.rx.add(burst.len() as u64);
+        counters.from_kernel.add(burst.len() as u64);
+        // Worker 0, which alone receives from the kernel, has a queue at every port.
+        let Some(Exit::Own(tx, batch)) = self.out.exits.get_mut(port) else {
+            counters.drops[Drop::TxFull as usize].add(burst.len() as u64);
+            return burst.clear();
+        };
+        let refused = burst
+            .drain()
+            .filter_map(|mbuf| batch.push(mbuf).err())
+            .count();
+        let sent = tx.send(batch);
+        counters.forwarded.add(sent.sent as u64);
+        counters.drops[Drop::TxFull as usize].add((sent.unsent + refused) as u64);
     }
 
     /// Relays what other workers received of our streams.
@@ -307,7 +363,13 @@ impl Worker {
             let refused = batch.push(mbuf).is_err();
             let sent = tx.send(batch);
             if relayed {
-                counters.forwarded.add(sent.sent as u64);
+                let to_kernel = usize::from(port) >= self.out.first_exception;
+                let count = if to_kernel {
+                    &counters.to_kernel
+                } else {
+                    &counters.forwarded
+                };
+                count.add(sent.sent as u64);
                 counters.drops[Drop::TxFull as usize].add(sent.unsent as u64 + u64::from(refused));
             }
         }

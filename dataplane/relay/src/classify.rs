@@ -1,8 +1,12 @@
 //! The first look at a frame: is it whole, is it ours, and what is it?
 
 use crate::headers::{Ethernet, Icmp, Ipv4, Ipv6, UdpHeader, Vlan, ethertype, protocol, view};
+use crate::local::{ADVERTISEMENT, SOLICITATION};
 use penstock_shm::counters::Drop;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// What the MAC of every IPv6 group begins with (RFC 2464, 7).
+const GROUPS_V6: [u8; 2] = [0x33, 0x33];
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,12 +18,19 @@ pub enum Class {
         /// VLAN identifier; 0 for none.
         vlan: u16,
     },
-    /// An ICMP echo request over IPv4, for the steward.
+    /// Neighbour discovery, for the steward. It is checked there: a solicitation may come to a group's MAC.
+    Nd {
+        /// VLAN identifier; 0 for none.
+        vlan: u16,
+        /// The address that a solicitation asks for; `None` for an advertisement.
+        asks_for: Option<Ipv6Addr>,
+    },
+    /// An ICMP or ICMPv6 echo request, for the steward.
     Icmp {
         /// VLAN identifier; 0 for none.
         vlan: u16,
-        /// The IPv4 address it asks.
-        destination: Ipv4Addr,
+        /// The address it asks.
+        destination: IpAddr,
     },
     /// Nothing that passes.
     Drop(Drop),
@@ -69,7 +80,7 @@ pub fn classify(frame: &[u8], mac: &[u8; 6], ip_checked: bool) -> Class {
         (kind, vlan, l3, rest) = (tag.ethertype(), tag.id(), l3 + Vlan::LEN, inner);
     }
     if !ethernet.is_for(mac) {
-        return not_our_mac(ethernet, kind, vlan);
+        return not_our_mac(ethernet, kind, vlan, rest);
     }
     match kind {
         ethertype::IPV4 => ipv4(rest, vlan, l3, ip_checked),
@@ -80,12 +91,17 @@ pub fn classify(frame: &[u8], mac: &[u8; 6], ip_checked: bool) -> Class {
 }
 
 #[cold]
-fn not_our_mac(ethernet: Ethernet<'_>, kind: u16, vlan: u16) -> Class {
+fn not_our_mac(ethernet: Ethernet<'_>, kind: u16, vlan: u16, rest: &[u8]) -> Class {
     let is_group = ethernet.destination()[0] & 1 != 0;
-    if kind == ethertype::ARP && is_group {
-        return Class::Arp { vlan };
+    let class = match kind {
+        ethertype::ARP if is_group => Class::Arp { vlan },
+        ethertype::IPV6 if ethernet.destination().starts_with(&GROUPS_V6) => ipv6(rest, vlan, 0),
+        _ => return Class::Drop(Drop::NotOurMac),
+    };
+    match class {
+        Class::Arp { .. } | Class::Nd { .. } => class,
+        _ => Class::Drop(Drop::NotOurMac),
     }
-    Class::Drop(Drop::NotOurMac)
 }
 
 fn ipv4(bytes: &[u8], vlan: u16, l3: usize, ip_checked: bool) -> Class {
@@ -145,7 +161,7 @@ fn icmp(ip: Ipv4<'_>, icmp: Icmp<'_>, vlan: u16) -> Class {
     if !icmp.is_echo_request() {
         return Class::Drop(Drop::Protocol);
     }
-    let destination = ip.destination();
+    let destination = ip.destination().into();
     Class::Icmp { vlan, destination }
 }
 
@@ -158,7 +174,7 @@ fn ipv6(bytes: &[u8], vlan: u16, l3: usize) -> Class {
         return Class::Drop(Drop::Malformed);
     }
     if ip.next_header() != protocol::UDP {
-        return not_udp(ip.next_header());
+        return not_udp(ip, rest.get(..payload_len).unwrap_or(rest), vlan);
     }
     let Some((udp, _)) = UdpHeader::split(rest) else {
         return Class::Drop(Drop::Malformed);
@@ -179,10 +195,30 @@ fn ipv6(bytes: &[u8], vlan: u16, l3: usize) -> Class {
 }
 
 #[cold]
-fn not_udp(next_header: u8) -> Class {
-    Class::Drop(match next_header {
-        protocol::IPV6_FRAGMENT => Drop::Fragment,
-        next if protocol::IPV6_EXTENSIONS.contains(&next) => Drop::IpOptions,
-        _ => Drop::Protocol,
-    })
+fn not_udp(ip: Ipv6<'_>, payload: &[u8], vlan: u16) -> Class {
+    match ip.next_header() {
+        protocol::ICMPV6 => icmpv6(ip, payload, vlan),
+        protocol::IPV6_FRAGMENT => Class::Drop(Drop::Fragment),
+        next if protocol::IPV6_EXTENSIONS.contains(&next) => Class::Drop(Drop::IpOptions),
+        _ => Class::Drop(Drop::Protocol),
+    }
+}
+
+fn icmpv6(ip: Ipv6<'_>, payload: &[u8], vlan: u16) -> Class {
+    let Some((icmp, rest)) = Icmp::split(payload) else {
+        return Class::Drop(Drop::Malformed);
+    };
+    let asks_for = match icmp.0[0] {
+        Icmp::ECHO_V6 => {
+            let destination = ip.destination().into();
+            return Class::Icmp { vlan, destination };
+        }
+        SOLICITATION => match rest.first_chunk::<16>() {
+            Some(&target) => Some(Ipv6Addr::from(target)),
+            None => return Class::Drop(Drop::Malformed),
+        },
+        ADVERTISEMENT => None,
+        _ => return Class::Drop(Drop::Protocol),
+    };
+    Class::Nd { vlan, asks_for }
 }

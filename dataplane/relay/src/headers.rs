@@ -24,6 +24,8 @@ pub mod protocol {
     pub const ICMP: u8 = 1;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// ICMPv6.
+    pub const ICMPV6: u8 = 58;
     /// The IPv6 fragment header (RFC 8200, 4.5).
     pub const IPV6_FRAGMENT: u8 = 44;
     /// Hop-by-hop, routing, authentication, destination options, mobility: extension headers of
@@ -82,7 +84,7 @@ views! {
     UdpHeader: 8,
     /// ARP for IPv4 over Ethernet (RFC 826).
     Arp: 28,
-    /// ICMP echo and echo reply (RFC 792).
+    /// ICMP and ICMPv6 echo and echo reply (RFC 792; RFC 4443, 4).
     Icmp: 8,
     /// The fixed RTP header (RFC 3550, 5.1).
     Rtp: 12,
@@ -214,6 +216,12 @@ impl Ipv6<'_> {
         self.0[6]
     }
 
+    /// Hop limit.
+    #[inline(always)]
+    pub fn hop_limit(self) -> u8 {
+        self.0[7]
+    }
+
     /// Source address.
     #[inline(always)]
     pub fn source(self) -> Ipv6Addr {
@@ -288,11 +296,21 @@ impl Arp<'_> {
 impl Icmp<'_> {
     /// Type of an echo request.
     pub const ECHO: u8 = 8;
+    /// Type of an ICMPv6 echo request (RFC 4443, 4.1).
+    pub const ECHO_V6: u8 = 128;
+    /// Type of an ICMPv6 echo reply (RFC 4443, 4.2).
+    pub const ECHO_REPLY_V6: u8 = 129;
 
     /// Whether this is an echo request.
     #[inline(always)]
     pub fn is_echo_request(self) -> bool {
         self.0[0] == Self::ECHO && self.0[1] == 0
+    }
+
+    /// Whether this is an ICMPv6 echo request.
+    #[inline(always)]
+    pub fn is_echo_request_v6(self) -> bool {
+        self.0[0] == Self::ECHO_V6 && self.0[1] == 0
     }
 }
 

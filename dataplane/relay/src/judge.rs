@@ -51,7 +51,7 @@ pub struct Stream<'a> {
 
 /// Judges a packet of a stream, and meters it.
 ///
-/// Checks, in this order: the gate, the source, what the stream may carry, the route, the size, policing. A
+/// Checks, in this order: the gate, the source, what the stream may carry, the route, the size of what would leave, policing. A
 /// packet that passes is counted, and one that does not, too. Only the stream's owner worker may call
 /// this, and only with a packet of the endpoint's IP version. `now_ns` is the time of the burst, ns of
 /// CLOCK_MONOTONIC.
@@ -148,16 +148,15 @@ fn check<'a, const HEADERS: usize>(
         unguarded(frame, udp, stream, rules, now_ns)?
     };
     let content = content(payload, slot)?;
-    let route = flag::ROUTED
-        | if HEADERS == HEADERS6 {
-            flag::EGRESS_V6
-        } else {
-            0
-        };
-    if slot.flags & (flag::ROUTED | flag::EGRESS_V6) != route {
+    if slot.flags & flag::ROUTED == 0 {
         return Err(Drop::NoRoute);
     }
-    if HEADERS - UdpHeader::LEN + udp.length > usize::from(slot.longest) {
+    let ip_len = if slot.flags & flag::EGRESS_V6 == 0 {
+        Ipv4::LEN
+    } else {
+        Ipv6::LEN
+    };
+    if ip_len + udp.length > usize::from(slot.longest) {
         return Err(Drop::TooBig);
     }
     if tally.meter.packets.get() >= tally.meter.allowed.get() {

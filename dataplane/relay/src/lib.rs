@@ -18,13 +18,15 @@
 //! ```
 //!
 //! [`route::fill`] makes the slots these functions read, and [`local`] answers what is addressed
-//! to the plane itself (ARP, ICMP echo). No function here panics, whatever its input: a geometry
+//! to the plane itself (ARP, neighbour discovery, ICMP echo). No function here panics, whatever its input: a geometry
 //! that cannot be is [`Drop::Malformed`].
 //!
-//! Limits: one 802.1Q tag; no IP options, extension headers or fragments; a packet leaves in the IP
-//! version it came in.
+//! A packet leaves in the IP version of its route, whichever it came in.
+//!
+//! Limits: one 802.1Q tag; no IP options, extension headers or fragments, and none are made.
 
 mod classify;
+mod exception;
 pub mod headers;
 mod judge;
 pub mod learn;
@@ -39,6 +41,7 @@ mod sum;
 pub mod usual;
 
 pub use classify::{Class, Udp, classify};
+pub use exception::is_kernels;
 pub use judge::{Pass, Rules, Stream, judge, latch_requested, may_enter, source};
 pub use local_addrs::{AddrError, LocalAddrs};
 pub use penstock_shm::counters::Drop;

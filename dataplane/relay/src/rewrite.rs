@@ -1,8 +1,8 @@
 //! Making the packet that leaves out of the one that came.
 
 use crate::classify::Udp;
-use crate::headers::{ethertype, view};
-use crate::sum::{fold, words};
+use crate::headers::{ethertype, protocol, view};
+use crate::sum::{bytes, fold, words};
 use penstock_shm::counters::Drop;
 use penstock_shm::record::{Slot, flag};
 use std::ops::Range;
@@ -85,14 +85,15 @@ impl UntaggedL2 {
 /// Rewrites the packet whose frame begins at `start` of `buffer`; says where in `buffer` the frame that
 /// leaves lies.
 ///
-/// The link header moves when a tag comes or goes, so `start` is at least 4 (an mbuf's headroom is 128);
-/// the four octets in front of it may be overwritten. The payload is untouched. The UDP checksum is
-/// updated by the difference of addresses and ports (RFC 1624), so that an error stays an error; zero
-/// stays zero.
+/// The packet leaves in the IP version of its route. The headers before UDP grow and shrink to the front: by
+/// 4 octets when a tag comes or goes, by 20 when IPv4 becomes IPv6 or IPv6 IPv4. Headers that leave are written
+/// from where the longest link header would begin, so `start` is at least 4, and 24 if IPv4 becomes IPv6 (an
+/// mbuf lends 64 octets of headroom). The payload is untouched. The UDP checksum is updated by the difference
+/// of addresses and ports (RFC 1624), so that an error stays an error; zero stays zero over IPv4, and is computed
+/// when it becomes IPv6, which has no zero (RFC 8200, 8.1).
 ///
 /// # Errors
-/// [`Drop::NoRoute`] if the route leaves over another IP version, [`Drop::Malformed`] if `udp` does not
-/// belong to this frame or `start` is too small. `buffer` is unchanged then.
+/// [`Drop::Malformed`] if `udp` does not belong to this frame or `start` is too small. `buffer` is unchanged then.
 pub fn rewrite(
     buffer: &mut [u8],
     start: usize,
@@ -100,62 +101,105 @@ pub fn rewrite(
     slot: &Slot,
     l2: &L2Header,
 ) -> Result<Range<usize>, Drop> {
-    if udp.v6 {
-        return rewrite6(buffer, start, udp, slot, l2);
-    }
-    if slot.flags & flag::EGRESS_V6 != 0 {
-        return Err(Drop::NoRoute);
-    }
-    let (at, end, head) = place::<HEAD4>(buffer, start, udp).ok_or(Drop::Malformed)?;
-    *view_mut(head, 0) = l2.tagged();
-    headers4(head, TAGGED, slot, udp.length.wrapping_add(IP4) as u16);
+    let place = if slot.flags & flag::EGRESS_V6 == 0 {
+        leave4(buffer, start, udp, slot, l2)
+    } else {
+        leave6(buffer, start, udp, slot, l2)
+    };
+    let (at, end) = place.ok_or(Drop::Malformed)?;
     Ok(at + TAGGED - l2.size()..end)
 }
 
-fn rewrite6(
+/// Makes an IPv4 packet; says where the longest link header would begin, and where the packet ends.
+fn leave4(
     buffer: &mut [u8],
     start: usize,
     udp: &Udp,
     slot: &Slot,
     l2: &L2Header,
-) -> Result<Range<usize>, Drop> {
-    if slot.flags & flag::EGRESS_V6 == 0 {
-        return Err(Drop::NoRoute);
-    }
-    let (at, end, head) = place(buffer, start, udp).ok_or(Drop::Malformed)?;
-    headers6(head, slot, l2, udp.length as u16);
-    Ok(at + TAGGED - l2.size()..end)
+) -> Option<(usize, usize)> {
+    let (place, head, _) = parts::<HEAD4>(buffer, start, udp)?;
+    let checksum = updated_checksum(head, udp.v6, slot);
+    let total_len = udp.length.wrapping_add(IP4) as u16;
+    *view_mut(head, 0) = l2.tagged();
+    put4(head, TAGGED, slot, total_len.to_be_bytes());
+    *view_mut(head, HEAD4 - 2) = checksum;
+    Some(place)
 }
 
-/// Where the longest link header would begin, where the packet ends, and the headers: `HEAD` octets from
-/// there on.
+/// Likewise for IPv6.
+fn leave6(
+    buffer: &mut [u8],
+    start: usize,
+    udp: &Udp,
+    slot: &Slot,
+    l2: &L2Header,
+) -> Option<(usize, usize)> {
+    let (place, head, payload) = parts::<HEAD6>(buffer, start, udp)?;
+    let length = udp.length as u16;
+    let checksum = match updated_checksum(head, udp.v6, slot) {
+        [0, 0] => fresh_checksum(slot, length, payload),
+        checksum => checksum,
+    };
+    *view_mut(head, 0) = l2.tagged();
+    *view_mut(head, TAGGED - 2) = ethertype::IPV6.to_be_bytes();
+    // The first eight octets of the header that leaves are those of `Slot::head`.
+    *view_mut(head, TAGGED) = *view::<8, 24>(&slot.head, 0);
+    *view_mut(head, TAGGED + 4) = length.to_be_bytes();
+    *view_mut(head, TAGGED + 8) = slot.ip6_src;
+    *view_mut(head, TAGGED + 24) = slot.ip6_dst;
+    *view_mut(head, HEAD6 - 8) = *view::<4, 24>(&slot.head, 20);
+    *view_mut(head, HEAD6 - 2) = checksum;
+    Some(place)
+}
+
+/// A packet that is to leave with `HEAD` octets of headers, the longest link header included: from where these
+/// begin to the packet's end, the octets they take (the last eight are the UDP header that came, and before them are
+/// the addresses that came), and the payload.
+#[expect(clippy::type_complexity, reason = "a place and its two parts")]
 #[inline(always)]
-fn place<'a, const HEAD: usize>(
+fn parts<'a, const HEAD: usize>(
     buffer: &'a mut [u8],
     start: usize,
     udp: &Udp,
-) -> Option<(usize, usize, &'a mut [u8; HEAD])> {
-    let at = start.wrapping_add(udp.l3).wrapping_sub(TAGGED);
-    let end = at.wrapping_add(HEAD - 8).wrapping_add(udp.length);
-    if end > buffer.len() {
-        return None;
-    }
-    let head = buffer.get_mut(at..)?.first_chunk_mut()?;
-    Some((at, end, head))
+) -> Option<((usize, usize), &'a mut [u8; HEAD], &'a [u8])> {
+    let ip_len = if udp.v6 { IP6 } else { IP4 };
+    let header = start.wrapping_add(udp.l3).wrapping_add(ip_len);
+    let at = header.wrapping_sub(HEAD - 8);
+    let end = header.wrapping_add(udp.length);
+    let (head, payload) = buffer.get_mut(at..end)?.split_first_chunk_mut()?;
+    Some(((at, end), head, &*payload))
 }
 
-/// Rewrites the IPv4 header at `at` and the UDP header behind it.
+/// The checksum of the UDP header at the end of `head` once the addresses and ports before it are those that
+/// leave; zero if it is zero.
+///
+/// Length and protocol of the two pseudo-headers sum up alike (RFC 768; RFC 8200, 8.1).
 #[inline(always)]
-pub(crate) fn headers4<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, total_len: u16) {
-    let udp = at + IP4;
-    let old = words::<12>(view(head, udp - 8));
-    let checksum = updated::<3>(*view(head, udp + 6), old, u32::from(slot.udp_sum));
-    put4(head, at, slot, total_len.to_be_bytes());
-    *view_mut(head, udp + 6) = checksum;
+fn updated_checksum<const HEAD: usize>(head: &[u8; HEAD], v6: bool, slot: &Slot) -> [u8; 2] {
+    let (checksum, new) = (*view(head, HEAD - 2), u32::from(slot.udp_sum));
+    if v6 {
+        updated::<9>(checksum, words::<36>(view(head, HEAD - 8 - 32)), new)
+    } else {
+        updated::<3>(checksum, words::<12>(view(head, HEAD - 8 - 8)), new)
+    }
 }
 
-/// As [`headers4`], for a packet whose total length stays, this one, and whose old addresses are those that
-/// `Slot::udp_delta` was made for.
+/// The checksum of a datagram of `length` octets that came without one.
+#[cold]
+fn fresh_checksum(slot: &Slot, length: u16, payload: &[u8]) -> [u8; 2] {
+    let length = u64::from(length.to_be());
+    let protocol = u64::from(u16::from(protocol::UDP).to_be());
+    // The length stands in the pseudo-header and in the header.
+    let sum = u64::from(slot.udp_sum) + 2 * length + protocol + bytes(payload);
+    match !fold(sum) {
+        0 => [0xff; 2],
+        checksum => checksum.to_ne_bytes(),
+    }
+}
+
+/// Rewrites the IPv4 header at `at` and the UDP header behind it: of a packet whose total length stays, this one,
+/// and whose old addresses are those that `Slot::udp_delta` was made for.
 #[inline(always)]
 pub(crate) fn known4<const N: usize>(
     head: &mut [u8; N],
@@ -190,23 +234,6 @@ fn view_mut<const N: usize, const LEN: usize>(head: &mut [u8; LEN], at: usize) -
         Some(octets) => octets,
         None => unreachable!("constants of this module"),
     }
-}
-
-/// The first eight octets of the header that leaves are those of `Slot::head`.
-#[inline(always)]
-fn headers6(head: &mut [u8; HEAD6], slot: &Slot, l2: &L2Header, payload_len: u16) {
-    const UDP: usize = TAGGED + IP6;
-    let old = words(view::<36, HEAD6>(head, UDP - 32));
-    let checksum = updated::<9>(*view(head, UDP + 6), old, u32::from(slot.udp_sum));
-
-    head[..TAGGED].copy_from_slice(&l2.tagged());
-    head[TAGGED - 2..TAGGED].copy_from_slice(&ethertype::IPV6.to_be_bytes());
-    head[TAGGED..TAGGED + 8].copy_from_slice(&slot.head[..8]);
-    head[TAGGED + 4..TAGGED + 6].copy_from_slice(&payload_len.to_be_bytes());
-    head[TAGGED + 8..TAGGED + 24].copy_from_slice(&slot.ip6_src);
-    head[TAGGED + 24..UDP].copy_from_slice(&slot.ip6_dst);
-    head[UDP..UDP + 4].copy_from_slice(&slot.head[20..]);
-    head[UDP + 6..].copy_from_slice(&checksum);
 }
 
 /// The checksum after `WORDS` words of 32 bits that summed to `old` gave way to others that sum to

@@ -1,6 +1,6 @@
 //! What a file can get wrong although every value fits: one sentence per problem.
 
-use crate::{Config, Interface, Port};
+use crate::{Address, Config, Interface, Port};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -8,6 +8,9 @@ use std::net::IpAddr;
 const MAX_ADDRESSES: usize = 64;
 /// Policing profiles that a region has numbers for.
 const MAX_POLICE: usize = 15;
+
+/// Gateways of one address: each is asked every second.
+const MAX_GATEWAYS: usize = 8;
 
 pub(crate) fn problems(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
@@ -70,6 +73,20 @@ fn ports(ports: &[Port], found: &mut Vec<String>) {
                 port.device.name()
             ));
         }
+        if let Some(exception) = &port.exception {
+            if !devices.insert(exception.name()) {
+                found.push(format!(
+                    "port \"{name}\": exception device {} is another port's already",
+                    exception.name()
+                ));
+            }
+            if !exception.is_virtual() {
+                found.push(format!(
+                    "port \"{name}\": exception {} is not a virtual device (net_tap9,iface=... or net_virtio_user9,path=/dev/vhost-net)",
+                    exception.as_str()
+                ));
+            }
+        }
         if !(576..=9600).contains(&port.mtu) {
             found.push(format!(
                 "port \"{name}\": mtu {} is not 576 to 9600",
@@ -108,19 +125,11 @@ fn ports(ports: &[Port], found: &mut Vec<String>) {
                     address.vlan
                 ));
             }
-            if let Some(gateway) = address.gateway
-                && (!address.address.contains(gateway) || gateway == ip)
-            {
-                found.push(format!(
-                    "port \"{name}\": gateway {gateway} is not a neighbour on {}",
-                    address.address
-                ));
-            }
+            gateways(name, address, found);
         }
         for neighbour in &port.neighbours {
-            let on_link = |a: &crate::Address| {
-                a.vlan == neighbour.vlan && a.address.contains(neighbour.address)
-            };
+            let on_link =
+                |a: &Address| a.vlan == neighbour.vlan && a.address.contains(neighbour.address);
             if !port.addresses.iter().any(on_link) {
                 found.push(format!(
                     "port \"{name}\": neighbour {} (VLAN {}) is on none of the port's networks",
@@ -176,6 +185,31 @@ fn rules(config: &Config, found: &mut Vec<String>) {
                 police.bytes_burst
             ));
         }
+    }
+}
+
+fn gateways(port: &str, address: &Address, found: &mut Vec<String>) {
+    let ip = address.address.ip;
+    for (i, &gateway) in address.gateways.iter().enumerate() {
+        let is_link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let on_link = address.address.contains(gateway) || is_link_local && ip.is_ipv6();
+        if !on_link || gateway == ip {
+            found.push(format!(
+                "port \"{port}\": gateway {gateway} is not a neighbour on {}",
+                address.address
+            ));
+        }
+        if address.gateways[..i].contains(&gateway) {
+            found.push(format!(
+                "port \"{port}\": gateway {gateway} stands twice at {ip}"
+            ));
+        }
+    }
+    if address.gateways.len() > MAX_GATEWAYS {
+        found.push(format!(
+            "port \"{port}\": {} gateways at {ip}; {MAX_GATEWAYS} are enough",
+            address.gateways.len()
+        ));
     }
 }
 

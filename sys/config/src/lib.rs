@@ -113,6 +113,10 @@ pub struct Plane {
     pub hugepages: HugepageUse,
     /// Packets received at once.
     pub burst: u16,
+    /// ICMP and ICMPv6 messages sent per second at most.
+    pub icmp_per_s: u32,
+    /// Whether who sends to a port that nobody has is told so.
+    pub port_unreachable: bool,
 }
 
 impl Default for Plane {
@@ -123,6 +127,8 @@ impl Default for Plane {
             memory_mb: 512,
             hugepages: HugepageUse::Auto,
             burst: 32,
+            icmp_per_s: 100,
+            port_unreachable: false,
         }
     }
 }
@@ -146,6 +152,8 @@ pub struct Port {
     /// Receive and send queues at most; each worker has one of each while they last.
     #[serde(default = "default_queues")]
     pub queues: u16,
+    /// The device through which the kernel has what is not the relay's: a vdev string.
+    pub exception: Option<Device>,
     /// `[[port.address]]`
     #[serde(default, rename = "address")]
     pub addresses: Vec<Address>,
@@ -175,8 +183,9 @@ pub struct Address {
     /// 802.1Q VLAN, 0 for none.
     #[serde(default)]
     pub vlan: u16,
-    /// Next hop to what is not on the link.
-    pub gateway: Option<IpAddr>,
+    /// Next hops to what is not on the link: the first that answers is used. One, or a list.
+    #[serde(default, rename = "gateway", deserialize_with = "parts::one_or_more")]
+    pub gateways: Vec<IpAddr>,
 }
 
 /// A neighbour whose MAC is known beforehand.

@@ -132,6 +132,20 @@ impl fmt::Display for MacAddr {
     }
 }
 
+/// A value, or a list of them.
+pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpAddr>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected an address or a list of addresses")]
+    enum OneOrMore {
+        One(IpAddr),
+        More(Vec<IpAddr>),
+    }
+    Ok(match OneOrMore::deserialize(from)? {
+        OneOrMore::One(one) => vec![one],
+        OneOrMore::More(more) => more,
+    })
+}
+
 /// An address with the length of its network prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {

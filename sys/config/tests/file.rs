@@ -60,7 +60,7 @@ fn every_commented_key_is_a_key() {
         *(if is_table { &mut tables } else { &mut keys }) += 1;
         i = end;
     }
-    assert_eq!((keys, tables), (6, 2));
+    assert_eq!((keys, tables), (7, 2));
 }
 
 #[test]
@@ -87,6 +87,30 @@ fn mistakes_get_a_sentence() {
             "neither a PCI address",
         ),
         (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = \"198.19.1.1\"",
+            "gateway 198.19.1.1 is not a neighbour",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = [\"198.18.1.2\", \"198.18.1.2\"]",
+            "198.18.1.2 stands twice",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = [\"fe80::1\"]",
+            "gateway fe80::1 is not a neighbour",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\n[[port.address]]\naddress = \"198.18.1.1/24\"\ngateway = 7",
+            "an address or a list of addresses",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\nexception = \"net_tap0,iface=x\"\n[[port.address]]\naddress = \"198.18.1.1/16\"",
+            "exception device net_tap0 is another port's",
+        ),
+        (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\nexception = \"0000:3b:00.0\"\n[[port.address]]\naddress = \"198.18.1.1/16\"",
+            "is not a virtual device",
+        ),
+        (
             "[[control.interface]]\nname = \"b\"\naddress = \"198.18.0.9\"\nports = \"4000-4999\"",
             "no [[port]] has the address 198.18.0.9",
         ),
@@ -108,4 +132,25 @@ fn mistakes_get_a_sentence() {
     }
     assert!(parse("").unwrap_err().contains("no [[port]]"));
     assert!(parse("[plane").unwrap_err().contains("test.toml"));
+}
+
+#[test]
+fn gateways_are_one_or_a_list() {
+    for (gateway, count) in [
+        ("\"198.18.0.2\"", 1),
+        ("[\"198.18.0.2\", \"198.18.0.3\"]", 2),
+        ("[]", 0),
+    ] {
+        let text = LEAST.replace("/24\"", &format!("/24\"\ngateway = {gateway}"));
+        assert_eq!(
+            parse(&text).unwrap().ports[0].addresses[0].gateways.len(),
+            count
+        );
+    }
+    let text = LEAST.replace("198.18.0.1/24\"", "2001:db8::1/64\"\ngateway = \"fe80::1\"");
+    let text = text.replace("198.18.0.1", "2001:db8::1");
+    assert_eq!(
+        parse(&text).unwrap().ports[0].addresses[0].gateways.len(),
+        1
+    );
 }

@@ -62,7 +62,7 @@ drops! {
     IpOptions = "ip-options",
     /// No stream is installed at the destination port.
     NoStream = "no-stream",
-    /// As no-stream, from a source that floods such ports: neither answered nor passed to the kernel.
+    /// As no-stream, from a source that floods such ports: not answered.
     Flood = "flood",
     /// The stream's gate is closed (hold).
     GateClosed = "gate-closed",
@@ -90,7 +90,7 @@ drops! {
     NextHop = "next-hop",
     /// The egress queue was full.
     TxFull = "tx-full",
-    /// The steward's queue was full (ARP, ICMP).
+    /// The steward's queue was full (ARP, neighbour discovery, ICMP).
     SlowPath = "slow-path",
     /// Another worker owns the stream and its hand-over ring was full.
     HandOver = "hand-over",
@@ -100,7 +100,7 @@ drops! {
 pub const MAX_WORKERS: usize = 32;
 
 /// One worker's counters. Written by that worker alone; read by anyone.
-/// `rx = forwarded + consumed + handed_over + sum(drops)` at rest.
+/// `rx = forwarded + consumed + handed_over + to_kernel + sum(drops)` at rest.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct WorkerCounters {
@@ -108,10 +108,14 @@ pub struct WorkerCounters {
     pub rx: Counter,
     /// Packets handed to an egress queue that took them.
     pub forwarded: Counter,
-    /// Packets the steward took: ARP, ICMP, or waiting for a next hop.
+    /// Packets the steward took: ARP, neighbour discovery, ICMP, or waiting for a next hop.
     pub consumed: Counter,
     /// Packets given to the worker that owns their stream.
     pub handed_over: Counter,
+    /// Packets passed on to the kernel through an exception port.
+    pub to_kernel: Counter,
+    /// Of `rx`, the packets that came from the kernel.
+    pub from_kernel: Counter,
     /// Packets sent on the steward's behalf.
     pub tx_steward: Counter,
     /// Iterations of the poll loop that found packets.

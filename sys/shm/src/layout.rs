@@ -199,6 +199,8 @@ pub(crate) const LAYOUT_HASH: u64 = {
             forwarded,
             consumed,
             handed_over,
+            to_kernel,
+            from_kernel,
             tx_steward,
             polls_busy,
             polls_idle,

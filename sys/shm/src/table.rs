@@ -353,6 +353,20 @@ impl TableWriter {
         self.publish_counts();
     }
 
+    /// Begins an epoch: what no live slot names from here on, no worker reads once it is
+    /// [`TableWriter::has_passed`].
+    pub fn retire(&mut self) -> u64 {
+        self.epochs.retire()
+    }
+
+    /// Whether every worker has passed a quiescent point since the epoch began. Does not wait.
+    pub fn has_passed(&mut self, epoch: u64) -> bool {
+        if epoch > self.reached {
+            self.reached = self.epochs.reached().0;
+        }
+        epoch <= self.reached
+    }
+
     /// The record's identity and state.
     pub fn head(&self, number: u32) -> &Head {
         &self.record(number).head

@@ -1,9 +1,12 @@
 //! What control and workers ask for, against a real table.
 
 use super::*;
+use crate::adjacency::Adjacencies;
+use crate::neighbour::Neighbours;
 use penstock_config::{Config, DEFAULTS};
-use penstock_shm::{AddressEntry, Plane, RegionConfig, flag};
+use penstock_shm::{AddressEntry, Plane, RegionConfig, WorkerTable, flag};
 use std::path::Path;
+use std::sync::Arc;
 
 const A: Endpoint = Endpoint {
     addr: 0,
@@ -14,14 +17,22 @@ const B: Endpoint = Endpoint {
     port: 5000,
 };
 
+/// Of IPv6.
+const C: Endpoint = Endpoint {
+    addr: 1,
+    port: 6000,
+};
+
 struct Bench {
     streams: Streams,
     seq: u64,
+    worker: WorkerTable,
     _dir: tempfile::TempDir,
 }
 
 impl Bench {
-    /// A table of 16 streams at 198.18.0.1/24 without a gateway, and room for so many next hops.
+    /// A table of 16 streams at 198.18.0.1/24 and 2001:db8::1/64 without a gateway, and room for so many next
+    /// hops.
     fn new(next_hops: usize) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let region = RegionConfig {
@@ -31,21 +42,25 @@ impl Bench {
             group: None,
         };
         let mut parts = Plane::open(&region).unwrap().split(1);
-        let config = Config::parse(DEFAULTS, Path::new("defaults")).unwrap();
-        let locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
-        let entry = AddressEntry {
-            ip: locals[0].ip,
-            vlan: 0,
-            port: 0,
-            mtu: 1500,
-        };
-        assert_eq!(parts.table.set_addresses(&[entry]).unwrap(), [0]);
+        let six = "[[port.address]]\naddress = \"2001:db8::1/64\"\n";
+        let config = Config::parse(&format!("{DEFAULTS}{six}"), Path::new("defaults")).unwrap();
+        let mut locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
+        let entries: Vec<_> = locals
+            .iter()
+            .map(|local| AddressEntry {
+                ip: local.ip,
+                vlan: 0,
+                port: 0,
+                mtu: 1500,
+            })
+            .collect();
+        assert_eq!(parts.table.set_addresses(&entries).unwrap(), [0, 1]);
         let neighbours = Neighbours::new(next_hops);
+        let links = Links::new(neighbours, Arc::new(Adjacencies::new()), &mut locals, 0);
         let streams = Streams::new(
             parts.table,
-            vec![Some(locals[0].clone())],
-            neighbours,
-            Arc::new(Adjacencies::new()),
+            locals.into_iter().map(Some).collect(),
+            links,
             Arc::new(Rules::default()),
             Window {
                 ns: 1000,
@@ -55,6 +70,7 @@ impl Bench {
         Bench {
             streams,
             seq: 0,
+            worker: parts.workers.remove(0),
             _dir: dir,
         }
     }
@@ -155,6 +171,34 @@ fn a_route_stands_once_the_peers_remote_is_known() {
         None,
         "what was asked before the lock comes too late"
     );
+}
+
+#[test]
+fn a_route_leads_from_one_ip_version_to_the_other() {
+    let mut bench = Bench::new(8);
+    let [four, six] = ["198.18.0.9:1000", "[2001:db8::9]:2000"];
+    let ops = [
+        Op::Set(spec(A, C, Some(four), 1)),
+        Op::Set(spec(C, A, Some(six), 1)),
+    ];
+    bench.apply(7, &ops).unwrap();
+    let (there, back) = (bench.slot(A), bench.slot(C));
+    assert!(has(&there, flag::ROUTED | flag::EGRESS_V6) && !has(&there, flag::V6));
+    assert_eq!(
+        std::net::Ipv6Addr::from(there.ip6_dst).to_string(),
+        "2001:db8::9"
+    );
+    assert!(has(&back, flag::ROUTED | flag::V6) && !has(&back, flag::EGRESS_V6));
+    assert_eq!(destination(&back), four);
+    assert_ne!(there.adjacency, back.adjacency);
+
+    for (endpoint, peer, remote) in [(A, C, six), (C, A, four)] {
+        assert_eq!(
+            bench.apply(7, &[Op::Set(spec(endpoint, peer, Some(remote), 2))]),
+            Err(Refusal::WrongFamily),
+            "a remote of another version than its endpoint"
+        );
+    }
 }
 
 #[test]
@@ -289,4 +333,40 @@ fn an_endpoint_belongs_to_one_call() {
         "another call gets another record and meter"
     );
     assert_eq!(bench.streams.table.counts().ended, 1);
+}
+
+#[test]
+fn a_next_hop_is_given_again_once_no_slot_names_it_and_no_worker_can() {
+    const MIN: u64 = 60_000_000_000;
+    let mut bench = Bench::new(1);
+    let pair = |remote| {
+        [
+            Op::Set(spec(A, B, None, 1)),
+            Op::Set(spec(B, A, Some(remote), 1)),
+        ]
+    };
+    let other = [Op::Set(spec(B, A, Some("198.18.0.8:1000"), 2))];
+    bench.apply(7, &pair("198.18.0.9:1000")).unwrap();
+    // In use, however long: it stays.
+    for minute in 1..30 {
+        bench.streams.sweep(minute * MIN);
+        bench.streams.sweep(minute * MIN + 1);
+    }
+    assert_eq!(bench.apply(7, &other), Err(Refusal::TooManyNextHops));
+    // The refused command left no route; the ten minutes begin with the last sweep that saw one.
+    bench.streams.sweep(38 * MIN);
+    bench.streams.sweep(38 * MIN + 1);
+    assert_eq!(bench.apply(7, &other), Err(Refusal::TooManyNextHops));
+    bench.worker.pin();
+    bench.streams.sweep(40 * MIN);
+    bench.streams.sweep(40 * MIN + 1);
+    assert_eq!(
+        bench.apply(7, &other),
+        Err(Refusal::TooManyNextHops),
+        "a worker may still read the old slot"
+    );
+    bench.worker.pin();
+    bench.streams.sweep(40 * MIN + 2);
+    assert_eq!(bench.apply(7, &other), Ok(()));
+    assert_eq!(destination(&bench.slot(A)), "198.18.0.8:1000");
 }

@@ -1,13 +1,14 @@
 //! The stages over one burst: `look`, `pass`, and `finish` for what is not usual.
 
-use super::{Exit, Out, PortSide, Shared};
-use crate::slow::{HandOver, Latch, ToSteward, ToWorker};
+use super::{Exit, Out, PortSide, Role, Shared};
+use crate::slow::{Arrived, HandOver, Latch, ToWorker, Unresolved};
 use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
 use penstock_relay::learn::Ask;
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, Drop, LocalAddrs, Stream, Udp, UntaggedL2, classify, judge, latch_requested, may_enter,
+    Class, Drop, Stream, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested, may_enter,
     rewrite, source,
 };
 use penstock_shm::record::Slot;
@@ -85,8 +86,7 @@ fn classified(mbuf: &Mbuf, mac: [u8; 6]) -> Class {
 pub(super) struct Step<'a> {
     pub(super) number: usize,
     pub(super) port: u8,
-    pub(super) mac: [u8; 6],
-    pub(super) locals: &'a LocalAddrs,
+    pub(super) side: &'a PortSide,
     pub(super) view: &'a Pinned<'a>,
     pub(super) counters: &'a WorkerCounters,
     pub(super) now_ns: u64,
@@ -208,28 +208,31 @@ impl Step<'_> {
     /// What is not usual: by one check after the other.
     #[inline(never)]
     fn long_way(&mut self, mbuf: Mbuf) {
-        let is_ours = |vlan, address| self.locals.get(vlan, address).is_some();
-        let reason = match classified(&mbuf, self.mac) {
-            Class::Udp(udp) => match self.locals.find(mbuf.frame(), &udp) {
+        let locals = &self.side.locals;
+        let is_ours = |vlan, address| locals.get(vlan, address).is_some();
+        let queues = &self.shared.queues;
+        let reason = match classified(&mbuf, self.side.mac) {
+            Class::Udp(udp) => match locals.find(mbuf.frame(), &udp) {
                 Some(addr) => match self.view.entry(Endpoint {
                     addr,
                     port: udp.port,
                 }) {
                     Some(entry) => return self.relay(mbuf, &udp, entry),
-                    None => self.no_stream(&mbuf, &udp),
+                    None => return self.no_stream(mbuf, addr, &udp),
                 },
                 None => Drop::NotOurAddress,
             },
-            Class::Arp { .. } => {
-                return self.tell_steward(|port| ToSteward::Local { port, mbuf }, Drop::SlowPath);
+            Class::Arp { .. } => return self.tell_steward(&queues.neighbours, mbuf),
+            Class::Nd { vlan, asks_for } if asks_for.is_none_or(|ip| is_ours(vlan, ip.into())) => {
+                return self.tell_steward(&queues.neighbours, mbuf);
             }
-            Class::Icmp { vlan, destination } if is_ours(vlan, destination.into()) => {
-                return self.tell_steward(|port| ToSteward::Local { port, mbuf }, Drop::SlowPath);
+            Class::Icmp { vlan, destination } if is_ours(vlan, destination) => {
+                return self.tell_steward(&queues.echoes, mbuf);
             }
-            Class::Icmp { .. } => Drop::NotOurAddress,
+            Class::Nd { .. } | Class::Icmp { .. } => Drop::NotOurAddress,
             Class::Drop(reason) => reason,
         };
-        self.drop(mbuf, reason);
+        self.not_ours(mbuf, reason);
     }
 
     /// Judges, meters and rewrites a packet of a stream.
@@ -275,7 +278,11 @@ impl Step<'_> {
             return self.send(hop.port, mbuf);
         }
         let adjacency = slot.adjacency;
-        self.tell_steward(|_| ToSteward::Unresolved { adjacency, mbuf }, Drop::NextHop);
+        let waits = Unresolved { adjacency, mbuf };
+        match self.shared.queues.unresolved.push(waits) {
+            Ok(()) => self.consumed(),
+            Err(Unresolved { mbuf, .. }) => self.drop(mbuf, Drop::NextHop),
+        }
     }
 
     fn send(&mut self, port: usize, mbuf: Mbuf) {
@@ -295,10 +302,15 @@ impl Step<'_> {
 
     /// Sends what was collected, in order per port, and frees what was dropped.
     fn flush(&mut self) {
-        for exit in &mut self.out.exits {
+        for (i, exit) in self.out.exits.iter_mut().enumerate() {
             let Exit::Own(tx, batch) = exit else { continue };
             let sent = tx.send(batch);
-            self.counters.forwarded.add(sent.sent as u64);
+            let count = if i < self.out.first_exception {
+                &self.counters.forwarded
+            } else {
+                &self.counters.to_kernel
+            };
+            count.add(sent.sent as u64);
             self.counters.drops[Drop::TxFull as usize].add(sent.unsent as u64);
         }
         self.out.dead.clear();
@@ -345,21 +357,13 @@ impl Step<'_> {
         }
     }
 
-    /// A packet to a port of ours where no stream is.
-    #[cold]
-    fn no_stream(&mut self, mbuf: &Mbuf, udp: &Udp) -> Drop {
-        let floods = source(mbuf.frame(), udp)
-            .is_some_and(|source| self.out.floods.count(source.ip(), self.now_ns));
-        if floods { Drop::Flood } else { Drop::NoStream }
-    }
-
     /// Asks for the packet's source to be adopted. False if that cannot be: it is one of our own.
     #[cold]
     fn latch(&mut self, mbuf: &Mbuf, udp: &Udp, entry: Entry<'_>, ask: Ask) -> bool {
         let Some(source) = source(mbuf.frame(), udp) else {
             return false;
         };
-        if self.locals.get(udp.vlan, source.ip()).is_some() {
+        if self.side.locals.get(udp.vlan, source.ip()).is_some() {
             return false;
         }
         let latch = Latch {
@@ -376,13 +380,61 @@ impl Step<'_> {
     }
 
     #[cold]
-    fn tell_steward(&mut self, message: impl FnOnce(u8) -> ToSteward, otherwise: Drop) {
-        match self.shared.queues.steward.push(message(self.port)) {
-            Ok(()) => {
-                self.counters.consumed.add(1);
-                self.shared.ringer.ring();
+    fn tell_steward(&mut self, queue: &ArrayQueue<Arrived>, mbuf: Mbuf) {
+        let port = self.port;
+        match queue.push(Arrived { port, mbuf }) {
+            Ok(()) => self.consumed(),
+            Err(Arrived { mbuf, .. }) => self.drop(mbuf, Drop::SlowPath),
+        }
+    }
+
+    fn consumed(&mut self) {
+        self.counters.consumed.add(1);
+        self.shared.ringer.ring();
+    }
+
+    /// Drops what is not ours, or passes it on to the kernel.
+    #[cold]
+    fn not_ours(&mut self, mbuf: Mbuf, reason: Drop) {
+        match self.side.role {
+            Role::Media { kernel: Some(exit) }
+                if is_kernels(mbuf.frame(), reason, &self.side.locals) =>
+            {
+                self.send(exit, mbuf);
             }
-            Err(_) => self.counters.drops[otherwise as usize].add(1),
+            _ => self.drop(mbuf, reason),
+        }
+    }
+
+    /// Nobody takes a datagram to an address of ours: it is dropped, and its sender told so if the operator wants
+    /// that. If no endpoint can have the port, it is the kernel's.
+    #[cold]
+    fn no_stream(&mut self, mbuf: Mbuf, addr: u16, udp: &Udp) {
+        let is_media = self.side.media.iter().any(|media| {
+            media.addr == addr && (media.ports.first..=media.ports.last).contains(&udp.port)
+        });
+        if let Role::Media { kernel: Some(_) } = self.side.role
+            && !is_media
+        {
+            return self.not_ours(mbuf, Drop::NoStream);
+        }
+        let source = source(mbuf.frame(), udp);
+        if source.is_some_and(|source| self.out.floods.count(source.ip(), self.now_ns)) {
+            return self.drop(mbuf, Drop::Flood);
+        }
+        if !self.shared.port_unreachable {
+            return self.drop(mbuf, Drop::NoStream);
+        }
+        self.counters.drops[Drop::NoStream as usize].add(1);
+        let port = self.port;
+        if self
+            .shared
+            .queues
+            .unreachable
+            .push(Arrived { port, mbuf })
+            .is_ok()
+        {
+            self.shared.ringer.ring();
         }
     }
 }

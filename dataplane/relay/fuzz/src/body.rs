@@ -125,7 +125,6 @@ pub fn run(data: &[u8]) -> Option<Way> {
     assert_eq!(meter::lost_total(&meters[0]), 0);
     relay(frame, port, &slot, &meters, !now_ns);
     if way.is_some() {
-        assert!(udp.packet_len() <= usize::from(slot.longest));
         forward(frame, &udp, &slot, choice.number(14) & 0x0fff);
     }
     way
@@ -247,13 +246,13 @@ pub fn relay(
 }
 
 /// What a relay mostly sees, if it passes: untagged IPv4 with nothing behind it, from a locked source,
-/// RTP with neither contributing sources nor an extension.
+/// RTP with neither contributing sources nor an extension, to IPv4.
 fn is_ordinary(frame: &[u8], udp: &Udp, slot: &Slot) -> bool {
     let payload = &udp_part(frame, udp)[8..];
-    let is_locked_rtp = slot.flags & flag::LOCKED != 0 && slot.flags & flag::RTP != 0;
-    let wants_more = slot.flags & (flag::CAPTURE | flag::COPY_DSCP | flag::DENIED) != 0;
+    let is = |bit| slot.flags & bit != 0;
+    let is_locked_rtp = is(flag::LOCKED) && is(flag::RTP);
     is_locked_rtp
-        && !wants_more
+        && !is(flag::EGRESS_V6 | flag::CAPTURE | flag::COPY_DSCP | flag::DENIED)
         && (udp.l3, udp.v6) == (14, false)
         && frame.len() == 14 + udp.packet_len()
         && frame[30..34] != [0; 4]
@@ -375,15 +374,15 @@ fn forward(frame: &[u8], udp: &Udp, slot: &Slot, vlan: u16) {
         panic!("what left is {class:?}")
     };
     assert_eq!(range.len(), left.l3 + left.packet_len());
-    assert_eq!(
-        (left.vlan, left.v6, left.length),
-        (vlan, udp.v6, udp.length)
-    );
+    assert!(left.packet_len() <= usize::from(slot.longest));
+    let v6 = slot.flags & flag::EGRESS_V6 != 0;
+    assert_eq!((left.vlan, left.v6, left.length), (vlan, v6, udp.length));
     assert_eq!(left.port.to_be_bytes(), slot.head[22..]);
     let changed = udp_part(after, &left);
     assert_eq!(before[8..], changed[8..], "payload");
     if before[6..8] == [0, 0] {
-        assert_eq!(changed[6..8], [0, 0]);
+        assert!(v6 || changed[6..8] == [0, 0]);
+        assert!(!v6 || udp_error(after, &left) == 0);
     } else {
         assert_ne!(changed[6..8], [0, 0]);
         assert_eq!(
@@ -438,10 +437,20 @@ fn steward(frame: &[u8], mac: [u8; 6]) {
         );
         assert_eq!((reply.vlan, reply.is_request), (arp.vlan, false));
     }
+    if let Some(nd) = local::nd_parse(frame) {
+        let reply = local::nd_parse(&local::nd_advertisement(&nd, [2; 6])).expect("our own reply");
+        assert_eq!((reply.target, reply.vlan), (nd.target, nd.vlan));
+        assert_eq!(reply.mac, Some([2; 6]));
+    }
     let mut echo = frame.to_vec();
-    match local::icmp_echo_reply(&mut echo, mac) {
+    match local::echo_reply(&mut echo, mac) {
         Some(len) => assert!(len <= frame.len()),
         None => assert_eq!(echo, frame),
+    }
+    if let Class::Udp(udp) = classify(frame, &mac, true)
+        && let Some(error) = local::port_unreachable(frame, &udp, mac)
+    {
+        assert!(error.len() <= 18 + 1280, "{}", error.len());
     }
 }
 
@@ -458,6 +467,7 @@ fn misplaced(frame: &[u8], choice: &Choice<'_>) {
             length: usize::from(choice.number(10)).wrapping_sub(usize::from(choice.bit(4)) * 40),
             port: choice.number(6),
         };
+        let _ = local::port_unreachable(frame, &udp, PORT);
         let _ = addrs.find(frame, &udp);
         let slot = choice.slot(v6, source(frame, &udp), ([10; 4], 9).into());
         let _ = judged(frame, &udp, &slot, &Tally::default(), 0);

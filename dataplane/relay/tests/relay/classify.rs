@@ -1,7 +1,8 @@
 use crate::body::plain_sum;
-use crate::support::{Datagram, OURS, checksum, ethernet, rtp};
+use crate::support::{Datagram, OURS, THEIRS, checksum, ethernet, rtp};
+use penstock_relay::local::{nd_announcement, nd_probe, nd_solicitation};
 use penstock_relay::{Class, Drop, Udp, classify};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 fn class(frame: &[u8]) -> Class {
     classify(frame, &OURS, false)
@@ -179,7 +180,7 @@ fn arp_passes_to_us_and_to_everyone() {
 
 #[test]
 fn echo_requests_pass_and_no_other_icmp() {
-    let destination = Ipv4Addr::new(192, 0, 2, 1);
+    let destination = Ipv4Addr::new(192, 0, 2, 1).into();
     let echo = [(9, 1), (20, 8), (21, 0)];
     assert_eq!(
         class(&altered(14, &echo)),
@@ -208,5 +209,35 @@ fn other_protocols_are_dropped() {
         let mut frame = ethernet(0, kind);
         frame.extend([0x81; 60]);
         assert_eq!(class(&frame), Class::Drop(Drop::Protocol));
+    }
+}
+
+#[test]
+fn neighbour_discovery_passes_to_us_and_to_groups() {
+    let them: Ipv6Addr = "2001:db8::9".parse().unwrap();
+    let us: Ipv6Addr = "2001:db8::1".parse().unwrap();
+    for vlan in [0, 5] {
+        let asked = nd_solicitation(THEIRS, them, vlan, us);
+        let asks_for = Some(us);
+        assert_eq!(class(&asked), Class::Nd { vlan, asks_for });
+        let probe = nd_probe(THEIRS, them, vlan, us, OURS);
+        assert_eq!(class(&probe), Class::Nd { vlan, asks_for });
+        let told = nd_announcement(THEIRS, them, vlan);
+        let asks_for = None;
+        assert_eq!(class(&told), Class::Nd { vlan, asks_for });
+        let mut other = asked.clone();
+        other[..6].copy_from_slice(&[2, 0, 0, 0, 0, 0x42]);
+        assert_eq!(class(&other), Class::Drop(Drop::NotOurMac));
+        let l3 = if vlan == 0 { 14 } else { 18 };
+        let mut router = asked.clone();
+        router[l3 + 40] = 133;
+        assert_eq!(class(&router), Class::Drop(Drop::NotOurMac));
+        let mut short = probe.clone();
+        short[l3 + 5] = 20;
+        assert_eq!(class(&short), Class::Drop(Drop::Malformed));
+        // A datagram to a group is nobody's.
+        let mut media = Datagram::v6(&[1; 20]).frame();
+        media[..6].copy_from_slice(&asked[..6]);
+        assert_eq!(class(&media), Class::Drop(Drop::NotOurMac));
     }
 }

@@ -1,4 +1,4 @@
-use crate::support::{Datagram, asking, policy, rtp, slot, udp_of};
+use crate::support::{Datagram, asking, egress, policy, rtp, slot, udp_of};
 use penstock_relay::learn::Ask;
 use penstock_relay::route::{self, Policy};
 use penstock_relay::{Drop, Pass, Rules, Stream, judge, latch_requested, source};
@@ -246,7 +246,7 @@ fn what_an_endpoint_carries_is_checked() {
 }
 
 #[test]
-fn a_packet_needs_a_route_of_its_version() {
+fn a_packet_needs_a_route_of_either_version() {
     for datagram in both() {
         let policy = policy(datagram.source);
         let unrouted = route::fill(&policy, None, None, 1);
@@ -254,41 +254,31 @@ fn a_packet_needs_a_route_of_its_version() {
             verdict(&datagram, &unrouted, &Tally::default()),
             Err(Drop::NoRoute)
         );
-        let crossed = crate::support::egress(!policy.v6);
-        let crossed = route::fill(&policy, None, Some(&crossed), 1);
-        assert_eq!(
-            verdict(&datagram, &crossed, &Tally::default()),
-            Err(Drop::NoRoute)
-        );
+        for v6 in [false, true] {
+            let routed = route::fill(&policy, None, Some(&egress(v6)), 1);
+            assert_eq!(verdict(&datagram, &routed, &Tally::default()), PASS);
+            let is_usual = !policy.v6 && !v6;
+            assert_eq!(routed.usual_hop == Slot::NOT_USUAL, !is_usual);
+        }
     }
 }
 
+/// The packet that leaves is 20 octets longer or shorter than the one that came, if their versions differ.
 #[test]
-fn the_size_of_the_ip_packet_is_limited() {
-    for (datagram, len) in both().into_iter().zip([200, 220]) {
-        let slot = slot(&policy(datagram.source));
-        let datagram = Datagram {
-            padding: 30,
-            ..datagram
-        };
-        assert_eq!(
-            verdict(
-                &datagram,
-                &Slot {
-                    longest: len,
-                    ..slot
-                },
-                &Tally::default()
-            ),
-            PASS
-        );
-        let narrow = Slot {
-            longest: len - 1,
-            ..slot
-        };
-        assert_eq!(
-            verdict(&datagram, &narrow, &Tally::default()),
-            Err(Drop::TooBig)
-        );
+fn the_size_of_the_ip_packet_that_leaves_is_limited() {
+    for datagram in both() {
+        for (v6, len) in [(false, 200), (true, 220)] {
+            let slot = route::fill(&policy(datagram.source), None, Some(&egress(v6)), 1);
+            let padded = Datagram {
+                padding: 30,
+                ..datagram.clone()
+            };
+            let at = |longest| Slot { longest, ..slot };
+            assert_eq!(verdict(&padded, &at(len), &Tally::default()), PASS);
+            assert_eq!(
+                verdict(&padded, &at(len - 1), &Tally::default()),
+                Err(Drop::TooBig)
+            );
+        }
     }
 }

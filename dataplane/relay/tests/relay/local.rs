@@ -1,7 +1,7 @@
 use crate::body::plain_sum;
 use crate::support::{OURS, THEIRS, checksum, ethernet};
 use penstock_relay::local::{
-    ArpPacket, arp_announcement, arp_parse, arp_reply, arp_request, icmp_echo_reply,
+    ArpPacket, arp_announcement, arp_parse, arp_probe, arp_reply, arp_request, echo_reply,
 };
 use std::net::Ipv4Addr;
 
@@ -52,6 +52,8 @@ fn what_is_built_is_understood() {
             target_ip: THEM,
         };
         assert_eq!(arp_parse(&arp_request(OURS, US, vlan, THEM)), Some(arp));
+        let probe = arp_probe(OURS, US, vlan, THEM, THEIRS);
+        assert_eq!((&probe[..6], arp_parse(&probe)), (&THEIRS[..], Some(arp)));
         let announced = ArpPacket {
             target_ip: US,
             ..arp
@@ -126,7 +128,7 @@ fn an_echo_is_answered() {
             let mut frame = echo(vlan, message);
             let asked = frame.clone();
             assert_eq!(
-                icmp_echo_reply(&mut frame, OURS),
+                echo_reply(&mut frame, OURS),
                 Some(asked.len() - 3),
                 "no padding"
             );
@@ -152,13 +154,13 @@ fn what_is_no_sound_echo_is_not_answered() {
     let good = echo(0, b"sound");
     let end = good.len() - 3;
     for len in 0..end {
-        assert_eq!(icmp_echo_reply(&mut good[..len].to_vec(), OURS), None);
+        assert_eq!(echo_reply(&mut good[..len].to_vec(), OURS), None);
     }
     for at in 14..end {
         let mut frame = good.clone();
         frame[at] ^= 1;
         let changed = frame.clone();
-        assert_eq!(icmp_echo_reply(&mut frame, OURS), None, "octet {at}");
+        assert_eq!(echo_reply(&mut frame, OURS), None, "octet {at}");
         assert_eq!(frame, changed);
     }
 }

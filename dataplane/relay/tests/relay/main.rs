@@ -4,10 +4,13 @@
 mod body;
 mod classify;
 mod corpus;
+mod exception;
+mod icmp;
 mod judge;
 mod learn;
 mod local;
 mod meter;
+mod nd;
 mod police;
 mod rewrite;
 mod route;

@@ -1,7 +1,7 @@
 use crate::body::{plain_sum, udp_error};
-use crate::support::{Datagram, egress, octets, policy, rtp, slot, udp_of};
+use crate::support::{Datagram, egress, octets, policy, rtp, udp_of};
 use penstock_relay::route::{self, Egress};
-use penstock_relay::{Class, Drop, L2Header, Udp, classify, rewrite};
+use penstock_relay::{Class, Drop, L2Header, Udp, classify, rewrite, source};
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,17 +11,15 @@ const PORT: [u8; 6] = [2, 0, 0, 0, 0, 0x55];
 
 fn rewritten(frame: &[u8], egress: &Egress, vlan: u16) -> Vec<u8> {
     let udp = udp_of(frame);
-    let policy = policy(egress.destination);
+    let policy = policy(source(frame, &udp).unwrap());
     let slot = route::fill(&policy, None, Some(egress), 1);
     let mut buffer = vec![0xcc; HEADROOM];
     buffer.extend(frame);
     let l2 = L2Header::new(NEXT_HOP, PORT, vlan);
     let range = rewrite(&mut buffer, HEADROOM, &udp, &slot, &l2).unwrap();
-    assert!(
-        buffer[..range.start.min(HEADROOM - 4)]
-            .iter()
-            .all(|&octet| octet == 0xcc)
-    );
+    let longest = range.start + l2.size() - 18;
+    let untouched = &buffer[..longest.min(HEADROOM)];
+    assert!(untouched.iter().all(|&octet| octet == 0xcc));
     buffer[range].to_vec()
 }
 
@@ -32,7 +30,7 @@ fn assert_left(frame: &[u8], egress: &Egress, vlan: u16, payload: &[u8]) -> Udp 
     let Class::Udp(udp) = classify(frame, &NEXT_HOP, false) else {
         panic!("not UDP")
     };
-    assert_eq!(udp.vlan, vlan);
+    assert_eq!((udp.vlan, udp.v6), (vlan, egress.destination.is_ipv6()));
     if vlan != 0 {
         assert_eq!(frame[14..16], vlan.to_be_bytes());
     }
@@ -59,52 +57,76 @@ fn assert_left(frame: &[u8], egress: &Egress, vlan: u16, payload: &[u8]) -> Udp 
     udp
 }
 
+/// A packet from 198.51.100.7 and the same one from 2001:db8:1::7, and each as it leaves by [`egress`].
+#[rustfmt::skip]
+mod known {
+    pub(super) const CAME4: [u8; 46] = [
+        0x02, 0, 0, 0, 0, 0x01, 0x02, 0, 0, 0, 0, 0x99, 0x08, 0x00,
+        0x45, 0xb8, 0, 32, 0x12, 0x34, 0, 0, 57, 17, 0x82, 0xa5, 198, 51, 100, 7, 192, 0, 2, 1,
+        0x9c, 0x40, 0x4e, 0x20, 0, 12, 0x25, 0x33, 1, 2, 3, 4,
+    ];
+    pub(super) const CAME6: [u8; 66] = [
+        0x02, 0, 0, 0, 0, 0x01, 0x02, 0, 0, 0, 0, 0x99, 0x86, 0xdd,
+        0x6b, 0x81, 0x23, 0x45, 0, 12, 17, 57,
+        0x20, 0x01, 0x0d, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7,
+        0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
+        0x9c, 0x40, 0x4e, 0x20, 0, 12, 0xb5, 0xf4, 1, 2, 3, 4,
+    ];
+    pub(super) const LEFT4: [u8; 46] = [
+        0x02, 0, 0, 0, 0, 0x77, 0x02, 0, 0, 0, 0, 0x55, 0x08, 0x00,
+        0x45, 0xb8, 0, 32, 0, 0, 0x40, 0, 64, 17, 0x3c, 0x09, 192, 0, 2, 2, 203, 0, 113, 9,
+        0x4e, 0x22, 0xc3, 0x50, 0, 12, 0xec, 0x50, 1, 2, 3, 4,
+    ];
+    pub(super) const LEFT6: [u8; 66] = [
+        0x02, 0, 0, 0, 0, 0x77, 0x02, 0, 0, 0, 0, 0x55, 0x86, 0xdd,
+        0x6b, 0x80, 0, 0, 0, 12, 17, 64,
+        0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+        0x20, 0x01, 0x0d, 0xb8, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9,
+        0x4e, 0x22, 0xc3, 0x50, 0, 12, 0x8e, 0xde, 1, 2, 3, 4,
+    ];
+}
+
 #[test]
-fn a_known_packet_leaves_as_known_octets() {
-    let frame: Vec<u8> = [
-        &[0x02, 0, 0, 0, 0, 0x01, 0x02, 0, 0, 0, 0, 0x99, 0x08, 0x00][..],
-        &[
-            0x45, 0xb8, 0, 32, 0x12, 0x34, 0, 0, 57, 17, 0x82, 0xa5, 198, 51, 100, 7, 192, 0, 2, 1,
-        ],
-        &[0x9c, 0x40, 0x4e, 0x20, 0, 12, 0x25, 0x33, 1, 2, 3, 4],
-    ]
-    .concat();
-    let left: Vec<u8> = [
-        &[0x02, 0, 0, 0, 0, 0x77, 0x02, 0, 0, 0, 0, 0x55, 0x08, 0x00][..],
-        &[
-            0x45, 0xb8, 0, 32, 0, 0, 0x40, 0, 64, 17, 0x3c, 0x09, 192, 0, 2, 2, 203, 0, 113, 9,
-        ],
-        &[0x4e, 0x22, 0xc3, 0x50, 0, 12, 0xec, 0x50, 1, 2, 3, 4],
-    ]
-    .concat();
-    let actual = rewritten(&frame, &egress(false), 0);
-    assert_eq!(udp_error(&frame, &udp_of(&frame)), 0, "the vector itself");
-    assert_eq!(actual, left);
+fn known_packets_leave_as_known_octets() {
+    for frame in [&known::CAME4[..], &known::CAME6] {
+        assert_eq!(udp_error(frame, &udp_of(frame)), 0, "the vector itself");
+        assert_eq!(rewritten(frame, &egress(false), 0), known::LEFT4);
+        assert_eq!(rewritten(frame, &egress(true), 0), known::LEFT6);
+    }
+    let mut without = known::CAME4;
+    without[40..42].fill(0);
+    assert_eq!(rewritten(&without, &egress(true), 0), known::LEFT6);
+}
+
+/// From IPv4 or IPv6 to either.
+const DIRECTIONS: [(bool, bool); 4] = [(false, false), (true, true), (false, true), (true, false)];
+
+fn datagram(v6: bool, payload: &[u8]) -> Datagram {
+    if v6 {
+        Datagram::v6(payload)
+    } else {
+        Datagram::v4(payload)
+    }
 }
 
 #[test]
 fn tags_come_and_go() {
-    for v6 in [false, true] {
+    for (from6, to6) in DIRECTIONS {
         for from in [0, 5] {
             for to in [0, 7, 4094] {
                 let payload = rtp(1, 2, 3);
-                let datagram = if v6 {
-                    Datagram::v6(&payload)
-                } else {
-                    Datagram::v4(&payload)
-                };
                 let frame = Datagram {
                     vlan: from,
                     padding: 9,
-                    ..datagram
+                    ..datagram(from6, &payload)
                 }
                 .frame();
                 assert_eq!(
                     L2Header::new(NEXT_HOP, PORT, to).untagged().is_some(),
                     to == 0
                 );
-                let left = rewritten(&frame, &egress(v6), to);
-                let udp = assert_left(&left, &egress(v6), to, &payload);
+                let left = rewritten(&frame, &egress(to6), to);
+                let udp = assert_left(&left, &egress(to6), to, &payload);
                 assert_eq!(udp_error(&left, &udp), 0);
             }
         }
@@ -112,7 +134,7 @@ fn tags_come_and_go() {
 }
 
 #[test]
-fn no_checksum_stays_none() {
+fn no_checksum_stays_none_over_ipv4() {
     let mut frame = Datagram::v4(&rtp(1, 2, 3)).frame();
     frame[40..42].fill(0);
     let left = rewritten(&frame, &egress(false), 0);
@@ -123,54 +145,61 @@ fn no_checksum_stays_none() {
 /// all ones.
 #[test]
 fn a_checksum_of_zero_leaves_as_all_ones() {
-    let mut seen = 0;
-    for word in 0..=u16::MAX {
-        let frame = Datagram::v4(&word.to_be_bytes()).frame();
-        let left = rewritten(&frame, &egress(false), 0);
-        assert_ne!(left[40..42], [0, 0]);
-        assert_eq!(
-            udp_error(
-                &left,
-                &Udp {
+    for (from6, to6) in DIRECTIONS {
+        for without in [false, true] {
+            // What came without a checksum over IPv4 leaves without one.
+            if without && (from6, to6) != (false, true) {
+                continue;
+            }
+            let mut seen = 0;
+            for word in 0..=u16::MAX {
+                let mut frame = datagram(from6, &word.to_be_bytes()).frame();
+                if without {
+                    frame[40..42].fill(0);
+                }
+                let left = rewritten(&frame, &egress(to6), 0);
+                let at = left.len() - 4;
+                assert_ne!(left[at..at + 2], [0, 0]);
+                let udp = Udp {
                     l3: 14,
-                    v6: false,
+                    v6: to6,
                     vlan: 0,
                     length: 10,
-                    port: 0
-                }
-            ),
-            0
-        );
-        seen += usize::from(left[40..42] == [0xff, 0xff]);
+                    port: 0,
+                };
+                assert_eq!(udp_error(&left, &udp), 0);
+                seen += usize::from(left[at..at + 2] == [0xff, 0xff]);
+            }
+            assert!(seen > 0);
+        }
     }
-    assert!(seen > 0);
-}
-
-#[test]
-fn another_version_has_no_route() {
-    let frame = Datagram::v6(&rtp(1, 2, 3)).frame();
-    let slot = slot(&policy("192.0.2.9:9".parse().unwrap()));
-    let mut buffer = [vec![0; HEADROOM], frame.clone()].concat();
-    let l2 = L2Header::new(NEXT_HOP, PORT, 0);
-    let left = rewrite(&mut buffer, HEADROOM, &udp_of(&frame), &slot, &l2);
-    assert_eq!(left, Err(Drop::NoRoute));
-    assert_eq!(buffer[HEADROOM..], frame);
 }
 
 #[test]
 fn too_little_headroom_is_no_packet() {
-    let frame = Datagram::v4(&rtp(1, 2, 3)).frame();
-    let slot = slot(&policy("192.0.2.9:9".parse().unwrap()));
-    let l2 = L2Header::new(NEXT_HOP, PORT, 7);
-    for start in 0..=4 {
-        let mut buffer = [vec![0; start], frame.clone()].concat();
-        let left = rewrite(&mut buffer, start, &udp_of(&frame), &slot, &l2);
-        assert_eq!(left.is_ok(), start == 4);
+    for ((from6, to6), least) in DIRECTIONS.into_iter().zip([4, 4, 24, 0]) {
+        let frame = datagram(from6, &rtp(1, 2, 3)).frame();
+        let policy = policy(datagram(from6, &[]).source);
+        let slot = route::fill(&policy, None, Some(&egress(to6)), 1);
+        let l2 = L2Header::new(NEXT_HOP, PORT, 7);
+        for start in 0..=30 {
+            let mut buffer = [vec![0; start], frame.clone()].concat();
+            let left = rewrite(&mut buffer, start, &udp_of(&frame), &slot, &l2);
+            assert_eq!(left.is_ok(), start >= least, "{from6} {to6} {start}");
+            if let Err(reason) = left {
+                assert_eq!(reason, Drop::Malformed);
+                assert_eq!(buffer[start..], frame);
+            }
+        }
     }
 }
 
-pub(crate) fn endpoints(v6: bool) -> impl Strategy<Value = (SocketAddr, SocketAddr, Egress)> {
-    let address = move || {
+/// Where a packet comes from and goes to, and its route, of these versions.
+pub(crate) fn endpoints(
+    from6: bool,
+    to6: bool,
+) -> impl Strategy<Value = (SocketAddr, SocketAddr, Egress)> {
+    let address = |v6: bool| {
         (any::<[u8; 16]>(), 1u16..).prop_map(move |(octets, port)| {
             let [a, b, c, d, ..] = octets;
             // A unicast address, whatever the octets.
@@ -185,7 +214,7 @@ pub(crate) fn endpoints(v6: bool) -> impl Strategy<Value = (SocketAddr, SocketAd
             SocketAddr::new(ip, port)
         })
     };
-    let ends = [address(), address(), address(), address()];
+    let ends = [address(from6), address(from6), address(to6), address(to6)];
     (ends, any::<u8>()).prop_map(|([from, to, source, destination], tos)| {
         let egress = Egress {
             endpoint: to,
@@ -205,7 +234,8 @@ fn datagrams() -> impl Strategy<Value = (Datagram, Egress)> {
         0..40usize,
         prop::collection::vec(0u8.., 0..1400),
     );
-    (any::<bool>().prop_flat_map(endpoints), rest).prop_map(|(ends, (vlan, padding, payload))| {
+    let ends = any::<(bool, bool)>().prop_flat_map(|(from6, to6)| endpoints(from6, to6));
+    (ends, rest).prop_map(|(ends, (vlan, padding, payload))| {
         let (source, destination, egress) = ends;
         (
             Datagram {
@@ -220,12 +250,45 @@ fn datagrams() -> impl Strategy<Value = (Datagram, Egress)> {
     })
 }
 
+/// A packet with the same payload, made for the route.
+fn anew(datagram: &Datagram, egress: &Egress) -> Vec<u8> {
+    Datagram {
+        source: egress.source,
+        destination: egress.destination,
+        vlan: 0,
+        payload: datagram.payload.clone(),
+        padding: 0,
+    }
+    .frame()
+}
+
+/// UDP header and payload, as long as the datagram's, at the end of a frame.
+fn udp_part<'a>(frame: &'a [u8], datagram: &Datagram) -> &'a [u8] {
+    &frame[frame.len() - 8 - datagram.payload.len()..]
+}
+
 proptest! {
     #[test]
     fn a_valid_packet_leaves_valid((datagram, egress) in datagrams(), vlan in 0u16..4095) {
         let left = rewritten(&datagram.frame(), &egress, vlan);
-        let udp = assert_left(&left, &egress, vlan, &datagram.payload);
-        prop_assert_eq!(udp_error(&left, &udp), 0);
+        assert_left(&left, &egress, vlan, &datagram.payload);
+        let expected = anew(&datagram, &egress);
+        prop_assert_eq!(udp_part(&left, &datagram), udp_part(&expected, &datagram));
+    }
+
+    #[test]
+    fn a_packet_without_a_checksum_has_one_over_ipv6_alone((datagram, egress) in datagrams(), vlan in 0u16..4095) {
+        prop_assume!(!datagram.source.is_ipv6());
+        let mut frame = datagram.frame();
+        let at = datagram.l3() + 26;
+        frame[at..at + 2].fill(0);
+        let left = rewritten(&frame, &egress, vlan);
+        assert_left(&left, &egress, vlan, &datagram.payload);
+        let mut expected = udp_part(&anew(&datagram, &egress), &datagram).to_vec();
+        if !egress.destination.is_ipv6() {
+            expected[6..8].fill(0);
+        }
+        prop_assert_eq!(udp_part(&left, &datagram), expected);
     }
 
     #[test]

@@ -114,9 +114,29 @@ fn a_remote_of_the_other_version_is_none() {
     assert_eq!(slot.flags & flag::LOCKED, 0);
 }
 
+/// A stream's own version and that of its route are two things.
+#[test]
+fn a_route_may_be_of_the_other_version() {
+    for (remote, v6) in [("198.51.100.7:40000", false), ("[2001:db8::7]:40000", true)] {
+        let own = policy(remote.parse().unwrap());
+        let peer = Peer {
+            record: 9,
+            endpoint: own.spec.peer,
+        };
+        let slot = fill(&own, Some(peer), Some(&egress(!v6)), 1);
+        let is = |bit| slot.flags & bit != 0;
+        assert!(is(flag::ROUTED | flag::LOCKED));
+        assert_eq!((is(flag::V6), is(flag::EGRESS_V6)), (v6, !v6));
+        assert_eq!(slot.usual_hop, Slot::NOT_USUAL);
+        assert_eq!(slot.remote(), own.remote);
+        assert_eq!(Policy::of_slot(&slot, own.spec.endpoint), own);
+    }
+}
+
 #[test]
 fn nothing_is_sent_where_no_host_is() {
     let policy = policy("198.51.100.7:40000".parse().unwrap());
+    // A source and a destination of two versions are no route, whatever came.
     for destination in [
         "0.0.0.0:9",
         "239.1.1.1:9",

@@ -109,6 +109,10 @@ fn what_is_less_usual_goes_the_long_way() {
         let slot = crate::support::slot(&policy);
         assert_eq!(way(&ordinary().frame(), &slot), Some(Way::Long));
     }
+    for (datagram, to6) in [(ordinary(), true), (v6, false)] {
+        let slot = route::fill(&policy(datagram.source), None, Some(&egress(to6)), 1);
+        assert_eq!(way(&datagram.frame(), &slot), Some(Way::Long));
+    }
 }
 
 /// Each of these ends the sequence, or belongs to another: it goes the long way, once or for good.
@@ -184,7 +188,6 @@ fn nothing_forbidden_slips_through() {
     let from = ordinary().source;
     let sound = policy(from);
     let unrouted = |policy: &Policy| route::fill(policy, None, None, 1);
-    let to_v6 = route::fill(&sound, None, Some(&egress(true)), 1);
     let closed = asking(sound, |spec| spec.gate_open = false);
     let unlocked = Policy {
         locked: false,
@@ -197,7 +200,6 @@ fn nothing_forbidden_slips_through() {
         slot(&unlocked),
         slot(&rtcp),
         unrouted(&sound),
-        to_v6,
         Slot::CLOSED,
     ] {
         assert_eq!(unusual.usual_hop, Slot::NOT_USUAL, "{:b}", unusual.flags);
@@ -384,7 +386,7 @@ proptest! {
     }
 
     #[test]
-    fn any_addresses_leave_alike((source, destination, egress) in endpoints(false), payload in prop::collection::vec(0u8.., 10..200)) {
+    fn any_addresses_leave_alike((source, destination, egress) in endpoints(false, false), payload in prop::collection::vec(0u8.., 10..200)) {
         let payload = [&[0x80, 8][..], &payload].concat();
         let frame = Datagram { source, destination, ..Datagram::v4(&payload) }.frame();
         let slot = route::fill(&policy(source), None, Some(&egress), 1);

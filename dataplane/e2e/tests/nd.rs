@@ -1,0 +1,68 @@
+//! IPv6 without a listed neighbour: the plane answers neighbour discovery and asks by it.
+
+use penstock_e2e::region::balanced;
+use penstock_e2e::{Lab, PLANE, Phone, Setup, converse, lab};
+use penstock_shm::counters::Drop;
+use std::net::SocketAddr;
+
+const OURS: &str = "fd00:198::1";
+const THEIRS: &str = "fd00:198::ff";
+
+/// A lab whose calls have IPv6.
+fn setup() -> Setup {
+    let mut setup = Setup::default();
+    setup.port += &format!("[[port.address]]\naddress = \"{OURS}/64\"\n");
+    setup
+}
+
+fn with_ipv6(lab: &Lab) {
+    lab.edit(
+        &format!("address = \"{PLANE}\"\nports"),
+        &format!("address = \"{OURS}\"\nports"),
+    );
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::new(THEIRS.parse().expect("an address"), port)
+}
+
+#[test]
+fn an_ipv6_call_needs_no_listed_neighbour() {
+    let lab = lab!("nd", setup());
+    with_ipv6(&lab);
+    let _plane = lab.plane();
+    let _control = lab.control();
+    // Without waiting for the kernel to find out that nobody else has the address.
+    lab.ip(&format!("addr add {THEIRS}/64 dev ps0 nodad"));
+    let (code, out, err) = lab.run("ping", &["-6", "-c", "3", "-i", "0.2", OURS]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(out.contains(" 0% packet loss"), "{out}");
+
+    let ng = lab.ng();
+    let table = lab.table();
+    let mut caller = Phone::new(&lab, at(4000), 0xa);
+    let mut callee = Phone::new(&lab, at(5000), 0xb);
+    let sides = ng.call("six", caller.at(), callee.at());
+    assert!(sides.caller.is_ipv6(), "{sides:?}");
+    converse(&mut caller, sides.caller, &mut callee, sides.callee, 200);
+    caller.heard_all(0xb, 1, 200);
+    callee.heard_all(0xa, 1, 200);
+    // The kernel looks for routers and joins groups, to which the plane says nothing.
+    let totals = balanced(&table);
+    assert_eq!(totals.dropped(Drop::NextHop), 0, "{totals:?}");
+    assert_eq!(totals.forwarded, 400, "{totals:?}");
+
+    // Whoever forgets us finds us again, in the middle of the call.
+    lab.ip("-6 neigh flush dev ps0");
+    converse(&mut caller, sides.caller, &mut callee, sides.callee, 100);
+    caller.heard_all(0xb, 1, 300);
+    callee.heard_all(0xa, 1, 300);
+
+    // An address of ours is not free for others: duplicate address detection fails (RFC 4862, 5.4).
+    lab.ip(&format!("addr add {OURS}/64 dev ps0"));
+    let failed = penstock_e2e::wait_for(std::time::Duration::from_secs(10), || {
+        let (_, out, _) = lab.run("ip", &["-6", "addr", "show", "dev", "ps0", "dadfailed"]);
+        out.contains(OURS)
+    });
+    assert!(failed, "the kernel took our address");
+}
