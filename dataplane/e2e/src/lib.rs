@@ -13,7 +13,7 @@ mod rtp;
 
 pub use daemon::{Daemon, binary, wait_for};
 pub use net::Host;
-pub use ng::{Ng, Sides, rtcp, sdp};
+pub use ng::{Ng, Sides, answer_request, offer_request, rtcp, sdp};
 pub use rtp::{Phone, Received, converse, exchange, meanwhile, rtcp_packet, rtp_packet};
 pub use rustix::process::Signal;
 

@@ -50,6 +50,25 @@ fn media(sdp: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.trim().parse().ok()?, port))
 }
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An offer.
+pub fn offer_request(call: &str, sdp: &str) -> Value {
+    json!({
+        "command": "offer", "call-id": call, "from-tag": "a", "sdp": sdp,
+        "ICE": "remove", "replace": ["origin"],
+    })
+}
+
+/// The answer to it.
+pub fn answer_request(call: &str, sdp: &str) -> Value {
+    json!({
+        "command": "answer", "call-id": call, "from-tag": "a", "to-tag": "b", "sdp": sdp,
+        "ICE": "remove", "replace": ["origin"],
+    })
+}
+
 impl Ng {
     pub(crate) fn new(socket: UdpSocket, server: SocketAddr) -> Ng {
         Ng {
@@ -84,7 +103,7 @@ impl Ng {
 
     /// One request and its answer.
     pub fn ask(&self, request: &Value) -> Value {
-        self.ask_within(request, Duration::from_secs(20))
+        self.ask_within(request, PATIENCE)
             .unwrap_or_else(|| panic!("no answer to {request}"))
     }
 
@@ -111,22 +130,16 @@ impl Ng {
         key: &str,
         value: Value,
     ) -> Result<SocketAddr, String> {
-        let mut request = json!({
-            "command": "offer", "call-id": call, "from-tag": "a", "sdp": sdp,
-            "ICE": "remove", "replace": ["origin"],
-        });
+        let mut request = offer_request(call, sdp);
         if !key.is_empty() {
             request[key] = value;
         }
-        self.signal(&request)
+        self.signal(&request, PATIENCE)
     }
 
     /// An answer with an SDP of one's own.
     pub fn answer_sdp(&self, call: &str, sdp: &str) -> Result<SocketAddr, String> {
-        self.signal(&json!({
-            "command": "answer", "call-id": call, "from-tag": "a", "to-tag": "b", "sdp": sdp,
-            "ICE": "remove", "replace": ["origin"],
-        }))
+        self.signal(&answer_request(call, sdp), PATIENCE)
     }
 
     /// Offer and answer of a whole call.
@@ -140,8 +153,9 @@ impl Ng {
         }
     }
 
-    fn signal(&self, request: &Value) -> Result<SocketAddr, String> {
-        let reply = self.ask(request);
+    /// An offer or an answer; the local endpoint in what comes back.
+    pub fn signal(&self, request: &Value, limit: Duration) -> Result<SocketAddr, String> {
+        let reply = self.ask_within(request, limit).ok_or("no answer")?;
         if reply["result"] != "ok" {
             return Err(reply["error-reason"]
                 .as_str()
