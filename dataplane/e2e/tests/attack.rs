@@ -191,8 +191,11 @@ fn attack(leg: &Leg, n: usize, kind: usize) -> (Vec<u8>, Counted) {
             let frame = datagram(ATTACKER_MAC, anywhere, to, forged(leg, n));
             (frame, Counted::UnknownPort)
         }
-        7 => (claim(PHONES[n % 2], n % 3 == 0), Counted::Steward),
-        _ => (claim([198, 18, 0, 1], n % 3 == 0), Counted::Steward),
+        7 => (claim(PHONES[n % 2], n.is_multiple_of(3)), Counted::Steward),
+        _ => (
+            claim([198, 18, 0, 1], n.is_multiple_of(3)),
+            Counted::Steward,
+        ),
     }
 }
 
