@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A client that speaks JSON, the other of ng's two encodings: Kamailio speaks bencode.
 pub struct Ng {
@@ -83,20 +83,29 @@ impl Ng {
         self.socket.send_to(datagram, self.server).expect("ng");
     }
 
-    /// One request and its answer; `None` after `limit`.
+    /// One request and its answer; `None` after `limit`. It is sent anew each second, as Kamailio does.
     pub fn ask_within(&self, request: &Value, limit: Duration) -> Option<Value> {
         let port = self.socket.local_addr().expect("an address").port();
         let cookie = format!("{port}_{}_e2e", self.next.fetch_add(1, Ordering::Relaxed));
-        self.socket
-            .set_read_timeout(Some(limit))
-            .expect("a timeout");
-        self.send(format!("{cookie} {request}").as_bytes());
+        let datagram = format!("{cookie} {request}");
         let mut buf = vec![0; 65_536];
+        let end = Instant::now() + limit;
         loop {
-            let n = self.socket.recv(&mut buf).ok()?;
-            let text = String::from_utf8_lossy(&buf[..n]).into_owned();
-            if let Some(body) = text.strip_prefix(&cookie) {
-                return serde_json::from_str(body.trim_start()).ok();
+            self.send(datagram.as_bytes());
+            let again = end.min(Instant::now() + Duration::from_secs(1));
+            while let Some(rest) = again.checked_duration_since(Instant::now()) {
+                let rest = rest.max(Duration::from_millis(1));
+                self.socket.set_read_timeout(Some(rest)).expect("a timeout");
+                let Ok(n) = self.socket.recv(&mut buf) else {
+                    continue;
+                };
+                let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+                if let Some(body) = text.strip_prefix(&cookie) {
+                    return serde_json::from_str(body.trim_start()).ok();
+                }
+            }
+            if Instant::now() >= end {
+                return None;
             }
         }
     }

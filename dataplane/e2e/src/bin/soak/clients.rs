@@ -10,8 +10,8 @@ use std::net::UdpSocket;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-/// How long an answer may take; calls are set up in milliseconds.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an answer may take; the request is repeated meanwhile.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Calls last from so long ...
 const SHORTEST: Duration = Duration::from_secs(1);
 /// ... to so much longer.

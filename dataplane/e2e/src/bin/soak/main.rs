@@ -72,7 +72,7 @@ impl Options {
     }
 
     fn kill_every(&self) -> Duration {
-        let default = (self.seconds / 6).clamp(6, 60);
+        let default = (self.seconds / 5).clamp(6, 150);
         Duration::from_secs(self.kill_every.unwrap_or(default))
     }
 }

@@ -23,6 +23,8 @@ pub struct Sampled {
     until: Instant,
     /// When the packets were sent.
     sent: Vec<Instant>,
+    /// Whether both streams are locked to the phones.
+    locked: bool,
 }
 
 impl Sampled {
@@ -42,10 +44,11 @@ impl Sampled {
             sides,
             until,
             sent,
+            locked: false,
         }
     }
 
-    fn turn(&mut self, now: Instant, state: &State) {
+    fn turn(&mut self, now: Instant, state: &State, table: &TableView) {
         let [caller, callee] = &mut self.phones;
         if now < self.until {
             self.sent.push(Instant::now());
@@ -55,6 +58,10 @@ impl Sampled {
         }
         caller.listen();
         callee.listen();
+        if !self.locked {
+            let is_locked = |at| stream(table, at).is_some_and(|stream| stream.policy.locked);
+            self.locked = is_locked(self.sides.caller) && is_locked(self.sides.callee);
+        }
     }
 
     /// Whether there is nothing to wait for.
@@ -123,15 +130,16 @@ pub fn play(state: &State, table: &TableView, calls: &Receiver<Sampled>, done: &
     while !is(&state.end) {
         live.extend(calls.try_iter());
         let now = Instant::now();
-        live.iter_mut().for_each(|call| call.turn(now, state));
+        live.iter_mut()
+            .for_each(|call| call.turn(now, state, table));
         let over = |call: &mut Sampled| call.is_over(now);
         for mut call in live.extract_if(.., over) {
             call.account(state, table);
             // A client that has gone has failed.
             let _ = done[call.client as usize].send(call.call);
         }
-        // Those that have learned their phones.
-        let ready = live.iter().filter(|call| call.sent.len() > 10);
+        // Before it is locked, a stream may take a stranger for its phone.
+        let ready = live.iter().filter(|call| call.locked);
         let ends = ready.flat_map(|call| [call.sides.caller, call.sides.callee]);
         *state.targets.lock().expect("targets") = ends.collect();
         next = (next + PTIME).max(Instant::now());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub fn warm(who: Who) -> Duration {
     Duration::from_secs(match who {
         Who::Plane => 8,
-        Who::Control => 65,
+        Who::Control => 120,
     })
 }
 
