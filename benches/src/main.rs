@@ -1,6 +1,7 @@
 //! `scripts/bench`: Penstock beside a reference, in one run, on one core, over the same packets.
 
 mod capture;
+mod checks;
 mod commands;
 mod plane;
 mod relay;
@@ -64,6 +65,8 @@ enum Bench {
         #[arg(long, default_value_t = 200_000)]
         streams: u32,
     },
+    /// What each kind of packet costs a worker, in cycles, without driver and cache misses.
+    Checks,
 }
 
 /// Why there is no figure.
@@ -97,6 +100,7 @@ fn main() -> ExitCode {
             seconds,
         } => relay::run(&args, streams, *size, *seconds),
         Bench::Commands { streams } => commands::run(&args, *streams),
+        Bench::Checks => checks::run(&args),
     };
     match result {
         Ok(Verdict::Measured) => ExitCode::SUCCESS,

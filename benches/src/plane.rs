@@ -108,7 +108,7 @@ impl Bench {
              [plane]\ncores = [{core}]\npolling = \"{polling}\"\nmemory_mb = {memory}\nhugepages = \"auto\"\n\
              [[port]]\nname = \"bench\"\ndevice = \"{device}\"\nmac = \"{ours}\"\n{addresses}\
              [[port.neighbour]]\naddress = \"{GATEWAY}\"\nmac = \"{theirs}\"\n\
-             [[control.interface]]\nname = \"default\"\naddress = \"{first}\"\nports = \"2000-61999\"\n",
+             [[control.interface]]\nname = \"default\"\naddress = \"{first}\"\nports = \"2000-61999\"\n{POLICE}",
             region = self.region.display(),
             capacity = self.capacity,
             core = self.core,
@@ -279,7 +279,13 @@ impl Link {
     }
 }
 
-/// What control wants of a stream of the bench: open, its source locked.
+/// Above the rate of any replay, so that policing is evaluated and passes; the bursts are those of two seconds of
+/// G.711.
+const POLICE: &str = "[[police]]\nmedia = \"any\"\npackets_per_s = 1000000\npackets_burst = 100\n\
+    bytes_per_s = 200000000\nbytes_burst = 150000\npeak_packets_per_s = 2000000\n\
+    peak_bytes_per_s = 400000000\ntolerance_ms = 60\n";
+
+/// What control wants of a stream of the bench: open, its source locked, with every check and meter on.
 pub fn spec(stream: Stream) -> StreamSpec {
     let endpoint = |s: Stream| Endpoint {
         addr: s.address(),
@@ -290,6 +296,10 @@ pub fn spec(stream: Stream) -> StreamSpec {
         learn: Learn::Off,
         signal: 1,
         clock_hz: 8000,
+        payload_types: 1 << 101 | 1 << 8 | 1,
+        strict_payload: true,
+        event_type: 101,
+        police: 1,
         dscp: Dscp::Set(46),
         leg: (stream.0 & 1) as u16,
         ..StreamSpec::new(endpoint(stream), endpoint(stream.peer()))

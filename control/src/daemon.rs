@@ -1,20 +1,21 @@
 //! Starting, running and stopping the daemon.
 
 use crate::link::Link;
+use crate::reload::Reloader;
 use crate::server::Server;
 use crate::service::{Service, now};
 use crate::stats::Stats;
-use crate::store::{Store, StoreError};
-use crate::{service, socket};
+use crate::store::{Store, StoreError, Stored};
+use crate::{ageing, service, socket};
 use penstock_config::{Config, Control};
 use penstock_media::{Calls, Interface, Restore, Settings};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -32,25 +33,28 @@ impl DaemonError {
 /// Bytes of ng datagrams the kernel may keep for us: a second's worth at a high rate.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Runs control until SIGTERM or SIGINT. Media goes on afterwards.
+/// Runs control until SIGTERM or SIGINT. Media goes on afterwards. SIGHUP has it read its
+/// configuration again from `path`.
 ///
 /// # Errors
 /// [`DaemonError`]: what is wrong and how to mend it.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run(config: &Config, path: &Path) -> Result<(), DaemonError> {
     pin(config);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| DaemonError(format!("cannot start: {error}")))?;
-    tokio::task::LocalSet::new().block_on(&runtime, serve(config))
+    tokio::task::LocalSet::new().block_on(&runtime, serve(config, path))
 }
 
-async fn serve(config: &Config) -> Result<(), DaemonError> {
+async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     let control = &config.control;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::new)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::new)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::new)?;
 
     let link = Rc::new(Link::new(config.region.dir.clone()));
+    link.police(&config.police);
     let bell = link.attach().map_err(DaemonError::new)?;
     let (store, stored) = open_store(&control.store).await?;
     let ng = bind_ng(control.ng)?;
@@ -65,20 +69,29 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
     })?;
 
     let mut calls = Calls::new(settings(control), now());
-    let known = stored.len();
-    let outcome = calls.restore(stored);
+    let known = stored.calls.len();
+    calls.drain(stored.is_draining);
+    let outcome = calls.restore(stored.calls);
     let clashes = outcome.iter().filter(|(_, o)| *o == Restore::Clash);
     let lost: Vec<_> = clashes.map(|(id, _)| id.clone()).collect();
     for id in &lost {
         tracing::error!("call {id} of the store claims ports of another call; it is dropped");
     }
     tracing::info!(calls = known - lost.len(), ng = %control.ng, "control is ready");
+    if stored.is_draining {
+        tracing::warn!("draining, as before the restart: new calls are refused");
+    }
 
     let service = Rc::new(Service {
         calls: RefCell::new(calls),
         link: link.clone(),
         store: store.clone(),
         stats: Stats::default(),
+        started: Instant::now(),
+        lanes: Rc::default(),
+        timeouts: Cell::new(ageing::timeouts(&config.timeouts)),
+        one_way: RefCell::default(),
+        reloader: Reloader::new(path.into(), config),
     });
     let wanted = service.clone();
     let desired = Box::new(move || {
@@ -94,6 +107,14 @@ async fn serve(config: &Config) -> Result<(), DaemonError> {
         store.write(id, None).await;
     }
     tokio::task::spawn_local(Server::new(ng, service.clone()).run());
+    let reloads = service.clone();
+    tokio::task::spawn_local(async move {
+        while hangup.recv().await.is_some() {
+            // What went wrong is in the log.
+            let _ = reloads.reloader.reload(&reloads);
+        }
+    });
+    tokio::task::spawn_local(ageing::run(service.clone()));
     tokio::task::spawn_local(socket::run(cli, service));
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("cannot tell systemd that control is ready: {error}");
@@ -125,7 +146,7 @@ pub fn probe_store(path: &Path) {
     crate::store::try_out(path);
 }
 
-async fn open_store(path: &Path) -> Result<(Rc<Store>, Vec<penstock_media::Call>), DaemonError> {
+async fn open_store(path: &Path) -> Result<(Rc<Store>, Stored), DaemonError> {
     let is_sound = |path: &Path| {
         let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
         let mut probe = std::process::Command::new(program);
@@ -164,7 +185,8 @@ fn bind_ng(address: SocketAddr) -> Result<UdpSocket, DaemonError> {
     })
 }
 
-fn settings(control: &Control) -> Settings {
+/// What the media core needs of the configuration.
+pub(crate) fn settings(control: &Control) -> Settings {
     let interfaces = control.interfaces.iter().map(|interface| Interface {
         name: interface.name.clone(),
         ip: interface.address,

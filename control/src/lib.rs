@@ -5,9 +5,12 @@
 //! | part | does |
 //! | --- | --- |
 //! | [`daemon`] | starts the others, waits for a signal |
-//! | `server` | ng over UDP: cookies, one lane per call, replies |
+//! | `server` | ng over UDP: cookies, replies |
+//! | `lanes` | what concerns one call, in order |
 //! | `service` | what each command does: media core, plane, store, in that order |
 //! | `link` | owns the region: commands out, refusals and *applied* in, the plane's life and death |
+//! | `ageing` | ends calls whose media does not flow |
+//! | `reload` | reads the configuration again |
 //! | `store` | the calls, on disk before the reply leaves |
 //! | `socket` | the command's unix socket |
 //!
@@ -15,10 +18,13 @@
 //! media core, applied by the plane, written to the store, committed, and only then answered. A
 //! control killed in between leaves streams that no stored call owns; the next one removes them.
 
+mod ageing;
 pub mod cli;
 pub mod daemon;
+mod lanes;
 mod link;
 mod plan;
+mod reload;
 mod report;
 mod server;
 mod service;

@@ -1,28 +1,49 @@
 //! Between the media core's words and the region's: local addresses have numbers there.
 
-use penstock_media::{Desired, Kind, Local, Op, Stream};
+use penstock_config::PoliceMedia;
+use penstock_media::{Class, Desired, Kind, Learn, Local, Op, Shared, Stream};
 use penstock_shm as shm;
+use penstock_shm::record::accept;
 use std::collections::{BTreeMap, HashMap};
 
-/// The region's numbers of local addresses.
+/// The region's numbers of local addresses and of policing profiles.
 #[derive(Debug, Default)]
-pub(crate) struct Addresses(HashMap<(std::net::IpAddr, u16), u16>);
+pub(crate) struct Addresses {
+    numbers: HashMap<(std::net::IpAddr, u16), u16>,
+    /// What the profiles are for, from number 1 on.
+    police: Vec<PoliceMedia>,
+}
 
 impl Addresses {
-    pub(crate) fn read(table: &shm::TableView) -> Addresses {
+    pub(crate) fn read(table: &shm::TableView, police: &[PoliceMedia]) -> Addresses {
         let all = table.addresses().into_iter().filter(|a| a.present);
-        Addresses(
-            all.map(|a| ((a.entry.ip, a.entry.vlan), a.number))
+        Addresses {
+            numbers: all
+                .map(|a| ((a.entry.ip, a.entry.vlan), a.number))
                 .collect(),
-        )
+            police: police.to_vec(),
+        }
     }
 
     pub(crate) fn endpoint(&self, local: Local) -> Option<shm::Endpoint> {
-        let addr = *self.0.get(&(local.ip, local.vlan))?;
+        let addr = *self.numbers.get(&(local.ip, local.vlan))?;
         Some(shm::Endpoint {
             addr,
             port: local.port,
         })
+    }
+
+    /// The number of the first profile that is for the class; 0 for none.
+    fn profile(&self, class: Class) -> u8 {
+        let is_for = |media: &PoliceMedia| match media {
+            PoliceMedia::Audio => class == Class::Audio,
+            PoliceMedia::Video => class == Class::Video,
+            PoliceMedia::Image => class == Class::Image,
+            PoliceMedia::Rtcp => class == Class::Rtcp,
+            PoliceMedia::Any => true,
+        };
+        let place = self.police.iter().position(is_for);
+        place.map_or(0, |place| place as u8 + 1)
     }
 
     fn spec(&self, stream: &Stream) -> Option<shm::StreamSpec> {
@@ -36,13 +57,27 @@ impl Addresses {
                 Kind::Raw => shm::Kind::Raw,
             },
             learn: match stream.learn {
-                true => shm::Learn::Heuristic,
-                false => shm::Learn::Off,
+                Learn::Off => shm::Learn::Off,
+                Learn::Immediate => shm::Learn::Immediate,
+                Learn::Delayed => shm::Learn::Delayed,
+                Learn::Heuristic => shm::Learn::Heuristic,
             },
+            handover: stream.handover,
+            hint: stream.hint.map_or(0, shm::record::digest_ip),
             gate_open: stream.gate_open,
             signal: stream.signal,
             clock_hz: stream.clock_hz.min(shm::MAX_CLOCK_HZ),
-            dscp: shm::Dscp::Set(stream.dscp),
+            payload_types: stream.payload_types,
+            strict_payload: stream.strict_payload,
+            event_type: stream.event_type.unwrap_or(0),
+            accept: match stream.shared {
+                Shared::Nothing => 0,
+                Shared::Zrtp => accept::ZRTP,
+                Shared::Dtls => accept::DTLS | accept::STUN,
+            },
+            secure: stream.secure,
+            police: self.profile(stream.class),
+            dscp: stream.dscp.map_or(shm::Dscp::Default, shm::Dscp::Set),
             leg: stream.leg,
             media: stream.media as u8,
             ..shm::StreamSpec::new(endpoint, peer)
@@ -148,4 +183,8 @@ fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
         && have.clock_hz == spec.clock_hz
         && (have.leg, have.media) == (spec.leg, spec.media)
         && have.dscp == spec.dscp
+        && (have.handover, have.hint) == (spec.handover, spec.hint)
+        && (have.payload_types, have.strict_payload) == (spec.payload_types, spec.strict_payload)
+        && (have.event_type, have.accept) == (spec.event_type, spec.accept)
+        && (have.secure, have.police) == (spec.secure, spec.police)
 }

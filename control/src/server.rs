@@ -3,7 +3,6 @@
 use crate::service::Service;
 use penstock_ng::{CookieCache, Datagram, Encoding, FrameError, MAX_COOKIE, Reply, Request, Seen};
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -31,8 +30,6 @@ pub(crate) struct Server {
     socket: UdpSocket,
     service: Rc<Service>,
     cookies: RefCell<CookieCache>,
-    /// Calls with a request under way, and what waits behind it.
-    lanes: RefCell<HashMap<String, VecDeque<Job>>>,
     pending: std::cell::Cell<usize>,
 }
 
@@ -42,7 +39,6 @@ impl Server {
             socket,
             service,
             cookies: RefCell::new(CookieCache::new(Instant::now())),
-            lanes: RefCell::default(),
             pending: std::cell::Cell::new(0),
         })
     }
@@ -115,27 +111,13 @@ impl Server {
 
     /// Starts a request, or has it wait for the one of the same call.
     fn queue(self: Rc<Self>, job: Job) {
-        let Some(lane) = call_id(&job.request).map(str::to_owned) else {
-            tokio::task::spawn_local(async move { self.carry_out(job).await });
-            return;
-        };
-        if let Some(waiting) = self.lanes.borrow_mut().get_mut(&lane) {
-            return waiting.push_back(job);
+        let lanes = self.service.lanes.clone();
+        let lane = call_id(&job.request).map(str::to_owned);
+        let work = async move { self.carry_out(job).await };
+        match lane {
+            Some(lane) => lanes.run(&lane, work),
+            None => drop(tokio::task::spawn_local(work)),
         }
-        self.lanes
-            .borrow_mut()
-            .insert(lane.clone(), VecDeque::new());
-        tokio::task::spawn_local(async move {
-            let mut next = Some(job);
-            while let Some(job) = next {
-                self.carry_out(job).await;
-                let mut lanes = self.lanes.borrow_mut();
-                next = lanes.get_mut(&lane).and_then(VecDeque::pop_front);
-                if next.is_none() {
-                    lanes.remove(&lane);
-                }
-            }
-        });
     }
 
     async fn carry_out(&self, job: Job) {

@@ -2,20 +2,25 @@
 //! the plane hears of it. So whenever this process is killed, the next one finds nothing in the
 //! store that was not wanted, and takes what the store lacks off the plane.
 
+use crate::lanes::Lanes;
 use crate::link::{Link, LinkError};
+use crate::reload::Reloader;
 use crate::report::{self, Clock};
 use crate::stats::Stats;
 use crate::store::Store;
-use penstock_media::{Call, Calls, Family, Local, MediaError, Now, Options, Parties, Pending};
+use penstock_media::{
+    Call, Calls, Family, Learn, Local, MediaError, Now, Options, Parties, Pending, Timeouts, Tos,
+};
 use penstock_ng::{
-    AddressFamily, Delete, Dict, Flag, Query, Replace, Reply, Request, Signal, reason,
+    AddressFamily, Delete, Dict, EndpointLearning, Flag, Query, Replace, Reply, Request, Signal,
+    reason,
 };
 use penstock_sdp::Protocol;
 use penstock_shm::StreamStat;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long the plane has to apply a change.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -29,6 +34,12 @@ pub(crate) struct Service {
     pub(crate) link: Rc<Link>,
     pub(crate) store: Rc<Store>,
     pub(crate) stats: Stats,
+    pub(crate) started: Instant,
+    pub(crate) lanes: Rc<Lanes>,
+    pub(crate) timeouts: Cell<Timeouts>,
+    /// Keys of the calls whose media flows one way only.
+    pub(crate) one_way: RefCell<HashSet<u64>>,
+    pub(crate) reloader: Reloader,
 }
 
 /// The present: CLOCK_MONOTONIC, as the plane's, and the date.
@@ -59,6 +70,25 @@ impl Service {
             Request::Query(query) => self.query(&query),
             Request::List { limit } => self.list(limit),
         }
+    }
+
+    /// Refuses new calls from now on, or no longer; false if that could not be stored, and nothing
+    /// changed.
+    pub(crate) fn drain(&self, is_draining: bool) -> bool {
+        if !self.store.set_draining(is_draining) {
+            return false;
+        }
+        let mut calls = self.calls.borrow_mut();
+        let was_draining = calls.is_draining();
+        calls.drain(is_draining);
+        match (was_draining, is_draining) {
+            (false, true) => {
+                tracing::info!(calls = calls.left(), "draining: new calls are refused")
+            }
+            (true, false) => tracing::info!("draining has ended: new calls are taken"),
+            _ => {}
+        }
+        true
     }
 
     async fn signal(&self, signal: &Signal, is_offer: bool) -> Reply {
@@ -139,9 +169,27 @@ impl Service {
             }
             Err(error) => return Reply::warning(error.to_string()),
         };
-        let Some(before) = pending.before().cloned() else {
+        let Some((before, meters)) = self.remove(pending).await else {
             return Reply::warning(reason::NOTHING_DELETED);
         };
+        if delete.options.has(Flag::Fast) {
+            return Reply::ok();
+        }
+        reply(report::report(
+            &before,
+            &[],
+            &|local| meters.get(&local).copied(),
+            clock(),
+        ))
+    }
+
+    /// Store, plane, commit: a call, or some of its dialogs, ends. Returns the call as it was, and the
+    /// last meters of its streams.
+    pub(crate) async fn remove(
+        &self,
+        pending: Pending,
+    ) -> Option<(Call, HashMap<Local, StreamStat>)> {
+        let before = pending.before()?.clone();
         if !self.store.write(&pending.call_id, pending.after()).await {
             self.stats.error("store");
         }
@@ -163,17 +211,12 @@ impl Service {
                 meters.insert(*local, *stat);
             }
         }
+        if pending.after().is_none() {
+            self.one_way.borrow_mut().remove(&before.key);
+        }
         self.calls.borrow_mut().commit(pending, now());
         drop(outcome);
-        if delete.options.has(Flag::Fast) {
-            return Reply::ok();
-        }
-        reply(report::report(
-            &before,
-            &[],
-            &|local| meters.get(&local).copied(),
-            clock(),
-        ))
+        Some((before, meters))
     }
 
     fn query(&self, query: &Query) -> Reply {
@@ -218,7 +261,9 @@ impl Service {
         };
         self.stats.error(kind);
         match failure {
-            Failure::Media(MediaError::TooManyCalls) if signal.options.load_limit => {
+            Failure::Media(MediaError::TooManyCalls | MediaError::Draining)
+                if signal.options.load_limit =>
+            {
                 Reply::load_limit(text)
             }
             _ => Reply::error(text),
@@ -273,13 +318,32 @@ fn options(signal: &Signal) -> Result<Options, String> {
         }),
         replace_origin: replaces(Replace::Origin) || replaces(Replace::OriginFull),
         protocol: protocol.transpose()?,
-        strict: given.has(Flag::StrictSource),
+        learn: given.endpoint_learning.map(|learning| match learning {
+            EndpointLearning::Off => Learn::Off,
+            EndpointLearning::Immediate => Learn::Immediate,
+            EndpointLearning::Delayed => Learn::Delayed,
+            EndpointLearning::Heuristic => Learn::Heuristic,
+        }),
+        // strict-source asks for what is done anyway: the learned source is locked.
+        handover: given.has(Flag::MediaHandover) && !given.has(Flag::StrictSource),
+        asymmetric: match given.has(Flag::Asymmetric) {
+            true => Some(true),
+            false => given.has(Flag::Symmetric).then_some(false),
+        },
+        hint: given.received_from,
+        reset: given.has(Flag::Reset),
+        fresh_ports: given.has(Flag::NoPortLatching) && !given.has(Flag::PortLatching),
+        strict_payload: given.has(Flag::StrictPayload),
         source_address: given
             .received_from
             .filter(|_| given.has(Flag::SipSourceAddress)),
         media_address: given.media_address,
         no_rtcp_attribute: given.has(Flag::NoRtcpAttribute),
-        dscp: None,
+        tos: match given.tos {
+            Some(tos @ 0..=255) => Tos::Dscp((tos >> 2) as u8),
+            Some(..0) => Tos::Keep,
+            None | Some(256..) => Tos::Default,
+        },
     })
 }
 
@@ -303,6 +367,7 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::Sdp(_) => "bad-sdp",
         MediaError::OutOfPorts => "out-of-ports",
         MediaError::TooManyCalls => "too-many-calls",
+        MediaError::Draining => "draining",
         MediaError::TooManyMedia => "too-many-media",
         MediaError::TooManyTags => "too-many-tags",
         MediaError::AnswerCount { .. } => "answer-count",

@@ -1,7 +1,8 @@
 //! The command's unix socket: one JSON request a line, one JSON reply a line.
 //!
-//! `{"get":"calls"}`, `{"get":"call","id":"..."}` and `{"get":"stats"}` are answered with
-//! `{"ok":...}`, anything else with `{"error":"..."}`.
+//! `{"get":"calls"}`, `{"get":"call","id":"..."}` and `{"get":"stats"}` look; `{"do":"drain"}`,
+//! `{"do":"undrain"}` and `{"do":"reload"}` change something. They are answered with `{"ok":...}`, anything else with
+//! `{"error":"..."}`.
 
 use crate::service::Service;
 use penstock_media::Call;
@@ -22,10 +23,18 @@ const MAX_CLIENTS: usize = 32;
 
 #[derive(Deserialize)]
 #[serde(tag = "get", rename_all = "lowercase", deny_unknown_fields)]
-enum Request {
+enum Get {
     Calls,
     Call { id: String },
     Stats,
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+enum Do {
+    Drain,
+    Undrain,
+    Reload,
 }
 
 /// Binds the socket, over what a killed control left behind.
@@ -75,10 +84,7 @@ async fn serve(stream: UnixStream, service: &Service) -> io::Result<()> {
     let mut read = BufReader::new(read).take(MAX_REQUEST);
     let mut line = String::new();
     while read.read_line(&mut line).await? > 0 {
-        let reply = match serde_json::from_str(&line) {
-            Ok(request) => answer(request, service),
-            Err(error) => json!({ "error": error.to_string() }),
-        };
+        let reply = request(&line, service).unwrap_or_else(|error| json!({ "error": error }));
         let mut bytes = serde_json::to_vec(&reply)?;
         bytes.push(b'\n');
         write.write_all(&bytes).await?;
@@ -88,18 +94,48 @@ async fn serve(stream: UnixStream, service: &Service) -> io::Result<()> {
     Ok(())
 }
 
-fn answer(request: Request, service: &Service) -> Value {
+/// Carries out a line; an error is a sentence.
+fn request(line: &str, service: &Service) -> Result<Value, String> {
+    let bad = |error: serde_json::Error| error.to_string();
+    let object: Value = serde_json::from_str(line).map_err(bad)?;
+    match object.get("do") {
+        Some(_) => act(serde_json::from_value(object).map_err(bad)?, service),
+        None => Ok(answer(
+            serde_json::from_value(object).map_err(bad)?,
+            service,
+        )),
+    }
+}
+
+fn act(what: Do, service: &Service) -> Result<Value, String> {
+    match what {
+        Do::Reload => {
+            let done = service.reloader.reload(service)?;
+            Ok(json!({ "ok": done }))
+        }
+        Do::Drain | Do::Undrain => {
+            if !service.drain(matches!(what, Do::Drain)) {
+                return Err("control cannot write to its store; nothing changed".into());
+            }
+            Ok(answer(Get::Stats, service))
+        }
+    }
+}
+
+fn answer(request: Get, service: &Service) -> Value {
     let calls = service.calls.borrow();
     match request {
-        Request::Calls => {
+        Get::Calls => {
+            let one_way = service.one_way.borrow();
+            let summary = |call: &Call| summary(call, one_way.contains(&call.key));
             let list: Vec<_> = calls.iter().map(summary).collect();
             json!({ "ok": list })
         }
-        Request::Call { id } => match calls.get(&id) {
+        Get::Call { id } => match calls.get(&id) {
             Some(call) => json!({ "ok": call }),
             None => json!({ "error": format!("there is no call \"{id}\"") }),
         },
-        Request::Stats => {
+        Get::Stats => {
             let ports: serde_json::Map<_, _> = calls
                 .ports()
                 .map(|(name, used, all)| (name.to_owned(), json!({ "used": used, "all": all })))
@@ -111,10 +147,16 @@ fn answer(request: Request, service: &Service) -> Value {
                 .map(|(name, count)| (name.to_owned(), count.into()))
                 .collect();
             json!({ "ok": {
-                "calls": calls.len(),
+                "version": env!("CARGO_PKG_VERSION"),
+                "pid": std::process::id(),
+                "uptime_s": service.started.elapsed().as_secs_f64(),
+                "draining": calls.is_draining(),
+                "calls": calls.left(),
                 "plane": service.link.state().word(),
                 "requests": service.stats.requests(),
                 "errors": service.stats.errors(),
+                "ageing": service.stats.aged(),
+                "one_way": service.one_way.borrow().len(),
                 "link": link,
                 "ports": ports,
             }})
@@ -122,7 +164,7 @@ fn answer(request: Request, service: &Service) -> Value {
     }
 }
 
-fn summary(call: &Call) -> Value {
+fn summary(call: &Call, is_one_way: bool) -> Value {
     let legs = call.dialogs.iter().flat_map(|dialog| &dialog.legs);
     let tags: Vec<_> = legs.map(|leg| leg.tags.last()).collect();
     json!({
@@ -131,6 +173,7 @@ fn summary(call: &Call) -> Value {
         "created_us": call.created_us,
         "last_signal_us": call.last_signal_us,
         "tags": tags,
-        "streams": call.desired().len(),
+        "streams": call.stream_count(),
+        "one_way": is_one_way,
     })
 }

@@ -10,6 +10,8 @@ pub(crate) struct Stats {
     requests: RefCell<BTreeMap<&'static str, u64>>,
     /// Error replies by reason.
     errors: RefCell<BTreeMap<&'static str, u64>>,
+    /// Calls that ended by themselves by reason, and those seen to have media one way only.
+    ageing: RefCell<BTreeMap<&'static str, u64>>,
 }
 
 impl Stats {
@@ -19,6 +21,14 @@ impl Stats {
 
     pub(crate) fn error(&self, reason: &'static str) {
         *self.errors.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    pub(crate) fn ageing(&self, name: &'static str) {
+        *self.ageing.borrow_mut().entry(name).or_default() += 1;
+    }
+
+    pub(crate) fn aged(&self) -> BTreeMap<&'static str, u64> {
+        self.ageing.borrow().clone()
     }
 
     pub(crate) fn requests(&self) -> BTreeMap<&'static str, u64> {

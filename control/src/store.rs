@@ -14,13 +14,25 @@ use thiserror::Error;
 use tokio::sync::{Notify, oneshot};
 
 const CALLS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("calls");
+/// `schema`, and `draining` while control takes no new calls.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// The key of [`META`] that is there while control takes no new calls.
+const DRAINING: &str = "draining";
 
 /// Grows when the stored form of a call changes.
 const SCHEMA: u64 = 1;
 
 /// Bytes of the store kept in memory.
 const CACHE: usize = 16 << 20;
+
+/// What a store holds.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) calls: Vec<Call>,
+    /// Whether new calls are refused.
+    pub(crate) is_draining: bool,
+}
 
 /// Why the store cannot be used.
 #[derive(Debug, Error)]
@@ -52,7 +64,7 @@ impl Store {
     pub(crate) fn open(
         path: &Path,
         is_sound: impl FnOnce(&Path) -> bool,
-    ) -> Result<(Rc<Store>, Vec<Call>), StoreError> {
+    ) -> Result<(Rc<Store>, Stored), StoreError> {
         if let Some(folder) = path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o750).create(folder);
             made.map_err(|source| StoreError::Folder {
@@ -68,7 +80,7 @@ impl Store {
             true => Err(Trouble::Foreign("it is corrupt".into())),
             false => read(path),
         };
-        let (db, calls) = match found {
+        let (db, stored) = match found {
             Ok(found) => found,
             Err(Trouble::Busy) => return Err(StoreError::Busy(path.into())),
             Err(Trouble::System(message)) => return Err(open(message)),
@@ -89,7 +101,28 @@ impl Store {
             queue: RefCell::default(),
             wake: Notify::new(),
         };
-        Ok((Rc::new(store), calls))
+        Ok((Rc::new(store), stored))
+    }
+
+    /// Remembers over a restart whether new calls are refused; true once it is on disk.
+    pub(crate) fn set_draining(&self, is_draining: bool) -> bool {
+        let outcome = self.write_draining(is_draining);
+        if let Err(error) = &outcome {
+            tracing::error!("cannot write to the store: {error}");
+        }
+        outcome.is_ok()
+    }
+
+    fn write_draining(&self, is_draining: bool) -> Result<(), redb::Error> {
+        let txn = self.db.begin_write()?;
+        let mut meta = txn.open_table(META)?;
+        match is_draining {
+            true => drop(meta.insert(DRAINING, 1)?),
+            false => drop(meta.remove(DRAINING)?),
+        }
+        drop(meta);
+        txn.commit()?;
+        Ok(())
     }
 
     /// Writes a call, or with `None` removes it; true once it is on disk.
@@ -182,15 +215,16 @@ pub(crate) fn try_out(path: &Path) {
     drop(read(path));
 }
 
-fn read(path: &Path) -> Result<(Database, Vec<Call>), Trouble> {
+fn read(path: &Path) -> Result<(Database, Stored), Trouble> {
     let opened = Database::builder().set_cache_size(CACHE).create(path);
     let db = opened.map_err(|error: DatabaseError| Trouble::from(redb::Error::from(error)))?;
-    let calls = read_calls(&db)??;
-    Ok((db, calls))
+    let stored = read_stored(&db)??;
+    Ok((db, stored))
 }
 
-fn read_calls(db: &Database) -> Result<Result<Vec<Call>, Trouble>, redb::Error> {
+fn read_stored(db: &Database) -> Result<Result<Stored, Trouble>, redb::Error> {
     let txn = db.begin_write()?;
+    let is_draining;
     {
         let mut meta = txn.open_table(META)?;
         let schema = meta.get("schema")?.map(|value| value.value());
@@ -202,6 +236,7 @@ fn read_calls(db: &Database) -> Result<Result<Vec<Call>, Trouble>, redb::Error> 
                 return Ok(Err(Trouble::Foreign(why)));
             }
         }
+        is_draining = meta.get(DRAINING)?.is_some();
         txn.open_table(CALLS)?;
     }
     txn.commit()?;
@@ -215,7 +250,7 @@ fn read_calls(db: &Database) -> Result<Result<Vec<Call>, Trouble>, redb::Error> 
             Err(error) => return Ok(Err(Trouble::Foreign(error.to_string()))),
         }
     }
-    Ok(Ok(calls))
+    Ok(Ok(Stored { calls, is_draining }))
 }
 
 #[cfg(test)]
@@ -233,7 +268,7 @@ mod tests {
         }
     }
 
-    fn open(path: &Path) -> Result<(Rc<Store>, Vec<Call>), StoreError> {
+    fn open(path: &Path) -> Result<(Rc<Store>, Stored), StoreError> {
         let is_sound = |path: &Path| std::panic::catch_unwind(|| try_out(path)).is_ok();
         Store::open(path, is_sound)
     }
@@ -252,17 +287,29 @@ mod tests {
     fn what_was_written_is_read_again() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/er/calls.redb");
-        let (store, calls) = open(&path).unwrap();
-        assert!(calls.is_empty());
+        let (store, stored) = open(&path).unwrap();
+        assert!(stored.calls.is_empty() && !stored.is_draining);
         assert!(matches!(open(&path), Err(StoreError::Busy(_))));
         write(&store, (0..20).map(call));
         drop(store);
-        let (_store, mut calls) = open(&path).unwrap();
+        let (store, Stored { mut calls, .. }) = open(&path).unwrap();
         calls.sort_by_key(|call| call.key);
         assert_eq!(calls, (0..20).map(call).collect::<Vec<_>>());
         let mode = std::os::unix::fs::PermissionsExt::mode;
         let folder = std::fs::metadata(path.parent().unwrap()).unwrap();
         assert_eq!(mode(&folder.permissions()) & 0o777, 0o750);
+
+        for is_draining in [true, false] {
+            assert!(store.set_draining(is_draining));
+        }
+        assert!(store.set_draining(true));
+        drop(store);
+        let (store, stored) = open(&path).unwrap();
+        assert!(stored.is_draining);
+        assert_eq!(stored.calls.len(), 20);
+        assert!(store.set_draining(false));
+        drop(store);
+        assert!(!open(&path).unwrap().1.is_draining);
     }
 
     #[test]
@@ -277,8 +324,8 @@ mod tests {
             .unwrap();
         txn.commit().unwrap();
         drop(store);
-        let (_store, calls) = open(&path).unwrap();
-        assert!(calls.is_empty());
+        let (_store, stored) = open(&path).unwrap();
+        assert!(stored.calls.is_empty());
         assert!(dir.path().join("calls.redb.aside").exists());
     }
 

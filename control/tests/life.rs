@@ -203,7 +203,7 @@ fn a_plane_that_stands_still_is_away_until_it_goes_on() {
     plane.freeze(true);
     // Until it is noticed, a command goes out and is not applied.
     assert_eq!(world.offer("lost", 4000)["result"], "error");
-    world.wait_state("plane away");
+    world.wait_state("plane stands still");
     let start = Instant::now();
     for n in 0..10 {
         assert_eq!(

@@ -1,9 +1,9 @@
 //! What is remembered of a call. All of it goes to the store.
 
-use crate::diff::{Desired, Kind, Stream};
+use crate::diff::{Class, Desired, Kind, Learn, Shared, Stream};
 use crate::{Local, MAX_TAGS};
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// One Call-ID.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,10 +31,21 @@ pub struct Dialog {
     pub legs: [Leg; 2],
     /// By position of the m= line.
     pub medias: Vec<Media>,
-    /// Only signalled addresses may send; nothing is learned.
-    pub strict: bool,
-    /// DSCP of what leaves, 0 to 63.
-    pub dscp: u8,
+    /// When either leg last said something new, ns of [`crate::Now::mono`].
+    #[serde(default)]
+    pub heard_ns: u64,
+    /// How sources are learned.
+    #[serde(default)]
+    pub learn: Learn,
+    /// Whether a stream follows a new source once the old one is silent.
+    #[serde(default)]
+    pub handover: bool,
+    /// Whether payload types that were not negotiated are dropped.
+    #[serde(default)]
+    pub strict_payload: bool,
+    /// DSCP of what leaves, 0 to 63; `None` for that of the local address.
+    #[serde(default)]
+    pub mark: Option<u8>,
 }
 
 /// One participant.
@@ -50,6 +61,12 @@ pub struct Leg {
     pub body: u64,
     /// When it was made, microseconds since 1970.
     pub created_us: u64,
+    /// Whether it sends from elsewhere than it listens at: nothing is learned of it.
+    #[serde(default)]
+    pub asymmetric: bool,
+    /// Where its signalling came from.
+    #[serde(default)]
+    pub hint: Option<IpAddr>,
 }
 
 /// One m= section.
@@ -86,6 +103,12 @@ pub struct Side {
     pub mux: bool,
     /// Whether it set the port to 0.
     pub declined: bool,
+    /// RTP payload types it announced.
+    #[serde(default)]
+    pub payload_types: Vec<u8>,
+    /// That of telephone-event (RFC 4733).
+    #[serde(default)]
+    pub event_type: Option<u8>,
 }
 
 impl Default for Side {
@@ -99,6 +122,8 @@ impl Default for Side {
             receives: true,
             mux: false,
             declined: false,
+            payload_types: Vec::new(),
+            event_type: None,
         }
     }
 }
@@ -113,6 +138,15 @@ impl Call {
             }
         }
         streams
+    }
+
+    /// How many streams [`Call::desired`] has.
+    pub fn stream_count(&self) -> usize {
+        let medias = self.dialogs.iter().flat_map(|dialog| &dialog.medias);
+        let relayed = medias.filter(|media| media.is_relayed());
+        relayed
+            .map(|media| 2 * (1 + usize::from(media.has_own_rtcp())))
+            .sum()
     }
 
     /// The RTP endpoints it holds; each stands for a pair of ports.
@@ -167,28 +201,39 @@ impl Call {
 
 impl Dialog {
     fn streams(&self, media: &Media, idx: u16, into: &mut Desired) {
-        let Some(locals) = media.locals else { return };
-        if media.sides.iter().any(|side| side.declined) {
+        let Some(locals) = media.locals.filter(|_| media.is_relayed()) else {
             return;
-        }
-        let muxed = media.sides.iter().all(|side| side.mux);
+        };
         for side in 0..2 {
             let (own, other) = (&media.sides[side], &media.sides[1 - side]);
+            let leg = &self.legs[side];
             let rtp = Stream {
                 local: locals[side],
                 peer: locals[1 - side],
                 remote: own.remote,
                 kind: media.kind,
-                learn: !self.strict,
-                gate_open: own.sends && other.receives,
-                signal: self.legs[side].signal,
+                learn: match leg.asymmetric {
+                    true => Learn::Off,
+                    false => self.learn,
+                },
+                handover: self.handover,
+                hint: leg.hint,
+                gate_open: media.gate_open(side),
+                signal: leg.signal,
                 clock_hz: media.clock_hz,
-                dscp: self.dscp,
+                dscp: self.mark,
+                payload_types: media.payload_types(),
+                strict_payload: self.strict_payload,
+                // What it sends is what the other leg announced (RFC 3264 section 5.1).
+                event_type: other.event_type.or(own.event_type),
+                shared: media.shared(),
+                secure: media.has_proto("SAVP"),
+                class: media.class(),
                 leg: self.number.wrapping_mul(2).wrapping_add(side as u16),
                 media: idx,
             };
             into.insert(rtp.local, rtp);
-            if media.has_rtcp && !muxed {
+            if media.has_own_rtcp() {
                 let rtcp = Stream {
                     local: rtp.local.rtcp(),
                     peer: rtp.peer.rtcp(),
@@ -200,11 +245,68 @@ impl Dialog {
                     // Reports go on while the media is on hold (RFC 3264 section 8.4).
                     gate_open: true,
                     clock_hz: 0,
+                    payload_types: 0,
+                    event_type: None,
+                    shared: match rtp.shared {
+                        // Each port has its own keys (RFC 5764 section 3).
+                        Shared::Dtls => Shared::Dtls,
+                        _ => Shared::Nothing,
+                    },
+                    class: Class::Rtcp,
                     ..rtp
                 };
                 into.insert(rtcp.local, rtcp);
             }
         }
+    }
+}
+
+impl Media {
+    /// Whether it has streams: neither leg has declined it.
+    pub fn is_relayed(&self) -> bool {
+        self.locals.is_some() && !self.sides.iter().any(|side| side.declined)
+    }
+
+    /// The types that either leg announced: what is sent by numbers of one's own is as good.
+    fn payload_types(&self) -> u128 {
+        let all = self.sides.iter().flat_map(|side| &side.payload_types);
+        match self.kind {
+            Kind::Rtp => all.fold(0, |set, number| set | 1 << (number & 127)),
+            Kind::Rtcp | Kind::Raw => 0,
+        }
+    }
+
+    /// Whether either leg's transport has that part.
+    fn has_proto(&self, part: &str) -> bool {
+        let has = |side: &Side| side.proto.to_ascii_uppercase().contains(part);
+        self.sides.iter().any(has)
+    }
+
+    fn shared(&self) -> Shared {
+        match self.kind {
+            Kind::Rtp if self.has_proto("UDP/TLS/") => Shared::Dtls,
+            Kind::Rtp if !self.has_proto("SAVP") => Shared::Zrtp,
+            _ => Shared::Nothing,
+        }
+    }
+
+    fn class(&self) -> Class {
+        match self.name.as_str() {
+            "audio" => Class::Audio,
+            "video" => Class::Video,
+            "image" => Class::Image,
+            _ => Class::Other,
+        }
+    }
+
+    /// Whether what leg `side` sends is forwarded.
+    pub fn gate_open(&self, side: usize) -> bool {
+        self.sides[side].sends && self.sides[1 - side].receives
+    }
+
+    /// Whether RTCP comes to ports of its own (RFC 5761).
+    fn has_own_rtcp(&self) -> bool {
+        self.has_rtcp && !self.sides.iter().all(|side| side.mux)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::call::Call;
 use crate::diff::{Desired, Op, diff};
 use crate::pool::Pools;
 use crate::signal::{Options, Parties, Work};
-use crate::{Local, MediaError, Now, Settings};
+use crate::{Held, Local, MediaError, Now, Settings};
 use penstock_sdp::Sdp;
 use std::collections::{HashMap, HashSet};
 
@@ -14,6 +14,7 @@ pub struct Calls {
     ids: HashMap<u64, String>,
     pools: Pools,
     max_calls: usize,
+    is_draining: bool,
     /// Calls that have only a pending first offer.
     newcomers: usize,
     next_key: u64,
@@ -74,6 +75,7 @@ impl Calls {
             ids: HashMap::new(),
             pools: Pools::new(settings.interfaces, settings.rest, settings.seed),
             max_calls: settings.max_calls,
+            is_draining: false,
             newcomers: 0,
             next_key: now.unix_us.max(1),
         }
@@ -135,6 +137,63 @@ impl Calls {
         self.calls.is_empty()
     }
 
+    /// Takes over other settings: new calls use them. All or nothing.
+    ///
+    /// # Errors
+    /// [`Held`]: an interface that a call uses would be gone, moved, or without the call's ports.
+    pub fn configure(&mut self, settings: Settings) -> Result<(), Held> {
+        let new = &settings.interfaces;
+        for old in self.pools.interfaces() {
+            let moved = !new
+                .iter()
+                .any(|i| i.name == old.name && i.ip == old.ip && i.vlan == old.vlan);
+            let lost = |local: &Local| old.holds(*local) && !new.iter().any(|i| i.holds(*local));
+            let needs = |call: &&Call| {
+                let legs = || call.dialogs.iter().flat_map(|dialog| &dialog.legs);
+                moved && legs().any(|leg| leg.interface == old.name)
+                    || call.locals().any(|local| lost(&local))
+            };
+            let mut calls: Vec<_> = self.calls.values().filter(needs).collect();
+            // Offers under way hold ports that no call has yet.
+            if calls.is_empty() && !self.pools.used().any(|local| lost(&local)) {
+                continue;
+            }
+            calls.sort_by_key(|call| call.key);
+            return Err(Held {
+                interface: old.name.clone(),
+                ip: old.ip,
+                ports: old.ports,
+                calls: calls.into_iter().map(|call| call.id.clone()).collect(),
+            });
+        }
+        let Settings {
+            interfaces,
+            rest,
+            max_calls,
+            seed,
+        } = settings;
+        let held: Vec<Local> = self.calls.values().flat_map(Call::locals).collect();
+        self.pools
+            .replace(Pools::new(interfaces, rest, seed), &held);
+        self.max_calls = max_calls;
+        Ok(())
+    }
+
+    /// Whether new calls are refused.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Refuses new calls from now on, or no longer. Calls that stand are served either way.
+    pub fn drain(&mut self, is_draining: bool) {
+        self.is_draining = is_draining;
+    }
+
+    /// Calls that stand, and calls whose first offer is being carried out.
+    pub fn left(&self) -> usize {
+        self.calls.len() + self.newcomers
+    }
+
     /// Of each interface: name, pairs in use, pairs in all.
     pub fn ports(&self) -> impl Iterator<Item = (&str, usize, usize)> {
         self.pools.usage()
@@ -153,7 +212,10 @@ impl Calls {
     ) -> Result<Pending, MediaError> {
         let sdp = Sdp::parse(sdp)?;
         let before = self.calls.get(parties.call_id).cloned();
-        if before.is_none() && self.calls.len() + self.newcomers >= self.max_calls {
+        if before.is_none() && self.is_draining {
+            return Err(MediaError::Draining);
+        }
+        if before.is_none() && self.left() >= self.max_calls {
             return Err(MediaError::TooManyCalls);
         }
         let call = match &before {

@@ -3,7 +3,7 @@
 use crate::Local;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What an endpoint carries, and so which checks its packets get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,47 @@ pub enum Kind {
     Rtcp,
     /// Anything over UDP: fax, DTLS.
     Raw,
+}
+
+/// How a stream comes to accept a source. One once learned is locked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Learn {
+    /// Only the signalled address passes.
+    Off,
+    /// The first packet's source is adopted.
+    Immediate,
+    /// The last source within the learning window is adopted.
+    Delayed,
+    /// The most credible source within the learning window is adopted.
+    #[default]
+    Heuristic,
+}
+
+/// What may share the port of an RTP stream, told apart by the first octet (RFC 7983).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shared {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// ZRTP: plain RTP may be secured in band.
+    Zrtp,
+    /// DTLS and STUN: the keys are agreed here.
+    Dtls,
+}
+
+/// What kind of media a stream carries, for policing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// m=audio.
+    Audio,
+    /// m=video.
+    Video,
+    /// m=image: fax.
+    Image,
+    /// RTCP on a port of its own.
+    Rtcp,
+    /// Anything else.
+    Other,
 }
 
 /// One stream as it should stand.
@@ -27,16 +68,32 @@ pub struct Stream {
     pub remote: Option<SocketAddr>,
     /// What passes.
     pub kind: Kind,
-    /// Whether the first source is adopted.
-    pub learn: bool,
+    /// How its source is learned.
+    pub learn: Learn,
+    /// Whether it follows a new source once the old one is silent.
+    pub handover: bool,
+    /// Where the leg's signalling came from: a likely source.
+    pub hint: Option<IpAddr>,
     /// Whether what arrives is forwarded.
     pub gate_open: bool,
     /// Grows when the source should be learned anew.
     pub signal: u32,
     /// RTP clock, Hz; 0 for none.
     pub clock_hz: u32,
-    /// DSCP of what leaves towards the leg, 0 to 63.
-    pub dscp: u8,
+    /// DSCP of what leaves towards the leg, 0 to 63; `None` for that of the local address.
+    pub dscp: Option<u8>,
+    /// Payload types that either leg announced, a bit each; 0 for any.
+    pub payload_types: u128,
+    /// Whether others are dropped.
+    pub strict_payload: bool,
+    /// Payload type of telephone-event (RFC 4733) in this direction.
+    pub event_type: Option<u8>,
+    /// What else may share the port.
+    pub shared: Shared,
+    /// Whether it is SRTP.
+    pub secure: bool,
+    /// What it may send.
+    pub class: Class,
     /// Leg of the call.
     pub leg: u16,
     /// Media of the leg.

@@ -5,6 +5,31 @@ use penstock_sdp::SdpError;
 use std::net::IpAddr;
 use thiserror::Error;
 
+/// A change of the configuration that calls stand in the way of.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("interface \"{interface}\" ({ip}, ports {}-{}) cannot be removed, moved or shrunk while calls use it: {}", ports.0, ports.1, name_some(calls))]
+pub struct Held {
+    /// The interface as it is.
+    pub interface: String,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its ports.
+    pub ports: (u16, u16),
+    /// The Call-IDs; none if the calls are still being set up.
+    pub calls: Vec<String>,
+}
+
+/// Call-IDs named in a sentence.
+const NAMED: usize = 5;
+
+fn name_some(calls: &[String]) -> String {
+    match calls.len() {
+        0 => "one that is being set up".to_owned(),
+        n if n <= NAMED => calls.join(", "),
+        n => format!("{} and {} more", calls[..NAMED].join(", "), n - NAMED),
+    }
+}
+
 /// Why an operation was refused. The texts that rtpengine's clients match on are its own.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MediaError {
@@ -26,6 +51,9 @@ pub enum MediaError {
     /// As many calls as the configuration allows.
     #[error("Parallel session limit reached")]
     TooManyCalls,
+    /// Control drains: calls that stand go on, new ones are refused.
+    #[error("No new calls: this relay is being drained")]
+    Draining,
     /// Too many media sections for one call.
     #[error("Too many media sections in one call, the limit is {MAX_MEDIA}")]
     TooManyMedia,

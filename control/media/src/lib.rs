@@ -26,6 +26,7 @@
 //!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
+mod ageing;
 mod call;
 mod calls;
 mod diff;
@@ -34,12 +35,13 @@ mod family;
 mod pool;
 mod signal;
 
+pub use ageing::{End, Health, Sign, Timeouts, judge};
 pub use call::{Call, Dialog, Leg, Media, Side};
 pub use calls::{Calls, Pending, Restore};
-pub use diff::{Desired, Kind, Op, Stream, diff};
-pub use error::MediaError;
+pub use diff::{Class, Desired, Kind, Learn, Op, Shared, Stream, diff};
+pub use error::{Held, MediaError};
 pub use family::Family;
-pub use signal::{Options, Parties};
+pub use signal::{Options, Parties, Tos};
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -95,6 +97,15 @@ pub struct Interface {
     pub advertise: IpAddr,
     /// First and last UDP port; pairs start at even ones.
     pub ports: (u16, u16),
+}
+
+impl Interface {
+    /// Whether the pair of ports that begins at `local` is one of its own.
+    pub(crate) fn holds(&self, local: Local) -> bool {
+        let (first, last) = self.ports;
+        let own = self.ip == local.ip && self.vlan == local.vlan;
+        own && local.port.is_multiple_of(2) && local.port >= first && local.port < last
+    }
 }
 
 /// What the media core needs to know of the configuration.

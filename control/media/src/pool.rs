@@ -2,7 +2,7 @@
 
 use crate::family::Family;
 use crate::{Interface, Local};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 /// One interface's pairs, named by their even port.
@@ -79,6 +79,51 @@ impl Pools {
             pool.free
                 .retain(|&(port, _)| !used[usize::from(port / 2 - first)]);
         }
+    }
+
+    /// Becomes `next`: pairs in use stay in use, also those of `held` that had no pool; pairs at rest
+    /// keep their time and their order, behind those that are new.
+    pub(crate) fn replace(&mut self, mut next: Pools, held: &[Local]) {
+        for local in self.used().chain(held.iter().copied()) {
+            // One that is claimed twice stands in both lists.
+            next.claim(local);
+        }
+        next.settle();
+        let mut known = HashMap::new();
+        for pool in &self.pools {
+            for &(port, ready) in &pool.free {
+                known.insert(pool.local(port), (known.len() + 1, ready));
+            }
+        }
+        for pool in &mut next.pools {
+            let mut free: Vec<_> = std::mem::take(&mut pool.free)
+                .into_iter()
+                .map(|(port, ready)| {
+                    let (place, ready) = *known.get(&pool.local(port)).unwrap_or(&(0, ready));
+                    (place, port, ready)
+                })
+                .collect();
+            free.sort_by_key(|&(place, ..)| place);
+            pool.free = free
+                .into_iter()
+                .map(|(_, port, ready)| (port, ready))
+                .collect();
+        }
+        *self = next;
+    }
+
+    pub(crate) fn interfaces(&self) -> impl Iterator<Item = &Interface> {
+        self.pools.iter().map(|pool| &pool.interface)
+    }
+
+    /// Pairs in use.
+    pub(crate) fn used(&self) -> impl Iterator<Item = Local> {
+        self.pools.iter().flat_map(|pool| {
+            let used = (pool.first_pair..)
+                .zip(&pool.used)
+                .filter(|(_, used)| **used);
+            used.map(|(pair, _)| pool.local(pair * 2))
+        })
     }
 
     /// Gives back a pair that nobody has seen: it is the next to be taken again.

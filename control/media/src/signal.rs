@@ -1,11 +1,11 @@
 //! Offer and answer (RFC 3264) against a working copy of the call.
 
 use crate::call::{Call, Dialog, Leg, Media, Side};
-use crate::diff::Kind;
+use crate::diff::{Kind, Learn};
 use crate::family::{Family, facing};
 use crate::pool::Pools;
 use crate::{Local, MAX_MEDIA, MediaError, Now};
-use penstock_sdp::{Direction, MediaKind, MediaRewrite, Protocol, Rewrite, Sdp};
+use penstock_sdp::{Codec, Direction, MediaKind, MediaRewrite, Protocol, Rewrite, Sdp};
 use std::net::{IpAddr, SocketAddr};
 
 /// Whose signalling it is.
@@ -31,16 +31,40 @@ pub struct Options {
     pub replace_origin: bool,
     /// Transport of the RTP sections that leave; of an offer only.
     pub protocol: Option<Protocol>,
-    /// Only signalled addresses may send.
-    pub strict: bool,
+    /// How sources are learned; an answer without it keeps what the offer said.
+    pub learn: Option<Learn>,
+    /// Follow a new source once the old one is silent.
+    pub handover: bool,
+    /// Whether the leg sends from elsewhere than it listens at; `None` keeps what it was.
+    pub asymmetric: Option<bool>,
+    /// Where the signalling came from: a likely source.
+    pub hint: Option<IpAddr>,
+    /// Learn the leg's source anew, although its body is the one before.
+    pub reset: bool,
+    /// Give the other leg a new port when this one's address has changed.
+    pub fresh_ports: bool,
+    /// Drop payload types that were not negotiated.
+    pub strict_payload: bool,
     /// Send media here rather than to the address in the SDP.
     pub source_address: Option<IpAddr>,
     /// Write this address into the SDP that leaves rather than that of the interface.
     pub media_address: Option<IpAddr>,
     /// Leave `a=rtcp` out.
     pub no_rtcp_attribute: bool,
-    /// DSCP of what leaves, 0 to 63; `None` keeps what the dialog had.
-    pub dscp: Option<u8>,
+    /// What leaves, in all directions of the call.
+    pub tos: Tos,
+}
+
+/// How what leaves is marked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tos {
+    /// As configured for the local address.
+    #[default]
+    Default,
+    /// As before.
+    Keep,
+    /// With this DSCP, 0 to 63.
+    Dscp(u8),
 }
 
 /// A working copy of a call and the ports taken for it.
@@ -70,9 +94,13 @@ impl Work<'_> {
             self.name_leg(idx, 1 - from, to)?;
         }
         let dialog = &mut self.call.dialogs[idx];
-        dialog.strict = options.strict;
-        dialog.dscp = options.dscp.unwrap_or(dialog.dscp);
-        let is_new = dialog.legs[from].hears(sdp.as_bytes());
+        dialog.learn = options.learn.unwrap_or_default();
+        dialog.handover = options.handover;
+        dialog.strict_payload = options.strict_payload;
+        let is_new = dialog.hears(from, sdp.as_bytes(), self.now);
+        dialog.legs[from].describe(is_new, options);
+        self.mark(options.tos);
+        let dialog = &mut self.call.dialogs[idx];
 
         // What the offer no longer names is gone; the caller releases the ports.
         dialog.medias.truncate(sdp.media().len());
@@ -103,13 +131,17 @@ impl Work<'_> {
         let side = 1 - offerer;
         self.name_leg(idx, side, to_tag)?;
         let dialog = &mut self.call.dialogs[idx];
-        dialog.strict |= options.strict;
-        dialog.dscp = options.dscp.unwrap_or(dialog.dscp);
+        dialog.learn = options.learn.unwrap_or(dialog.learn);
+        dialog.handover |= options.handover;
+        dialog.strict_payload |= options.strict_payload;
         let (answered, offered) = (sdp.media().len(), dialog.medias.len());
         if answered > offered {
             return Err(MediaError::AnswerCount { answered, offered });
         }
-        dialog.legs[side].hears(sdp.as_bytes());
+        let is_new = dialog.hears(side, sdp.as_bytes(), self.now);
+        dialog.legs[side].describe(is_new, options);
+        self.mark(options.tos);
+        let dialog = &mut self.call.dialogs[idx];
         for (media, said) in dialog.medias.iter_mut().zip(sdp.media()) {
             media.sides[side].hear(said, options)?;
             check_family(&media.sides[side], &dialog.legs[side], self.pools)?;
@@ -133,13 +165,18 @@ impl Work<'_> {
             signal: 0,
             body: 0,
             created_us: self.now.unix_us,
+            asymmetric: false,
+            hint: None,
         });
         let dialog = Dialog {
             number: self.call.next_dialog,
             legs,
             medias: Vec::new(),
-            strict: false,
-            dscp: 0,
+            heard_ns: 0,
+            learn: Learn::default(),
+            handover: false,
+            strict_payload: false,
+            mark: None,
         };
         if !self.call.has_room_for_tags(2) {
             return Err(MediaError::TooManyTags);
@@ -149,6 +186,18 @@ impl Work<'_> {
         let idx = self.call.dialogs.len() - 1;
         self.name_leg(idx, 0, parties.from_tag)?;
         Ok(idx)
+    }
+
+    /// One marking for the whole call, as rtpengine has it.
+    fn mark(&mut self, tos: Tos) {
+        let mark = match tos {
+            Tos::Keep => return,
+            Tos::Default => None,
+            Tos::Dscp(dscp) => Some(dscp & 63),
+        };
+        for dialog in &mut self.call.dialogs {
+            dialog.mark = mark;
+        }
     }
 
     /// Makes `tag` the leg's last; a tag it had not is an alias of those it had (a fork).
@@ -185,7 +234,9 @@ impl Work<'_> {
                 ..Media::new(offered)
             };
         }
+        let before = media.sides[from].remote;
         media.sides[from].hear(offered, options)?;
+        let has_moved = before.is_some() && media.sides[from].remote != before;
         check_family(&media.sides[from], &dialog.legs[from], self.pools)?;
         media.clock_hz = clock(offered);
         if is_new {
@@ -214,6 +265,14 @@ impl Work<'_> {
                 Ok::<_, MediaError>(local)
             };
             media.locals = Some([take(&dialog.legs[0])?, take(&dialog.legs[1])?]);
+        } else if options.fresh_ports
+            && has_moved
+            && let Some(locals) = &mut media.locals
+        {
+            let name = &dialog.legs[1 - from].interface;
+            let local = self.pools.take(name, self.now.mono);
+            locals[1 - from] = local.ok_or(MediaError::OutOfPorts)?;
+            self.taken.push(locals[1 - from]);
         }
         Ok(())
     }
@@ -261,7 +320,27 @@ impl Work<'_> {
     }
 }
 
+impl Dialog {
+    /// Notes a body of leg `side`; false if it is the one heard last.
+    fn hears(&mut self, side: usize, body: &[u8], now: Now) -> bool {
+        let is_new = self.legs[side].hears(body);
+        if is_new {
+            self.heard_ns = now.mono.as_nanos() as u64;
+        }
+        is_new
+    }
+}
+
 impl Leg {
+    /// Takes over what signalling says of the leg itself.
+    fn describe(&mut self, is_new: bool, options: &Options) {
+        self.asymmetric = options.asymmetric.unwrap_or(self.asymmetric);
+        self.hint = options.hint.or(self.hint);
+        if options.reset && !is_new {
+            self.signal = self.signal.wrapping_add(1);
+        }
+    }
+
     /// Notes a body; false if it is the one heard last, so that a retransmission changes nothing.
     fn hears(&mut self, body: &[u8]) -> bool {
         // FNV-1a: the same in every build, for it goes to the store.
@@ -309,6 +388,16 @@ impl Side {
         }
         self.proto.clone_from(&said.proto);
         self.mux = said.rtcp_mux;
+        let types = said.formats.iter().filter_map(|word| word.parse().ok());
+        self.payload_types = types
+            .filter(|number| is_rtp(said) && *number < 128)
+            .collect();
+        let event = |codec: &&Codec| codec.name.eq_ignore_ascii_case("telephone-event");
+        self.event_type = said
+            .codecs
+            .iter()
+            .find(event)
+            .map(|codec| codec.payload_type);
         (self.sends, self.receives) = match said.direction {
             Direction::SendRecv => (true, true),
             Direction::SendOnly => (true, false),
@@ -375,10 +464,8 @@ fn is_rtp(said: &penstock_sdp::Media) -> bool {
 
 fn kind(said: &penstock_sdp::Media) -> Kind {
     match said.protocol() {
-        Some(Protocol::RtpAvp | Protocol::RtpAvpf | Protocol::RtpSavp | Protocol::RtpSavpf) => {
-            Kind::Rtp
-        }
-        // DTLS shares the port with RTP, and what is not known is not judged.
+        Some(protocol) if protocol.is_rtp() => Kind::Rtp,
+        // What is not known is not judged.
         _ => Kind::Raw,
     }
 }

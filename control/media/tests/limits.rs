@@ -242,8 +242,8 @@ fn addresses_other_than_the_sdp_says() {
         media_address: Some("192.0.2.200".parse().unwrap()),
         replace_origin: true,
         no_rtcp_attribute: true,
-        dscp: Some(46),
-        strict: true,
+        tos: Tos::Dscp(46),
+        learn: Some(Learn::Off),
         ..Options::default()
     };
     let body = sdp("10.0.0.1", 4000, "");
@@ -255,5 +255,8 @@ fn addresses_other_than_the_sdp_says() {
     );
     let [a, b] = rtp(&calls);
     assert_eq!(a.remote, Some("192.0.2.7:4000".parse().unwrap()));
-    assert_eq!((a.dscp, a.learn, b.learn), (46, false, false));
+    assert_eq!(
+        (a.dscp, a.learn, b.learn),
+        (Some(46), Learn::Off, Learn::Off)
+    );
 }

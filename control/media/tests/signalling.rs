@@ -25,7 +25,10 @@ fn an_offer_installs_both_directions_and_an_answer_completes_them() {
     let out = commit(&mut calls, pending, 0.0);
     let [a, b] = rtp(&calls);
     assert_eq!(a.remote, Some("10.0.0.1:4000".parse().unwrap()));
-    assert_eq!((b.remote, b.learn, b.gate_open), (None, true, true));
+    assert_eq!(
+        (b.remote, b.learn, b.gate_open),
+        (None, Learn::Heuristic, true)
+    );
     assert_eq!((a.peer, b.peer), (b.local, a.local));
     assert_eq!((a.clock_hz, a.signal, b.signal), (8000, 1, 0));
     let port = b.local.port;

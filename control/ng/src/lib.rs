@@ -32,7 +32,7 @@ mod value;
 
 pub use cookie::{CookieCache, GENERATION, MAX_BYTES, MAX_ENTRIES, Seen};
 pub use datagram::{Datagram, Encoding, FrameError, MAX_COOKIE};
-pub use options::{AddressFamily, Flag, Ice, Options, Replace, RtcpMux};
+pub use options::{AddressFamily, EndpointLearning, Flag, Ice, Options, Replace, RtcpMux};
 pub use reply::{Reply, reason};
 pub use request::{Delete, MAX_WORD, Query, Request, RequestError, Signal};
 pub use value::{DecodeError, Dict, MAX_DEPTH, MAX_VALUES, Value};

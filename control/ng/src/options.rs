@@ -39,6 +39,8 @@ words! {
         PortLatching = "port-latching",
         NoPortLatching = "no-port-latching",
         Reset = "reset",
+        /// Penstock's own: payload types that were not negotiated are dropped.
+        StrictPayload = "strict-payload",
         LoopProtect = "loop-protect",
         OriginalSendrecv = "original-sendrecv",
         NoRtcpAttribute = "no-rtcp-attribute",
@@ -87,6 +89,16 @@ words! {
 }
 
 words! {
+    /// How a stream learns whom its media comes from.
+    EndpointLearning {
+        Off = "off",
+        Immediate = "immediate",
+        Delayed = "delayed",
+        Heuristic = "heuristic",
+    }
+}
+
+words! {
     /// Address family to offer to the other side.
     AddressFamily {
         Ip4 = "ip4",
@@ -115,6 +127,10 @@ pub struct Options {
     pub media_address: Option<IpAddr>,
     /// Where the SIP message came from.
     pub received_from: Option<IpAddr>,
+    /// How the source of media is learned.
+    pub endpoint_learning: Option<EndpointLearning>,
+    /// `TOS`: the octet, negative to leave it as it is, above 255 for the default.
+    pub tos: Option<i64>,
     /// `delete-delay`, in s.
     pub delete_delay_s: Option<u32>,
     /// Whether the client understands a [`load limit`](crate::Reply::load_limit).
@@ -167,6 +183,14 @@ impl Options {
             "address-family" => self.address_family(&word(key, value)?)?,
             "media-address" => self.media_address = Some(address(key, value)?),
             "received-from" => self.received_from = Some(address(key, value)?),
+            "endpoint-learning" => {
+                let written = word(key, value)?;
+                match EndpointLearning::from_word(&canonical_word(written.as_bytes())) {
+                    Some(learning) => self.endpoint_learning = Some(learning),
+                    None => self.unknown(format!("endpoint-learning={written}")),
+                }
+            }
+            "tos" => self.tos = Some(number(key, value)?),
             "delete-delay" => self.delete_delay_s = Some(seconds(key, value)?),
             _ => self.unknown(key.to_owned()),
         }
@@ -216,7 +240,7 @@ impl Options {
         match key {
             "flags" | "replace" | "rtcp-mux" | "direction" | "supports" | "ice"
             | "transport-protocol" | "address-family" | "media-address" | "received-from"
-            | "delete-delay" => self.set(key, &Value::from(value)),
+            | "endpoint-learning" | "tos" | "delete-delay" => self.set(key, &Value::from(value)),
             _ => {
                 self.unknown(format!("{key}={value}"));
                 Ok(())
@@ -326,6 +350,14 @@ fn address(key: &str, value: &Value) -> Result<IpAddr, RequestError> {
         key: key.to_owned(),
         want: "an IP address",
     })
+}
+
+fn number(key: &str, value: &Value) -> Result<i64, RequestError> {
+    let bad = |_| RequestError::BadValue {
+        key: key.to_owned(),
+        want: "a number",
+    };
+    text(key, value)?.trim().parse().map_err(bad)
 }
 
 fn seconds(key: &str, value: &Value) -> Result<u32, RequestError> {

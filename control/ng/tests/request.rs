@@ -1,8 +1,8 @@
 //! Requests as clients send them.
 
 use penstock_ng::{
-    AddressFamily, Datagram, Dict, Encoding, Flag, Ice, MAX_WORD, Options, Replace, Reply, Request,
-    RequestError, RtcpMux, Signal, Value, reason,
+    AddressFamily, Datagram, Dict, Encoding, EndpointLearning, Flag, Ice, MAX_WORD, Options,
+    Replace, Reply, Request, RequestError, RtcpMux, Signal, Value, reason,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -165,15 +165,15 @@ fn the_three_forms_of_a_wish_are_one() {
     let keys = options(
         r#""ICE":"remove","replace":["origin","session connection"],"rtcp-mux":["demux"],"direction":["internal","external"],
            "transport-protocol":"RTP/AVP","flags":["trust address","Strict_Source"],"media-address":"192.0.2.9",
-           "received-from":["IP6","2001:db8::7"],"address family":"IP6""#,
+           "endpoint-learning":"delayed","TOS":184,"received-from":["IP6","2001:db8::7"],"address family":"IP6""#,
     );
     let list = options(
         r#""flags":["ICE-remove","replace-origin","replace-session-connection","rtcp-mux-demux","internal","external",
-           "RTP/AVP","trust-address","strict-source","media-address=192.0.2.9","received-from=2001:db8::7","address-family=IP6"]"#,
+           "RTP/AVP","trust-address","strict-source","media-address=192.0.2.9","endpoint learning=Delayed","TOS=184","received-from=2001:db8::7","address-family=IP6"]"#,
     );
     let text = options(
         r#""rtpp-flags":"ICE=remove replace-origin replace=[session-connection]  rtcp-mux=[demux] direction=[internal external]
-           transport-protocol=RTP/AVP trust-address strict-source media-address=192.0.2.9 received-from=[IP6 2001:db8::7] address-family=IP6""#,
+           transport-protocol=RTP/AVP trust-address strict-source media-address=192.0.2.9 endpoint-learning=delayed TOS=184 received-from=[IP6 2001:db8::7] address-family=IP6""#,
     );
     let twice = options(r#""rtpp_flags":"direction=internal direction=external""#);
     assert_eq!(keys, list);
@@ -189,6 +189,8 @@ fn the_three_forms_of_a_wish_are_one() {
     assert_eq!(twice.direction, ["internal", "external"]);
     assert_eq!(keys.flags, [Flag::TrustAddress, Flag::StrictSource]);
     assert_eq!(keys.rtcp_mux, [RtcpMux::Demux]);
+    assert_eq!(keys.endpoint_learning, Some(EndpointLearning::Delayed));
+    assert_eq!(keys.tos, Some(184));
     assert_eq!(keys.address_family, Some(AddressFamily::Ip6));
     assert!(keys.has(Flag::TrustAddress) && !keys.has(Flag::Fatal));
     assert_eq!(keys.unknown, [""; 0]);

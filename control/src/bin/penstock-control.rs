@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// Answers rtpengine's ng protocol and has the media plane relay the calls.
 ///
-/// RUST_LOG says what is logged: error, warn, info (the default), debug.
+/// SIGHUP has it read its configuration again. RUST_LOG says what is logged: error, warn, info (the default), debug.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -43,7 +43,9 @@ fn main() -> ExitCode {
         .init();
     let outcome = Config::load(&args.config)
         .map_err(|error| error.to_string())
-        .and_then(|config| penstock_control::daemon::run(&config).map_err(|e| e.to_string()));
+        .and_then(|config| {
+            penstock_control::daemon::run(&config, &args.config).map_err(|e| e.to_string())
+        });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {

@@ -21,6 +21,7 @@ pub(super) struct Summary {
     pub(super) key: u64,
     pub(super) created_us: u64,
     pub(super) tags: Vec<Option<String>>,
+    pub(super) one_way: bool,
 }
 
 /// All calls.
@@ -37,6 +38,16 @@ pub(super) fn call(config: &Config, id: &str) -> Result<Call, CliError> {
 pub(super) fn names(config: &Config) -> Option<HashMap<u64, String>> {
     let calls = calls(config).ok()?;
     Some(calls.into_iter().map(|call| (call.key, call.id)).collect())
+}
+
+/// Control's own state and counters.
+pub(super) fn stats<T: DeserializeOwned>(config: &Config) -> Result<T, CliError> {
+    ask(config, json!({ "get": "stats" }))
+}
+
+/// Has control do what changes something.
+pub(super) fn act<T: DeserializeOwned>(config: &Config, what: &str) -> Result<T, CliError> {
+    ask(config, json!({ "do": what }))
 }
 
 fn ask<T: DeserializeOwned>(config: &Config, request: Value) -> Result<T, CliError> {

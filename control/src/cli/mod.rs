@@ -1,9 +1,11 @@
-//! The command `penstock`: what stands, what passes, what is dropped.
+//! The command `penstock`: what stands, what passes, what is dropped; draining and reloading.
 //!
 //! It reads the region itself, and asks control only for Call-IDs: meters cost the plane nothing,
 //! and either daemon may be away.
 
 mod client;
+mod detail;
+mod live;
 mod screen;
 mod show;
 mod streams;
@@ -15,6 +17,7 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Looks into a running Penstock: its calls, its streams, and what it drops.
 ///
@@ -24,11 +27,14 @@ use std::process::ExitCode;
 #[command(name = "penstock", version)]
 #[command(after_help = "\
 Examples:
+  penstock status                whether both daemons work, and what they carry
   penstock calls                 every call, its parties and its packets
   penstock calls 3f2a@host       one call: legs, addresses, streams
   penstock streams --watch       every stream, once a second
   penstock drops                 why packets were dropped, with an explanation of each reason
+  penstock ports                 what the devices counted, and their links
   penstock top                   rates per second, busiest streams first; q ends
+  penstock drain --wait          no new calls; return when the last one has ended
   penstock check penstock.toml   what is wrong with a configuration
 The exit code is 0, or 1 with a sentence that says what is wrong.")]
 struct Args {
@@ -46,6 +52,38 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// One screen: whether the media plane and control work, calls, streams, ports.
+    ///
+    /// The exit code is 1 if one of the two does not work, or control does not hold the plane.
+    Status {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Has control refuse new calls; those that stand go on and are served.
+    ///
+    /// A client that understands a load limit (Kamailio's rtpengine module does) tries its next relay.
+    /// A drain outlives a restart of control; --end ends it.
+    Drain {
+        /// Take new calls again.
+        #[arg(long)]
+        end: bool,
+        /// Show how many calls are left, until there are none.
+        #[arg(long, conflicts_with = "end")]
+        wait: bool,
+        /// Fail if calls are left after so many seconds. The drain goes on.
+        #[arg(long, value_name = "SECONDS", requires = "wait")]
+        timeout: Option<u32>,
+    },
+    /// Has control read its configuration again; calls go on.
+    ///
+    /// All of it takes effect, or nothing: an interface that a call uses cannot be taken away, and what takes a
+    /// restart is named. The media plane reads its own part on SIGHUP.
+    Reload {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Calls, their parties, age and packets; or one call in detail.
     Calls {
         /// Show this call alone, with its streams.
@@ -69,6 +107,12 @@ enum Command {
     },
     /// Packets dropped, by reason, summed over the workers.
     Drops {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// What each port's device counted since the plane started, and whether its link is up.
+    Ports {
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -127,7 +171,17 @@ fn run(args: &Args) -> Result<ExitCode, CliError> {
         Command::Calls { call_id, json } => show::calls(&config, call_id.as_deref(), *json)?,
         Command::Streams { watch: false, json } => show::streams(&config, *json)?,
         Command::Streams { watch: true, json } => show::watch(&config, *json)?,
+        Command::Status { json } => return live::status(&config, *json),
+        Command::Drain { end, wait, timeout } => {
+            live::drain(&config, *end)?;
+            if *wait {
+                let limit = timeout.map(|s| Duration::from_secs(s.into()));
+                live::wait(&config, limit)?;
+            }
+        }
+        Command::Reload { json } => live::reload(&config, *json)?,
         Command::Drops { json } => show::drops(&config, *json)?,
+        Command::Ports { json } => show::ports(&config, *json)?,
         Command::Top { json } => top::top(&config, *json)?,
         Command::Check { .. } => {}
     }

@@ -6,6 +6,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Table};
 use penstock_config::Config;
 use penstock_shm::counters::Drop;
 use serde_json::json;
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -121,17 +122,21 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
     let rows = Region::open(config)
         .map(|region| region.rows())
         .unwrap_or_default();
+    let mut by_call: HashMap<u64, Vec<&Row>> = HashMap::new();
+    for row in &rows {
+        by_call.entry(row.call).or_default().push(row);
+    }
     let now_us = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_micros() as u64;
     let mut table = table(
-        &["CALL", "TAGS", "STREAMS", "PACKETS", "LOST", "AGE"],
+        &["CALL", "TAGS", "STREAMS", "PACKETS", "LOST", "AGE", "MEDIA"],
         &[2, 3, 4, 5],
     );
     let mut list = Vec::new();
     for call in calls {
-        let own: Vec<&Row> = rows.iter().filter(|row| row.call == call.key).collect();
+        let own = by_call.remove(&call.key).unwrap_or_default();
         let rtp = || own.iter().filter(|row| row.kind != "rtcp");
         let packets: u64 = rtp().map(|row| row.packets).sum();
         let lost: i64 = rtp().map(|row| row.lost).sum();
@@ -139,7 +144,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
         if as_json {
             list.push(json!({
                 "call_id": call.id, "call": call.key, "tags": call.tags, "streams": own.len(),
-                "packets": packets, "lost": lost, "age_s": age_s,
+                "packets": packets, "lost": lost, "age_s": age_s, "one_way": call.one_way,
             }));
             continue;
         }
@@ -155,6 +160,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
             packets.to_string(),
             lost.to_string(),
             duration(age_s),
+            if call.one_way { "one-way" } else { "" }.to_owned(),
         ]);
     }
     let mut out = io::stdout().lock();
@@ -198,6 +204,70 @@ fn one_call(config: &Config, id: &str, as_json: bool) -> Result<(), CliError> {
         }
     }
     writeln!(out, "{}", stream_table(&rows).trim_fmt())?;
+    for row in &rows {
+        for line in row.detail.lines() {
+            writeln!(out, "  {} {}: {line}", row.kind, row.local)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn ports(config: &Config, as_json: bool) -> Result<(), CliError> {
+    let region = Region::open(config)?;
+    let name = |number: usize| match config.ports.get(number) {
+        Some(port) => port.name.clone(),
+        None => format!("exception of {}", number - config.ports.len()),
+    };
+    let ports = region.table.ports();
+    let mut out = io::stdout().lock();
+    if as_json {
+        let list: Vec<_> = ports
+            .iter()
+            .map(|p| {
+                json!({
+                    "port": name(p.number), "up": p.up, "ipackets": p.ipackets, "opackets": p.opackets,
+                    "ibytes": p.ibytes, "obytes": p.obytes, "imissed": p.imissed,
+                    "ierrors": p.ierrors, "oerrors": p.oerrors, "rx_nombuf": p.rx_nombuf,
+                })
+            })
+            .collect();
+        writeln!(out, "{}", json!(list))?;
+        return Ok(());
+    }
+    let header = [
+        "PORT",
+        "LINK",
+        "RX",
+        "TX",
+        "RX-BYTES",
+        "TX-BYTES",
+        "MISSED",
+        "RX-ERRORS",
+        "TX-ERRORS",
+        "NO-MBUF",
+    ];
+    let mut table = table(&header, &[2, 3, 4, 5, 6, 7, 8, 9]);
+    for port in ports {
+        let counts = [
+            port.ipackets,
+            port.opackets,
+            port.ibytes,
+            port.obytes,
+            port.imissed,
+            port.ierrors,
+            port.oerrors,
+            port.rx_nombuf,
+        ];
+        let link = if port.up { "up" } else { "down" };
+        let words = [name(port.number), link.to_owned()];
+        table.add_row(
+            words
+                .into_iter()
+                .chain(counts.map(|count| count.to_string())),
+        );
+    }
+    writeln!(out, "{}", table.trim_fmt())?;
+    remark(&region.remarks(&[]));
     Ok(())
 }
 
@@ -228,6 +298,10 @@ pub(super) fn drops(config: &Config, as_json: bool) -> Result<(), CliError> {
                     "worker": name, "rx": w.rx, "forwarded": w.forwarded,
                     "consumed": w.consumed, "handed_over": w.handed_over,
                     "to_kernel": w.to_kernel, "from_kernel": w.from_kernel, "drops": drops,
+                    "polls_busy": w.polls_busy, "polls_idle": w.polls_idle,
+                    "cycles_busy": w.cycles_busy, "cycles_idle": w.cycles_idle,
+                    "bursts": w.bursts, "streams_moved": w.streams_moved,
+                    "captured": w.captured, "capture_lost": w.capture_lost,
                 })
             })
             .collect();

@@ -1,8 +1,9 @@
 //! Streams as the region shows them, with Call-IDs where control knows them.
 
+use super::detail::Detail;
 use super::{CliError, client};
 use penstock_config::Config;
-use penstock_shm::{Kind, StreamStat, TableView, WorkerStat};
+use penstock_shm::{Kind, PlaneState, StreamStat, TableView, WorkerStat};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -32,6 +33,7 @@ pub(super) struct Row {
     pub(super) age_s: f64,
     /// Since the last packet; none before the first.
     pub(super) silent_s: Option<f64>,
+    pub(super) detail: Detail,
     /// The record: tells two streams at one endpoint apart.
     #[serde(skip)]
     pub(super) id: (u32, u32),
@@ -75,8 +77,14 @@ impl<'a> Region<'a> {
     /// What a person should know of where the numbers come from.
     pub(super) fn remarks(&self, rows: &[Row]) -> Vec<&'static str> {
         let mut remarks = Vec::new();
-        if !self.table.plane_alive() {
-            remarks.push("the media plane is not running; these are its last counts");
+        match self.table.plane_state() {
+            PlaneState::Running => {}
+            PlaneState::Still => {
+                remarks.push("the media plane stands still; these are its last counts");
+            }
+            PlaneState::Gone => {
+                remarks.push("the media plane is not running; these are its last counts");
+            }
         }
         if rows.iter().any(|row| row.call_id.is_none()) {
             remarks
@@ -155,6 +163,7 @@ fn row(
         jitter_ms: meter.jitter_ms,
         age_s: since_s(stat.created_ns),
         silent_s: (meter.last_seen_ns > 0).then(|| since_s(meter.last_seen_ns)),
+        detail: Detail::of(stat),
         id: (stat.number, stat.generation),
     }
 }

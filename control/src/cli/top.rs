@@ -4,7 +4,7 @@ use super::show::{duration, table};
 use super::streams::{Region, Row, STEWARD};
 use super::{CliError, screen};
 use penstock_config::Config;
-use penstock_shm::{RegionInfo, WorkerStat};
+use penstock_shm::{PlaneState, RegionInfo, WorkerStat};
 use serde_json::json;
 use std::collections::HashMap;
 use std::time::Instant;
@@ -15,7 +15,7 @@ const STREAMS: usize = 20;
 /// What was read at one moment.
 struct Sample {
     at: Instant,
-    alive: bool,
+    state: PlaneState,
     info: RegionInfo,
     workers: Vec<(String, WorkerStat)>,
     rows: Vec<Row>,
@@ -51,7 +51,7 @@ fn sample(config: &Config) -> Result<Sample, CliError> {
     let region = Region::open(config)?;
     Ok(Sample {
         at: Instant::now(),
-        alive: region.table.plane_alive(),
+        state: region.table.plane_state(),
         info: region.table.info(),
         workers: region.workers(),
         rows: region.rows(),
@@ -76,13 +76,13 @@ fn rates(before: &Sample, after: &Sample) -> Rates {
             // By number: with more workers the steward counts in another place.
             let then = before.workers.iter().find(|(_, w)| w.number == now.number);
             let then = then.map_or(now, |(_, then)| then);
-            let busy = now.polls_busy.saturating_sub(then.polls_busy);
-            let polls = busy + now.polls_idle.saturating_sub(then.polls_idle);
+            let busy = now.cycles_busy.saturating_sub(then.cycles_busy);
+            let all = busy + now.cycles_idle.saturating_sub(then.cycles_idle);
             [
                 rate(then.rx, now.rx),
                 rate(then.forwarded, now.forwarded),
                 rate(dropped(then), dropped(now)),
-                (busy * 100).checked_div(polls).unwrap_or(0),
+                (busy * 100).checked_div(all).unwrap_or(0),
             ]
         })
         .collect();
@@ -122,9 +122,10 @@ fn calls(after: &Sample) -> usize {
 
 fn picture(after: &Sample, rates: &Rates, rows: Option<usize>) -> String {
     let uptime_s = penstock_shm::monotonic_ns().saturating_sub(after.info.started_ns) as f64 / 1e9;
-    let state = match after.alive {
-        true => format!("running for {}", duration(uptime_s)),
-        false => "not running".to_owned(),
+    let state = match after.state {
+        PlaneState::Running => format!("running for {}", duration(uptime_s)),
+        PlaneState::Still => "stands still".to_owned(),
+        PlaneState::Gone => "not running".to_owned(),
     };
     let mut text = format!(
         "media plane {state}, {} calls, {} of {} streams\nper second: {} received, {} relayed, {} dropped\n\n",
@@ -190,7 +191,7 @@ fn object(after: &Sample, rates: &Rates) -> serde_json::Value {
         })
         .collect();
     json!({
-        "plane": after.alive, "calls": calls(after), "streams": after.rows.len(),
+        "plane": after.state == PlaneState::Running, "calls": calls(after), "streams": after.rows.len(),
         "capacity": after.info.capacity, "rx_s": rates.rx, "forwarded_s": rates.forwarded,
         "dropped_s": rates.dropped, "workers": workers, "busiest": streams,
     })

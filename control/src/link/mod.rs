@@ -12,11 +12,12 @@ pub(crate) use job::LinkError;
 
 use crate::plan::{self, Addresses};
 use job::{Job, Outcome};
+use penstock_config::PoliceMedia;
 use penstock_media::{Desired, Local, Op};
 use penstock_shm as shm;
 use region::{Attached, Doorbell};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(crate) enum State {
     NoRegion,
     /// There is one, and no plane.
     Away,
+    /// There is a plane whose heart does not beat.
+    Still,
     /// The plane is being brought to what the calls want.
     Syncing,
     /// Commands go straight out.
@@ -43,6 +46,7 @@ impl State {
         match self {
             State::NoRegion => "no region",
             State::Away => "plane away",
+            State::Still => "plane stands still",
             State::Syncing => "syncing",
             State::Online => "online",
         }
@@ -54,8 +58,11 @@ struct Inner {
     attached: Option<Attached>,
     waiting: VecDeque<Job>,
     latches: u64,
+    media_reports: u64,
     bad_events: u64,
     refusals: u64,
+    /// Keys of calls whose media the plane reported on.
+    reported: BTreeSet<u64>,
     /// Why attaching failed last, so that it is logged once.
     trouble: String,
 }
@@ -68,8 +75,12 @@ pub(crate) struct Link {
     dir: PathBuf,
     inner: RefCell<Inner>,
     settling: Rc<Cell<usize>>,
+    /// What the policing profiles are for.
+    police: RefCell<Vec<PoliceMedia>>,
     /// Rung when a job waits.
     wake: Notify,
+    /// Rung when the plane reported on a call's media.
+    report: Notify,
 }
 
 impl Link {
@@ -78,7 +89,9 @@ impl Link {
             dir,
             inner: RefCell::default(),
             settling: Rc::default(),
+            police: RefCell::default(),
             wake: Notify::new(),
+            report: Notify::new(),
         }
     }
 
@@ -108,6 +121,7 @@ impl Link {
             watch: parts.watch,
             table: parts.table,
             synced: 0,
+            online_since: Duration::ZERO,
             lost: Cell::new(false),
             inflight: VecDeque::new(),
         });
@@ -123,23 +137,46 @@ impl Link {
     pub(crate) fn state(&self) -> State {
         match &self.inner.borrow().attached {
             None => State::NoRegion,
-            Some(attached) if !attached.alive() => State::Away,
+            Some(attached) if !attached.alive() => match attached.watch.state() {
+                shm::PlaneState::Still => State::Still,
+                _ => State::Away,
+            },
             Some(attached) if attached.online() => State::Online,
             Some(_) => State::Syncing,
         }
     }
 
-    /// Commands on their way, latches reported, refusals, malformed events.
-    pub(crate) fn counters(&self) -> [(&'static str, u64); 5] {
+    /// Commands on their way, latches and timers reported, refusals, malformed events.
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 6] {
         let inner = self.inner.borrow();
         let inflight = inner.attached.as_ref().map_or(0, |a| a.inflight.len());
         [
             ("commands-in-flight", inflight as u64),
             ("commands-waiting", inner.waiting.len() as u64),
             ("latches", inner.latches),
+            ("media-reports", inner.media_reports),
             ("refusals", inner.refusals),
             ("malformed-events", inner.bad_events),
         ]
+    }
+
+    /// Since when the plane has held what the calls want, on CLOCK_MONOTONIC; nothing while it does not.
+    pub(crate) fn online_since(&self) -> Option<Duration> {
+        let inner = self.inner.borrow();
+        let attached = inner.attached.as_ref()?;
+        let is_online = attached.alive() && attached.online();
+        is_online.then_some(attached.online_since)
+    }
+
+    /// The keys of calls on whose media the plane has reported since the last time.
+    pub(crate) async fn reported(&self) -> Vec<u64> {
+        loop {
+            let keys = std::mem::take(&mut self.inner.borrow_mut().reported);
+            if !keys.is_empty() {
+                return keys.into_iter().collect();
+            }
+            self.report.notified().await;
+        }
     }
 
     /// The meter and policy of the stream at `local`, alive or not the plane.
@@ -164,6 +201,18 @@ impl Link {
             Ok(Err(_)) => Err(LinkError::Away),
             Err(_) => Err(LinkError::Timeout),
         }
+    }
+
+    /// Says what the policing profiles are for, in their order.
+    pub(crate) fn police(&self, profiles: &[penstock_config::Police]) {
+        self.police
+            .replace(profiles.iter().map(|profile| profile.media).collect());
+    }
+
+    /// Compares what stands with what the calls want once more.
+    pub(crate) fn resync(&self) {
+        self.with_mut(|attached| attached.synced = 0);
+        self.wake.notify_one();
     }
 
     /// Takes a change back without waiting. While no plane is there nothing has to be done: the
@@ -192,7 +241,7 @@ impl Link {
         };
         if !attached.online() {
             // Syncing first: the plane's address numbers may have changed.
-            let fresh = Addresses::read(&attached.table);
+            let fresh = Addresses::read(&attached.table, &self.police.borrow());
             job.ops = fresh.ops(ops).map_err(LinkError::NoAddress)?;
         } else {
             job.ops = attached.addresses.ops(ops).map_err(LinkError::NoAddress)?;
@@ -307,9 +356,14 @@ impl Link {
                     }
                 }
                 Ok(shm::Event::Latched { .. }) => inner.latches += 1,
-                Ok(
-                    shm::Event::Media { .. } | shm::Event::Port { .. } | shm::Event::Worker { .. },
-                ) => {}
+                Ok(shm::Event::Media { endpoint, .. }) => {
+                    let number = attached.table.find(endpoint);
+                    let stat = number.and_then(|number| attached.table.stream(number));
+                    inner.media_reports += 1;
+                    inner.reported.extend(stat.map(|stat| stat.call));
+                    self.report.notify_one();
+                }
+                Ok(shm::Event::Port { .. } | shm::Event::Worker { .. }) => {}
                 Err(_) => inner.bad_events += 1,
             }
         }
@@ -356,7 +410,7 @@ impl Link {
             let Some(attached) = &mut inner.attached else {
                 return;
             };
-            attached.addresses = Addresses::read(&attached.table);
+            attached.addresses = Addresses::read(&attached.table, &self.police.borrow());
             plan::plan(
                 calls.into_iter(),
                 attached.table.iter(),
@@ -383,7 +437,12 @@ impl Link {
         if !self.reached(bell, last).await {
             return;
         }
-        self.with_mut(|a| a.synced = epoch);
+        self.with_mut(|a| {
+            a.synced = epoch;
+            if a.online_since.is_zero() {
+                a.online_since = Duration::from_nanos(shm::monotonic_ns());
+            }
+        });
         let (homeless, refused) = (plan.homeless, self.inner.borrow().refusals - refused);
         let took_ms = start.elapsed().as_millis();
         tracing::info!(
@@ -445,6 +504,7 @@ impl Link {
         let inflight = inner.attached.iter_mut().flat_map(|a| {
             a.synced = 0;
             a.lost.set(false);
+            a.online_since = Duration::ZERO;
             a.inflight.drain(..).map(|(_, job)| job)
         });
         for mut job in inflight.chain(inner.waiting.drain(..)) {

@@ -9,10 +9,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::net::unix::pipe;
-
-/// A plane whose heart has not beaten for so long hangs or was stopped; it beats every 50 ms.
-const STILL_NS: u64 = 2_000_000_000;
 
 /// The region, attached.
 pub(super) struct Attached {
@@ -24,6 +22,8 @@ pub(super) struct Attached {
     pub(super) addresses: Addresses,
     /// The plane's epoch that was synced; 0 for none.
     pub(super) synced: u64,
+    /// Since when a plane has held what the calls want, on CLOCK_MONOTONIC; zero for not yet.
+    pub(super) online_since: Duration,
     /// The plane was seen away, and the link has yet to take note. Whoever saw it may have given
     /// up a change for the next sync, so there has to be one although the plane is back.
     pub(super) lost: Cell<bool>,
@@ -33,9 +33,8 @@ pub(super) struct Attached {
 impl Attached {
     /// Whether a plane works on this region at this moment.
     pub(super) fn alive(&self) -> bool {
-        let still_ns = shm::monotonic_ns().saturating_sub(self.watch.heartbeat_ns());
         // A plane that set the region aside does not listen here any more.
-        if still_ns >= STILL_NS || !self.watch.alive() || self.watch.replaced() {
+        if self.watch.state() != shm::PlaneState::Running || self.watch.replaced() {
             self.lost.set(true);
         }
         !self.lost.get()

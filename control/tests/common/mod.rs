@@ -86,6 +86,19 @@ impl World {
         self.dir.path().join("penstock.toml")
     }
 
+    /// Replaces a part of the configuration's text.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        assert!(text.contains(from), "no {from} in\n{text}");
+        std::fs::write(self.config(), text.replacen(from, to, 1)).unwrap();
+    }
+
+    /// Adds tables to the configuration.
+    pub fn append(&self, tables: &str) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        std::fs::write(self.config(), text + tables).unwrap();
+    }
+
     pub fn region(&self) -> PathBuf {
         self.dir.path().join("region")
     }
@@ -144,6 +157,12 @@ impl World {
         let mut child = self.control.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Sends control a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(self.control.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// SIGTERM; returns whether control ended well.

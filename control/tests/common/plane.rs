@@ -76,7 +76,9 @@ impl TestPlane {
     fn end(&mut self) {
         self.knobs.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            thread.join().unwrap();
+            let ended = thread.join();
+            // A test that fails already is not to abort.
+            assert!(ended.is_ok() || std::thread::panicking());
         }
     }
 
@@ -122,19 +124,35 @@ impl TestPlane {
         })
     }
 
+    /// The slot of the stream at `port`.
+    pub fn slot(&self, port: u16) -> Slot {
+        self.with(move |table| {
+            let no = table.find(Endpoint { addr: 0, port }).expect("a stream");
+            table.slot(no)
+        })
+    }
+
     pub fn ended(&self) -> u32 {
         self.with(|table| table.counts().ended)
     }
 
     /// As if packets had passed at `port`.
     pub fn feed(&self, port: u16, packets: u64) {
+        assert!(self.try_feed(port, packets), "no stream at {port}");
+    }
+
+    /// The same, but false if there is no stream.
+    pub fn try_feed(&self, port: u16, packets: u64) -> bool {
         self.with(move |table| {
-            let no = table.find(Endpoint { addr: 0, port }).expect("a stream");
+            let Some(no) = table.find(Endpoint { addr: 0, port }) else {
+                return false;
+            };
             let meter = &table.tally(no).meter;
             meter.packets.add(packets);
             meter.bytes.add(packets * 172);
             meter.last_seen_ns.set(monotonic_ns());
-        });
+            true
+        })
     }
 
     /// As if the stream had learned its source.
@@ -255,6 +273,20 @@ fn slot_of(table: &TableWriter, spec: &StreamSpec, old: &Slot) -> Slot {
     (slot.kind, slot.learn) = (spec.kind as u8, spec.learn as u8);
     slot.clock_hz = spec.clock_hz;
     slot.dscp = spec.dscp.to_u8();
+    for (bit, is_set) in [
+        (flag::HANDOVER, spec.handover),
+        (flag::STRICT_PAYLOAD, spec.strict_payload),
+        (flag::SECURE, spec.secure),
+    ] {
+        slot.flags = if is_set {
+            slot.flags | bit
+        } else {
+            slot.flags & !bit
+        };
+    }
+    slot.payload_types = [spec.payload_types as u64, (spec.payload_types >> 64) as u64];
+    (slot.hint, slot.event_type) = (spec.hint, spec.event_type);
+    (slot.accept, slot.police) = (spec.accept, spec.police);
     slot
 }
 

@@ -105,6 +105,12 @@ impl Daemon {
         self.child.wait().expect("its end");
     }
 
+    /// Sends a signal that it survives.
+    pub fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).expect("a signal to the daemon");
+    }
+
     /// Sends a signal, and returns the exit status; `None` if it does not end within 10 s.
     pub fn stop(&mut self, signal: Signal) -> Option<ExitStatus> {
         let pid = rustix::process::Pid::from_child(&self.child);

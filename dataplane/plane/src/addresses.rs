@@ -83,3 +83,13 @@ pub fn locals(config: &Config, macs: &[[u8; 6]]) -> Vec<Local> {
     }
     all
 }
+
+/// The addresses by the number that the region has for each.
+pub fn by_number(locals: &[Local], numbers: &[u16]) -> Vec<Option<Local>> {
+    let mut all = Vec::new();
+    for (local, &number) in locals.iter().zip(numbers) {
+        all.resize(all.len().max(usize::from(number) + 1), None);
+        all[usize::from(number)] = Some(local.clone());
+    }
+    all
+}

@@ -38,6 +38,11 @@ impl Group {
         self.number
     }
 
+    /// Its gateways, in order of preference.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.members.iter().map(|member| member.key)
+    }
+
     /// Whether these are its gateways.
     pub fn is(&self, keys: &[Key]) -> bool {
         self.members.iter().map(|m| &m.key).eq(keys)

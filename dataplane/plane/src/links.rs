@@ -54,39 +54,89 @@ struct Sweep {
 impl Links {
     /// The next hops that the addresses' gateways are; each address learns the number of its group.
     pub fn new(
-        mut neighbours: Neighbours,
+        neighbours: Neighbours,
         adjacencies: Arc<Adjacencies>,
         locals: &mut [Local],
         now_ns: u64,
     ) -> Links {
-        let mut groups: Vec<Group> = Vec::new();
+        let mut links = Links {
+            neighbours,
+            groups: Vec::new(),
+            adjacencies,
+            sweep: Sweep::default(),
+        };
+        links.regroup(locals, now_ns);
+        links
+    }
+
+    /// The same for other addresses. Groups that are needed no more stay until [`Links::disband`].
+    pub fn regroup(&mut self, locals: &mut [Local], now_ns: u64) {
         for local in locals.iter_mut().filter(|l| !l.gateways.is_empty()) {
             let keys: Vec<Key> = local
                 .gateways
                 .iter()
                 .map(|&ip| local.neighbour(ip))
                 .collect();
-            if let Some(group) = groups.iter().find(|group| group.is(&keys)) {
+            if let Some(group) = self.groups.iter().find(|group| group.is(&keys)) {
                 local.group = Some(group.number());
                 continue;
             }
             // There are far more numbers than addresses.
-            local.group = neighbours.take(now_ns);
+            local.group = self.neighbours.take(now_ns);
             let Some(number) = local.group else { continue };
-            adjacencies.define(number, local.port, local.mac, local.vlan);
+            self.adjacencies
+                .define(number, local.port, local.mac, local.vlan);
+            let mut group = Group::new(number, keys.iter().copied());
             for &key in &keys {
-                if let Some(hop) = neighbours.number(key, local.ip, now_ns) {
-                    adjacencies.define(hop.number, key.port, local.mac, key.vlan);
-                    neighbours.keep(key, keys.len() > 1);
+                if let Some(hop) = self.neighbours.number(key, local.ip, now_ns) {
+                    if hop.new {
+                        self.adjacencies
+                            .define(hop.number, key.port, local.mac, key.vlan);
+                    }
+                    self.neighbours.keep(key, keys.len() > 1);
+                }
+                group.changed(key, self.neighbours.mac(key), now_ns);
+            }
+            self.groups.push(group);
+        }
+        let has =
+            |l: &&Local, key: Key, ip: IpAddr| (l.port, l.vlan, l.ip) == (key.port, key.vlan, ip);
+        self.neighbours.ask_from(|key, from| {
+            let on_link =
+                |l: &&Local| (l.port, l.vlan) == (key.port, key.vlan) && l.has_on_link(key.ip);
+            let now = locals.iter().find(|l| has(l, key, from));
+            now.or_else(|| locals.iter().find(on_link)).map(|l| l.ip)
+        });
+        // Gateways may be known already.
+        self.choose(now_ns, &mut Work::default());
+    }
+
+    /// Gives up the groups that no address has any more; no route names them.
+    pub fn disband(&mut self, locals: &[Local], table: &mut TableWriter, now_ns: u64) {
+        let is_used = |group: &Group| locals.iter().any(|l| l.group == Some(group.number()));
+        let (stay, go): (Vec<_>, Vec<_>) = self.groups.drain(..).partition(is_used);
+        self.groups = stay;
+        for group in go {
+            for key in group.keys() {
+                if !self
+                    .groups
+                    .iter()
+                    .any(|other| other.keys().any(|k| k == key))
+                {
+                    self.neighbours.let_go(key, now_ns);
                 }
             }
-            groups.push(Group::new(number, keys));
+            self.sweep
+                .retired
+                .push_back((table.retire(), group.number()));
         }
-        Links {
-            neighbours,
-            groups,
-            adjacencies,
-            sweep: Sweep::default(),
+    }
+
+    /// A neighbour whose MAC the configuration no longer says.
+    pub fn unfix(&mut self, key: Key, now_ns: u64) {
+        self.neighbours.let_go(key, now_ns);
+        for group in self.groups.iter().filter(|g| g.keys().any(|k| k == key)) {
+            self.neighbours.keep(key, group.keys().count() > 1);
         }
     }
 

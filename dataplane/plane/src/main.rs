@@ -7,6 +7,7 @@ mod gateways;
 mod links;
 mod neighbour;
 mod ports;
+mod renewal;
 mod rules;
 mod slow;
 mod steward;
@@ -21,7 +22,6 @@ use clap::Parser;
 use links::Links;
 use neighbour::Neighbours;
 use penstock_config::Config;
-use penstock_relay::LocalAddrs;
 use penstock_shm::{
     AddressEntry, Attached, Plane, RegionConfig, TableWriter, WorkerTable, monotonic_ns,
 };
@@ -32,17 +32,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use steward::{Announcements, Bucket, Steward};
+use steward::{Announcements, Bucket, Reloader, Steward};
 use streams::Streams;
 use timers::Watch;
-use worker::{MediaPorts, Shared, Worker};
+use worker::{Shared, Worker};
 
 /// Relays media between DPDK ports.
 ///
 /// Which streams it relays is penstock-control's to say, through the region (shared memory). Media goes on
 /// while control is away; after a restart of this daemon every stream goes on where it was.
-/// SIGTERM and SIGINT end it; the streams stay in the region.
+/// SIGTERM and SIGINT end it; the streams stay in the region. SIGHUP has it read its configuration again.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -112,8 +111,8 @@ fn run(args: &Args) -> Result<(), Failure> {
             "the old region was set aside; control will refill the new one"
         ),
     }
-    let stop_pipe =
-        stop_on_signals().map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
+    let (stop_pipe, reload_pipe) =
+        on_signals().map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
     let (eal, hugepages) = ports::start_eal(&config)?;
     penstock_dpdk::block_rt_signals();
     let (pool, steward_pool) = ports::pools(&eal, hugepages, &config)?;
@@ -136,16 +135,11 @@ fn run(args: &Args) -> Result<(), Failure> {
     let numbers = number_addresses(&mut parts.table, &locals)?;
     let queues = Arc::new(Queues::new(workers));
     let rules = Arc::new(rules::rules(&config));
-    let stop = Arc::new(AtomicBool::new(false));
+    let notice = Arc::new(renewal::Notice::default());
 
-    let mut by_number = Vec::new();
-    for (local, &number) in locals.iter().zip(&numbers) {
-        by_number.resize(by_number.len().max(usize::from(number) + 1), None);
-        by_number[usize::from(number)] = Some(local.clone());
-    }
     let mut streams = Streams::new(
         parts.table,
-        by_number,
+        addresses::by_number(&locals, &numbers),
         links,
         Arc::clone(&rules),
         rules::window(&config),
@@ -160,7 +154,7 @@ fn run(args: &Args) -> Result<(), Failure> {
             rules: Arc::clone(&rules),
             queues: Arc::clone(&queues),
             ringer: ringer.clone(),
-            stop: Arc::clone(&stop),
+            notice: Arc::clone(&notice),
             port_unreachable: config.plane.port_unreachable,
         };
         let worker = worker(
@@ -190,6 +184,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         icmp: Bucket::new(config.plane.icmp_per_s, monotonic_ns()),
         kernels: opened.iter().map(ports::Opened::kernel).collect(),
         announcements: Announcements::new(opened.len(), monotonic_ns()),
+        reloader: Reloader::new(args.config.clone(), config, macs, reload_pipe),
+        notice: Arc::clone(&notice),
     };
     tracing::info!(workers, resumed, "relaying");
     let status = format!("relaying with {workers} worker(s)");
@@ -205,7 +201,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     steward.run(stop_pipe.as_fd(), link_up);
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    stop.store(true, Ordering::Relaxed);
+    notice.stop();
     for worker in running {
         worker.join();
     }
@@ -223,12 +219,15 @@ fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A pipe that is readable once SIGTERM or SIGINT has come.
-fn stop_on_signals() -> std::io::Result<UnixStream> {
+/// A pipe that is readable once SIGTERM or SIGINT has come, and one that is when SIGHUP has.
+fn on_signals() -> std::io::Result<(UnixStream, UnixStream)> {
     let (read, write) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGTERM, write.try_clone()?)?;
     signal_hook::low_level::pipe::register(signal_hook::consts::SIGINT, write)?;
-    Ok(read)
+    let (reload, write) = UnixStream::pair()?;
+    reload.set_nonblocking(true)?;
+    signal_hook::low_level::pipe::register(signal_hook::consts::SIGHUP, write)?;
+    Ok((read, reload))
 }
 
 fn number_addresses(
@@ -249,6 +248,25 @@ fn number_addresses(
         .map_err(|e| Failure::new(e.to_string()))
 }
 
+/// The address from which a neighbour of the configuration is on the link.
+fn on_link<'a>(
+    locals: &'a [addresses::Local],
+    port: usize,
+    neighbour: &penstock_config::Neighbour,
+) -> Option<&'a addresses::Local> {
+    locals.iter().find(|l| {
+        usize::from(l.port) == port && l.vlan == neighbour.vlan && l.has_on_link(neighbour.address)
+    })
+}
+
+/// The neighbours whose MAC the configuration says.
+fn fixed(config: &Config, locals: &[addresses::Local]) -> Vec<neighbour::Key> {
+    let ports = config.ports.iter().enumerate();
+    let all = ports.flat_map(|(port, p)| p.neighbours.iter().map(move |n| (port, n)));
+    all.filter_map(|(port, n)| Some(on_link(locals, port, n)?.neighbour(n.address)))
+        .collect()
+}
+
 fn fix_neighbours(
     config: &Config,
     locals: &[addresses::Local],
@@ -256,12 +274,7 @@ fn fix_neighbours(
 ) -> Result<(), Failure> {
     for (port, declared) in config.ports.iter().enumerate() {
         for neighbour in &declared.neighbours {
-            let on_link = |l: &&addresses::Local| {
-                usize::from(l.port) == port
-                    && l.vlan == neighbour.vlan
-                    && l.has_on_link(neighbour.address)
-            };
-            let Some(local) = locals.iter().find(on_link) else {
+            let Some(local) = on_link(locals, port, neighbour) else {
                 continue;
             };
             let key = local.neighbour(neighbour.address);
@@ -285,28 +298,9 @@ fn worker(
     numbers: &[u16],
     shared: Shared,
 ) -> Worker {
-    let sides = opened.iter_mut().enumerate().map(|(port, opened)| {
-        let mut ours = LocalAddrs::new();
-        let mut media = Vec::new();
-        for (local, &number) in locals
-            .iter()
-            .zip(numbers)
-            .filter(|(l, _)| usize::from(l.port) == port)
-        {
-            // The configuration was checked: no address stands twice, and there are not too many.
-            let _ = ours.insert(local.vlan, local.ip, number);
-            let here = config
-                .control
-                .interfaces
-                .iter()
-                .filter(|i| i.address == local.ip && i.vlan == local.vlan);
-            media.extend(here.map(|interface| MediaPorts {
-                addr: number,
-                ports: interface.ports,
-            }));
-        }
-        opened.side(index, ours, media)
-    });
+    let parts = renewal::sides(config, locals, numbers, opened.len());
+    let sides = opened.iter_mut().zip(parts);
+    let sides = sides.map(|(opened, (ours, media))| opened.side(index, ours, media));
     Worker::new(
         table,
         sides.collect(),

@@ -184,6 +184,35 @@ impl Neighbours {
         }
     }
 
+    /// Undoes [`Neighbours::fix`] and [`Neighbours::keep`]: it is asked for, and forgotten like any other.
+    pub fn let_go(&mut self, key: Key, now_ns: u64) {
+        let Some(neighbour) = self.known.get_mut(&key) else {
+            return;
+        };
+        (neighbour.kept, neighbour.watched) = (false, false);
+        if neighbour.state == State::Fixed {
+            neighbour.state = State::Incomplete { tries: 0 };
+            neighbour.due_ns = now_ns;
+        }
+    }
+
+    /// Where a neighbour was found to be.
+    pub fn mac(&self, key: Key) -> Option<Mac> {
+        match self.known.get(&key)?.state {
+            State::Reachable { mac } | State::Probe { mac, .. } | State::Verify { mac, .. } => {
+                Some(mac)
+            }
+            State::Incomplete { .. } | State::Fixed => None,
+        }
+    }
+
+    /// Has every neighbour asked from an address of ours: `source` has one for each link.
+    pub fn ask_from(&mut self, source: impl Fn(Key, IpAddr) -> Option<IpAddr>) {
+        for (&key, neighbour) in &mut self.known {
+            neighbour.from = source(key, neighbour.from).unwrap_or(neighbour.from);
+        }
+    }
+
     /// A neighbour spoke of its MAC; `None` if it answered without naming it. `answers`: to a question of ours.
     /// Strangers are not remembered.
     pub fn heard(

@@ -14,7 +14,7 @@ const LARGEST: u64 = 1500;
 pub fn rules(config: &Config) -> Rules {
     let mut profiles = Profiles::default();
     for (profile, police) in profiles.0[1..].iter_mut().zip(&config.police) {
-        let rate = |per_s, burst| Rate { per_s, burst };
+        let rate = Rate::new;
         let early =
             |per_s: u64, least: u64| rate(per_s, (per_s * police.tolerance_ms / 1000).max(least));
         *profile = Profile {

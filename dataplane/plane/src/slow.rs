@@ -1,5 +1,6 @@
 //! What workers and steward hand each other, through bounded queues that never block.
 
+use crate::renewal::Renewal;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::Mbuf;
 use penstock_relay::learn::Ask;
@@ -71,6 +72,8 @@ pub struct Queues {
     pub latches: ArrayQueue<Latch>,
     /// From the steward, by worker.
     pub send: Vec<ArrayQueue<ToWorker>>,
+    /// What each worker is to take over, by worker; [`Notice`](crate::renewal::Notice) says when.
+    pub renewals: Vec<ArrayQueue<Renewal>>,
     /// From other workers, by worker.
     pub hand_over: Vec<ArrayQueue<HandOver>>,
 }
@@ -85,6 +88,7 @@ impl Queues {
             unresolved: ArrayQueue::new(4096),
             latches: ArrayQueue::new(4096),
             send: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
+            renewals: (0..workers).map(|_| ArrayQueue::new(1)).collect(),
             hand_over: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
         }
     }

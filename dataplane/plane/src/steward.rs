@@ -5,11 +5,14 @@
 //! goes through a worker's queue, from a pool of its own.
 
 mod local;
+mod reload;
 
 pub use local::{Announcements, Bucket};
+pub use reload::Reloader;
 
 use crate::addresses::Local;
 use crate::adjacency::Adjacencies;
+use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker, Unresolved};
 use crate::streams::Streams;
 use crate::timers::Watch;
@@ -59,10 +62,14 @@ pub struct Steward {
     pub kernels: Vec<Option<usize>>,
     /// What addresses are to be announced.
     pub announcements: Announcements,
+    /// The configuration in force.
+    pub reloader: Reloader,
+    /// What workers are to notice.
+    pub notice: Arc<Notice>,
 }
 
 impl Steward {
-    /// Works until `stop` is readable. `link_up` says whether a port's link is, by its index.
+    /// Works until `stop` is readable. Reads the configuration anew whenever the reloader is asked to. `link_up` says whether a port's link is, by its index.
     pub fn run(mut self, stop: BorrowedFd<'_>, link_up: impl Fn(usize) -> bool) {
         self.counters.offline();
         let mut waiting = Waiting::new();
@@ -95,8 +102,12 @@ impl Steward {
             }
             self.pulse.beat(now_ns);
             let queues = &self.queues;
-            if self.bell.wait(|| queues.wait_for_steward(), &[stop], PULSE) {
-                return;
+            let extra = [stop, self.reloader.asks()];
+            if self.bell.wait(|| queues.wait_for_steward(), &extra, PULSE) {
+                if !self.reloader.is_asked() {
+                    return;
+                }
+                self.reload();
             }
         }
     }

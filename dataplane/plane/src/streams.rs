@@ -88,6 +88,46 @@ impl Streams {
         self.links.sweep(&mut self.table, now_ns);
     }
 
+    /// Other addresses, by number, and rules. Routes are made from them from now on; those that stand are
+    /// remade by [`Streams::reroute`].
+    pub fn renew(&mut self, locals: Vec<Option<Local>>, rules: Arc<Rules>, window: Window) {
+        self.locals = locals;
+        self.rules = rules;
+        self.windows.set(window);
+    }
+
+    /// Remakes the slots of these records: next hops and addresses are others now.
+    pub fn reroute(&mut self, records: std::ops::Range<u32>, now_ns: u64) {
+        let live = records.filter(|&number| self.table.is_live(number));
+        let drafts = live.map(|number| (number, self.draft(number))).collect();
+        if let Err((reason, endpoint)) = self.store(&drafts, now_ns) {
+            tracing::error!(?endpoint, %reason, "a stream has no route any more");
+        }
+    }
+
+    /// Gives up the groups of gateways that no address has any more; see [`Links::disband`].
+    pub fn disband(&mut self, locals: &[Local], now_ns: u64) {
+        self.links.disband(locals, &mut self.table, now_ns);
+    }
+
+    /// How many streams each of these address numbers has.
+    pub fn count(&self, numbers: &[u16]) -> Vec<u32> {
+        let mut counts = vec![0; numbers.len()];
+        for record in self.table.live() {
+            let number = self.endpoint(record).addr;
+            if let Some(place) = numbers.iter().position(|n| *n == number) {
+                counts[place] += 1;
+            }
+        }
+        counts
+    }
+
+    /// The address numbers in use, with what they stand for.
+    pub fn locals(&self) -> impl Iterator<Item = (u16, &Local)> {
+        let numbered = (0..).zip(&self.locals);
+        numbered.filter_map(|(number, local)| Some((number, local.as_ref()?)))
+    }
+
     /// Remakes every slot from its record's live one: after a restart, next hops and addresses have
     /// new numbers. Streams whose address is gone stay, without a route.
     pub fn resume(&mut self, now_ns: u64) -> u32 {

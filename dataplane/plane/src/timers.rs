@@ -29,6 +29,11 @@ impl Watch {
         }
     }
 
+    /// Other timers from now on.
+    pub fn set(&mut self, timers: Timers) {
+        self.timers = timers;
+    }
+
     /// Looks at some more streams; hands each event to `report`, which says whether it could be reported. What could
     /// not comes again a round later.
     pub fn turn(

@@ -30,6 +30,11 @@ pub struct Windows {
 }
 
 impl Windows {
+    /// How long windows will be from now on.
+    pub fn set(&mut self, window: Window) {
+        self.window = window;
+    }
+
     /// None open; each will be so long.
     pub fn new(window: Window) -> Windows {
         Windows {

@@ -15,6 +15,7 @@ mod stages;
 
 use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
+use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker};
 use flood::Floods;
 use moves::Moves;
@@ -24,7 +25,6 @@ use penstock_relay::{Drop, LocalAddrs, Rules};
 use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
 use stages::{Passed, Step, look};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Polls without a packet before an adaptive worker sleeps.
@@ -86,8 +86,8 @@ pub struct Shared {
     pub queues: Arc<Queues>,
     /// Wakes the steward.
     pub ringer: Ringer,
-    /// Set when the plane stops.
-    pub stop: Arc<AtomicBool>,
+    /// What the worker is to notice.
+    pub notice: Arc<Notice>,
     /// Whether who sends to a port that nobody has is told so.
     pub port_unreachable: bool,
 }
@@ -101,6 +101,8 @@ pub struct Worker {
     out: Out,
     clock: Clock,
     moves: Moves,
+    /// The notice heeded last.
+    noticed: u32,
     burst_max: usize,
     polling: Polling,
 }
@@ -198,6 +200,7 @@ impl Worker {
             out,
             clock: Clock::new(),
             moves: Moves::new(),
+            noticed: 0,
             burst_max,
             polling,
         }
@@ -208,8 +211,7 @@ impl Worker {
         let mut burst = Burst::new();
         let mut idle_polls = 0;
         let mut shift = Shift::new();
-        // Relaxed: nothing is published by the flag.
-        while !self.shared.stop.load(Ordering::Relaxed) {
+        while self.shared.notice.word() == self.noticed || self.heed() {
             let mut got = 0;
             for port in 0..self.ports.len() {
                 let Some(rx) = &mut self.ports[port].rx else {
@@ -240,6 +242,24 @@ impl Worker {
             }
         }
         self.table.offline();
+    }
+
+    /// Takes over what the steward renewed; false if the plane stops.
+    #[cold]
+    fn heed(&mut self) -> bool {
+        let Some(word) = self.shared.notice.heed() else {
+            return false;
+        };
+        self.noticed = word;
+        while let Some(renewal) = self.shared.queues.renewals[self.number].pop() {
+            self.shared.rules = renewal.rules;
+            for (side, (locals, media)) in self.ports.iter_mut().zip(renewal.sides) {
+                side.locals = locals;
+                side.media = media;
+            }
+            self.out.floods = Floods::new(renewal.unknown_ports_per_s);
+        }
+        true
     }
 
     fn idle(&mut self, idle_polls: &mut u32) {

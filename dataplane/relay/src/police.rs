@@ -2,9 +2,9 @@
 //! tolerance), each for packets and for octets of UDP payload.
 //!
 //! A packet costs one comparison: with [`Meter::allowed`](penstock_shm::Meter::allowed). When that many packets have
-//! passed, [`look`] settles what passed since, and allows an eighth of what the tightest bucket holds.
-//! What passed between two looks counts as if it had passed at the first of them, so a stream may exceed its burst
-//! by that eighth.
+//! passed, [`renew`] settles what passed since, and allows a quarter of what the tightest bucket holds.
+//! What passed between two of its calls counts as if it had passed at the first of them, so a stream may exceed
+//! its burst by that quarter.
 
 use penstock_shm::counters::Drop;
 use penstock_shm::record::{MAX_POLICIES, Slot};
@@ -16,10 +16,44 @@ const SECOND: u64 = 1_000_000_000;
 /// A bucket: what is let through in the long run, and at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rate {
-    /// Packets or octets a second; 0 for no limit.
-    pub per_s: u64,
-    /// Packets or octets at once, 1 or one whole packet at least.
-    pub burst: u64,
+    /// Packets or octets at once.
+    burst: u64,
+    /// Nanoseconds of one of them, times 2^16; 0 for no limit.
+    each_ns: u64,
+    /// How many of them a nanosecond is, times 2^32.
+    per_ns: u64,
+}
+
+impl Rate {
+    /// So many packets or octets a second, 0 for no limit; and so many at once, which is taken for one packet at least.
+    pub fn new(per_s: u64, burst: u64) -> Rate {
+        if per_s == 0 {
+            return Rate::default();
+        }
+        let fixed = |value: u128| u64::try_from(value).unwrap_or(u64::MAX);
+        Rate {
+            burst: burst.max(1),
+            each_ns: fixed((u128::from(SECOND) << 16) / u128::from(per_s)).max(1),
+            // Rounded up: what is due is never more than the bucket thinks.
+            per_ns: fixed((u128::from(per_s) << 32).div_ceil(u128::from(SECOND))),
+        }
+    }
+
+    fn is_limited(self) -> bool {
+        self.each_ns != 0
+    }
+
+    /// How long so many take.
+    fn duration_ns(self, units: u64) -> u64 {
+        let ns = (u128::from(units) * u128::from(self.each_ns)) >> 16;
+        u64::try_from(ns).unwrap_or(u64::MAX)
+    }
+
+    /// How many come in so many nanoseconds.
+    fn units(self, ns: u64) -> u64 {
+        let units = (u128::from(ns) * u128::from(self.per_ns)) >> 32;
+        u64::try_from(units).unwrap_or(u64::MAX)
+    }
 }
 
 /// What the streams of a profile may send.
@@ -39,21 +73,28 @@ pub struct Profile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Profiles(pub [Profile; MAX_POLICIES]);
 
-/// `units` in nanoseconds at that rate.
-fn duration_ns(units: u64, per_s: u64) -> u64 {
-    u64::try_from(u128::from(units) * u128::from(SECOND) / u128::from(per_s)).unwrap_or(u64::MAX)
+/// Decides on a packet, once the packets allowed before have passed, and counts it if it is one too many.
+#[cold]
+pub(crate) fn look(
+    tally: &Tally,
+    slot: &Slot,
+    profiles: &Profiles,
+    bytes: usize,
+    now_ns: u64,
+) -> Result<(), Drop> {
+    let verdict = renew(tally, slot, profiles, bytes, now_ns);
+    if verdict.is_err() {
+        tally.bucket.dropped.add(1);
+    }
+    verdict
 }
 
-/// What that rate lets through in so many nanoseconds.
-fn units(ns: u64, per_s: u64) -> u64 {
-    u64::try_from(u128::from(ns) * u128::from(per_s) / u128::from(SECOND)).unwrap_or(u64::MAX)
-}
-
-/// Decides on a packet of `bytes` octets of UDP payload, once the packets allowed before have passed.
+/// Settles what has passed, and allows what may pass now: a packet of `bytes` octets of UDP payload at least, or none
+/// for the reason returned.
 ///
 /// Only the stream's owner worker may call this. `now_ns` is the time of the burst, ns of CLOCK_MONOTONIC.
 #[cold]
-pub(crate) fn look(
+pub fn renew(
     tally: &Tally,
     slot: &Slot,
     profiles: &Profiles,
@@ -88,15 +129,15 @@ pub(crate) fn look(
     ];
     let (mut allowed, mut verdict) = (u64::MAX, Ok(()));
     for ((rate, (passed, next, most, reason)), due) in rates.into_iter().zip(&bucket.due_ns) {
-        if rate.per_s == 0 {
+        if !rate.is_limited() {
             continue;
         }
         let due_ns = due
             .get()
             .max(since_ns)
-            .saturating_add(duration_ns(passed, rate.per_s));
+            .saturating_add(rate.duration_ns(passed));
         due.set(due_ns);
-        let ahead = units(due_ns.saturating_sub(now_ns), rate.per_s);
+        let ahead = rate.units(due_ns.saturating_sub(now_ns));
         let room = rate.burst.saturating_sub(ahead);
         if room < next {
             verdict = verdict.and(Err(reason));
@@ -106,11 +147,8 @@ pub(crate) fn look(
     match verdict {
         Ok(()) => meter
             .allowed
-            .set(packets.saturating_add((allowed / 8).max(1))),
-        Err(_) => {
-            meter.allowed.set(packets);
-            bucket.dropped.add(1);
-        }
+            .set(packets.saturating_add((allowed / 4).max(1))),
+        Err(_) => meter.allowed.set(packets),
     }
     verdict
 }

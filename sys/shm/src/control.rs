@@ -7,6 +7,7 @@ use crate::event::{BadEvent, Event};
 use crate::layout::PlaneInfo;
 use crate::lifecycle::{Opened, RegionError, TableFile, open_control};
 use crate::lock::{Lock, PLANE};
+use crate::pulse::PlaneState;
 use crate::ring::{Receiver, RingState, Sender};
 use crate::sync::Ordering;
 use crate::view::TableView;
@@ -261,6 +262,11 @@ impl PlaneWatch {
     /// Whether a plane holds its lock.
     pub fn alive(&self) -> bool {
         self.lock.is_held()
+    }
+
+    /// Whether a plane works on this region at this moment.
+    pub fn state(&self) -> PlaneState {
+        PlaneState::of(self.alive(), self.heartbeat_ns(), crate::monotonic_ns())
     }
 
     /// How many planes have started on this region. A change means: compare what stands with what

@@ -78,6 +78,8 @@ pub(crate) struct PlaneInfo {
     pub(crate) workers: AtomicU32,
     pub(crate) live: AtomicU32,
     pub(crate) ended: AtomicU32,
+    /// Major, minor and patch, 8 bits each.
+    pub(crate) version: AtomicU32,
 }
 
 /// A local address. Once used, `ip` and the VLAN never change.
@@ -177,7 +179,8 @@ pub(crate) const LAYOUT_HASH: u64 = {
             pid,
             workers,
             live,
-            ended
+            ended,
+            version
         }
     );
     h = layout!(h, AddressCell { ip, meta });

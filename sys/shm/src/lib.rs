@@ -38,6 +38,8 @@ mod map;
 mod model;
 #[cfg(not(loom))]
 mod plane;
+#[cfg(not(loom))]
+mod pulse;
 mod qsbr;
 pub mod record;
 mod ring;
@@ -62,6 +64,8 @@ pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 pub use lifecycle::{Attached, RegionConfig, RegionError};
 #[cfg(not(loom))]
 pub use plane::{CommandConsumer, EventProducer, Plane, PlaneBell, PlaneParts, Pulse, Ringer};
+#[cfg(not(loom))]
+pub use pulse::{PlaneState, STILL_NS};
 pub use record::{
     Dscp, Endpoint, Head, Kind, Learn, MAX_POLICIES, Record, Slot, StreamSpec, flag, state,
 };

@@ -281,6 +281,25 @@ impl Ringer {
     }
 }
 
+/// This build's version: major, minor and patch, 8 bits each.
+const VERSION: u32 = {
+    let parts = [
+        env!("CARGO_PKG_VERSION_MAJOR"),
+        env!("CARGO_PKG_VERSION_MINOR"),
+        env!("CARGO_PKG_VERSION_PATCH"),
+    ];
+    let mut version = 0;
+    let mut idx = 0;
+    while idx < parts.len() {
+        let Ok(part) = u8::from_str_radix(parts[idx], 10) else {
+            panic!("a part of the version is above 255");
+        };
+        version = version << 8 | part as u32;
+        idx += 1;
+    }
+    version
+};
+
 /// The plane's sign of life.
 pub struct Pulse {
     info: Shared<PlaneInfo>,
@@ -292,6 +311,7 @@ impl Pulse {
         let now_ns = monotonic_ns();
         self.info.pid.store(std::process::id(), Ordering::Relaxed);
         self.info.workers.store(workers as u32, Ordering::Relaxed);
+        self.info.version.store(VERSION, Ordering::Relaxed);
         self.info.started_ns.store(now_ns, Ordering::Relaxed);
         self.info.heartbeat_ns.store(now_ns, Ordering::Relaxed);
         let epoch = self.info.epoch.load(Ordering::Relaxed);

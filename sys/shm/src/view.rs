@@ -6,6 +6,7 @@ use crate::layout::PlaneInfo;
 use crate::life::entry_number;
 use crate::lifecycle::{RegionError, TableFile, open_table};
 use crate::lock::{Lock, PLANE};
+use crate::pulse::PlaneState;
 use crate::record::{Dscp, Endpoint, Kind, Learn, Record, Slot, flag, state};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::Counts;
@@ -40,6 +41,8 @@ pub struct RegionInfo {
     pub counts: Counts,
     /// How many workers run.
     pub workers: usize,
+    /// The plane's version: major, minor, patch.
+    pub version: [u8; 3],
 }
 
 /// One stream, live or ended.
@@ -246,9 +249,15 @@ impl TableView {
         })
     }
 
-    /// Whether a plane holds its lock.
+    /// Whether a plane works on this region at this moment.
+    pub fn plane_state(&self) -> PlaneState {
+        let heartbeat_ns = self.info().heartbeat_ns;
+        PlaneState::of(self.plane.is_held(), heartbeat_ns, crate::monotonic_ns())
+    }
+
+    /// Whether a plane works on this region, and does not stand still.
     pub fn plane_alive(&self) -> bool {
-        self.plane.is_held()
+        self.plane_state() == PlaneState::Running
     }
 
     /// What the plane says of itself.
@@ -269,6 +278,10 @@ impl TableView {
             capacity,
             counts: Counts { live, ended, free },
             workers: (plane.workers.load(Ordering::Relaxed) as usize).min(MAX_WORKERS),
+            version: {
+                let [_, version @ ..] = plane.version.load(Ordering::Relaxed).to_be_bytes();
+                version
+            },
         }
     }
 

@@ -65,6 +65,13 @@ impl Announcements {
         }
     }
 
+    /// All are due anew: addresses may have come.
+    pub(super) fn again(&mut self) {
+        for (_, left) in &mut self.ports {
+            *left = ANNOUNCEMENTS;
+        }
+    }
+
     /// The ports to announce now; once a second.
     fn due(&mut self, now_ns: u64, link_up: impl Fn(usize) -> bool) -> Vec<u8> {
         if now_ns < self.due_ns {

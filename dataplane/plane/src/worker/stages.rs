@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
 use penstock_relay::learn::Ask;
+use penstock_relay::police;
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
     Class, Drop, Stream, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested, may_enter,
@@ -148,12 +149,26 @@ impl Step<'_> {
             };
             let count = run(&mut looks[i..upto], hop, l2, guard, now_ns);
             i += count;
-            if count == 0 {
+            if count == 0 && !self.police(entry) {
                 passed.failed |= 1 << i;
                 waiting.extend(entry.map(|entry| entry.meter()));
                 i += 1;
             }
         }
+    }
+
+    /// Lets a stream whose allowance is used up have another one, if it may: then its packet can be tried again.
+    #[cold]
+    #[inline(never)]
+    fn police(&self, entry: Option<Entry<'_>>) -> bool {
+        let Some(entry) = entry else { return false };
+        let (tally, slot) = (entry.tally(), entry.slot());
+        let is_used_up = tally.meter.packets.get() >= tally.meter.allowed.get();
+        if !is_used_up || self.view.owner(&tally.meter) != Some(self.number) {
+            return false;
+        }
+        let (profiles, longest) = (&self.shared.rules.profiles, usize::from(slot.longest));
+        police::renew(tally, slot, profiles, longest, self.now_ns).is_ok()
     }
 
     /// Takes a next hop at hand, for this and the following packets: once per burst, and where it changes.

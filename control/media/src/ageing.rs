@@ -1,0 +1,192 @@
+//! How long media may not flow: the rule by which a call is taken for dead.
+//!
+//! A packet is *expected* of a stream when both legs have sent a body and the stream's gate is open;
+//! of any other stream (on hold, or nobody has answered yet) silence is normal, for as long as
+//! [`Timeouts::hold`]. A call ends when none of its streams flows any more. RTCP does not count.
+//! Whatever changes what is expected starts the clock anew: a new body, the stream's installation,
+//! and the moment since which the plane has been at work.
+
+use crate::call::{Call, Dialog, Media};
+use crate::{Local, Now};
+use std::time::Duration;
+
+/// What lasts long enough to be acted upon; zero is never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Without a packet from the start, where one is expected.
+    pub start: Duration,
+    /// Since the last packet, where one is expected.
+    pub silence: Duration,
+    /// Either, where none is expected.
+    pub hold: Duration,
+    /// Packets one way only, where both are expected.
+    pub one_way: Duration,
+    /// Whether that ends the call.
+    pub one_way_ends: bool,
+    /// The call as a whole.
+    pub last: Duration,
+}
+
+/// What the meters say of a stream, on the clock of [`Now::mono`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sign {
+    /// When the stream was installed, or last signalled anew.
+    pub since: Duration,
+    /// When its last packet passed.
+    pub last_seen: Option<Duration>,
+}
+
+/// How a call fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Media flows, or may yet.
+    Well,
+    /// In one of its medias packets come from one side only.
+    OneWay,
+    /// It is over.
+    Over(End),
+}
+
+/// Why a call is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// No packet ever came.
+    NoStart,
+    /// None came lately.
+    Silence,
+    /// Nothing was expected for too long.
+    Hold,
+    /// Packets came one way only.
+    OneWay,
+    /// It has lasted as long as a call may.
+    Final,
+}
+
+impl End {
+    /// Its name among the counters.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::NoStart => "no-start",
+            End::Silence => "silence",
+            End::Hold => "hold",
+            End::OneWay => "one-way",
+            End::Final => "final",
+        }
+    }
+
+    /// What the log says.
+    pub fn reason(self) -> &'static str {
+        match self {
+            End::NoStart => "no media came",
+            End::Silence => "media ceased",
+            End::Hold => "on hold or unanswered for too long",
+            End::OneWay => "media came one way only",
+            End::Final => "it has lasted as long as a call may",
+        }
+    }
+}
+
+/// One stream against the clock.
+struct Flow {
+    is_expected: bool,
+    was_seen: bool,
+    quiet: Duration,
+}
+
+impl Flow {
+    /// Whether the stream flows no more.
+    fn is_over(&self, timeouts: &Timeouts) -> bool {
+        let limit = match (self.is_expected, self.was_seen) {
+            (false, _) => timeouts.hold,
+            (true, false) => timeouts.start,
+            (true, true) => timeouts.silence,
+        };
+        has_passed(self.quiet, limit)
+    }
+}
+
+fn has_passed(time: Duration, limit: Duration) -> bool {
+    !limit.is_zero() && time >= limit
+}
+
+/// Judges a call by its meters. `sign` is `None` for a stream that the plane does not have; before
+/// `since` it could have had none.
+pub fn judge(
+    call: &Call,
+    sign: &dyn Fn(Local) -> Option<Sign>,
+    since: Duration,
+    now: Now,
+    timeouts: &Timeouts,
+) -> Health {
+    let age_us = now.unix_us.saturating_sub(call.created_us);
+    if has_passed(Duration::from_micros(age_us), timeouts.last) {
+        return Health::Over(End::Final);
+    }
+    let (mut flows, mut is_one_way) = (Vec::new(), false);
+    for dialog in &call.dialogs {
+        let start = since.max(heard(dialog, now));
+        for media in &dialog.medias {
+            let Some(pair) = pair(dialog, media, sign, start, now) else {
+                continue;
+            };
+            is_one_way |= one_way(&pair, timeouts);
+            flows.extend(pair);
+        }
+        if !dialog.medias.iter().any(Media::is_relayed) {
+            // Nothing to listen to: kept for as long as a call on hold.
+            flows.push(Flow {
+                is_expected: false,
+                was_seen: false,
+                quiet: now.mono.saturating_sub(start),
+            });
+        }
+    }
+    if flows.iter().all(|flow| flow.is_over(timeouts)) {
+        let expected = || flows.iter().filter(|flow| flow.is_expected);
+        return Health::Over(match expected().count() {
+            0 => End::Hold,
+            _ if expected().any(|flow| flow.was_seen) => End::Silence,
+            _ => End::NoStart,
+        });
+    }
+    match (is_one_way, timeouts.one_way_ends) {
+        (true, true) => Health::Over(End::OneWay),
+        (true, false) => Health::OneWay,
+        (false, _) => Health::Well,
+    }
+}
+
+/// When something new was last said. The future is that of a machine that was restarted since.
+fn heard(dialog: &Dialog, now: Now) -> Duration {
+    Some(Duration::from_nanos(dialog.heard_ns))
+        .filter(|heard| *heard <= now.mono)
+        .unwrap_or_default()
+}
+
+/// Both directions of a media, if it is relayed.
+fn pair(
+    dialog: &Dialog,
+    media: &Media,
+    sign: &dyn Fn(Local) -> Option<Sign>,
+    start: Duration,
+    now: Now,
+) -> Option<[Flow; 2]> {
+    let locals = media.locals.filter(|_| media.is_relayed())?;
+    let is_answered = dialog.legs.iter().all(|leg| leg.signal > 0);
+    Some([0, 1].map(|side| {
+        let sign = sign(locals[side]);
+        let seen = sign.and_then(|sign| sign.last_seen);
+        let moment = seen.or(sign.map(|sign| sign.since)).unwrap_or_default();
+        Flow {
+            is_expected: is_answered && media.gate_open(side),
+            was_seen: seen.is_some(),
+            quiet: now.mono.saturating_sub(moment.max(start)),
+        }
+    }))
+}
+
+fn one_way([a, b]: &[Flow; 2], timeouts: &Timeouts) -> bool {
+    let quiet = |flow: &Flow| has_passed(flow.quiet, timeouts.one_way);
+    let half = |dead: &Flow, live: &Flow| quiet(dead) && live.was_seen && !quiet(live);
+    a.is_expected && b.is_expected && (half(a, b) || half(b, a))
+}

@@ -1,0 +1,112 @@
+//! Reading the configuration again while calls stand: all of it takes effect, or nothing.
+
+use crate::ageing;
+use crate::daemon::settings;
+use crate::service::Service;
+use penstock_config::Config;
+use sd_notify::NotifyState;
+use serde::Serialize;
+use std::cell::RefCell;
+use std::path::PathBuf;
+
+/// The file, and what of it is in force.
+pub(crate) struct Reloader {
+    path: PathBuf,
+    running: RefCell<Config>,
+}
+
+/// What a reload came to.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Reloaded {
+    /// Keys that are in force now.
+    changed: Vec<&'static str>,
+    /// Keys whose new value takes a restart of control.
+    restart: Vec<&'static str>,
+}
+
+impl Reloader {
+    pub(crate) fn new(path: PathBuf, config: &Config) -> Reloader {
+        Reloader {
+            path,
+            running: RefCell::new(config.clone()),
+        }
+    }
+
+    /// Reads the file and acts on what changed; tells systemd and the log.
+    ///
+    /// # Errors
+    /// What is wrong with it, or which calls stand in its way. Nothing has changed then.
+    pub(crate) fn reload(&self, service: &Service) -> Result<Reloaded, String> {
+        let begun = NotifyState::monotonic_usec_now().map(|now| [NotifyState::Reloading, now]);
+        // Without systemd there is nobody to tell.
+        let _ = begun.map(|states| sd_notify::notify(&states));
+        let outcome = self.apply(service);
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        match &outcome {
+            Ok(done) => {
+                tracing::info!(changed = ?done.changed, "configuration reloaded");
+                if !done.restart.is_empty() {
+                    tracing::warn!(keys = ?done.restart, "these changes take a restart of control");
+                }
+            }
+            Err(error) => tracing::error!("configuration not reloaded, nothing changed: {error}"),
+        }
+        outcome
+    }
+
+    fn apply(&self, service: &Service) -> Result<Reloaded, String> {
+        let new = Config::load(&self.path).map_err(|error| error.to_string())?;
+        let mut running = self.running.borrow_mut();
+        let done = compare(&running, &new);
+        let wanted = settings(&new.control);
+        let mut calls = service.calls.borrow_mut();
+        calls.configure(wanted).map_err(|held| held.to_string())?;
+        service.timeouts.set(ageing::timeouts(&new.timeouts));
+        *running = in_force(&running, new);
+        service.link.police(&running.police);
+        // The plane may have been given addresses, and streams may want something else.
+        service.link.resync();
+        Ok(done)
+    }
+}
+
+/// Which keys differ.
+fn compare(old: &Config, new: &Config) -> Reloaded {
+    let (a, b) = (&old.control, &new.control);
+    let differing = |keys: &[(&'static str, bool)]| {
+        let differ = keys.iter().filter(|(_, same)| !same);
+        differ.map(|(key, _)| *key).collect()
+    };
+    Reloaded {
+        changed: differing(&[
+            ("[[control.interface]]", a.interfaces == b.interfaces),
+            ("[control] max_calls", a.max_calls == b.max_calls),
+            ("[control] port_rest_s", a.port_rest_s == b.port_rest_s),
+            ("[timeouts]", old.timeouts == new.timeouts),
+            ("[[police]]", old.police == new.police),
+        ]),
+        restart: differing(&[
+            ("[region]", old.region == new.region),
+            ("[control] ng", a.ng == b.ng),
+            ("[control] socket", a.socket == b.socket),
+            ("[control] store", a.store == b.store),
+            ("[control] core", a.core == b.core),
+        ]),
+    }
+}
+
+/// The new configuration, but for what takes a restart.
+fn in_force(old: &Config, new: Config) -> Config {
+    let kept = &old.control;
+    Config {
+        region: old.region.clone(),
+        control: penstock_config::Control {
+            ng: kept.ng,
+            socket: kept.socket.clone(),
+            store: kept.store.clone(),
+            core: kept.core,
+            ..new.control
+        },
+        ..new
+    }
+}
