@@ -45,7 +45,7 @@ impl Options {
             rate: 200,
             sample: 25,
             kill_every: None,
-            abandon: 0,
+            abandon: 5,
             json: false,
         };
         while let Some(arg) = args.next() {
