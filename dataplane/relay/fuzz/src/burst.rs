@@ -28,10 +28,8 @@ const STREAMS: usize = 8;
 const FIRST_PORT: u16 = 20_000;
 const MS: u64 = 1_000_000;
 /// Of the first profile.
-const RATE: Rate = Rate {
-    per_s: 50,
-    burst: 10,
-};
+const PER_S: u64 = 50;
+const BURST: u64 = 10;
 
 /// The octets that choose.
 struct Choice<'a>(&'a [u8]);
@@ -195,8 +193,7 @@ impl Known {
         let policed = of(Drop::PolicePackets) + of(Drop::PoliceBytes);
         assert_eq!(tally.bucket.dropped.get(), policed.into());
         if self.policy.spec.police == 1 {
-            let most =
-                RATE.burst + RATE.burst.div_ceil(8) + 2 + elapsed_ns * RATE.per_s / (1000 * MS);
+            let most = BURST + BURST.div_ceil(4) + 2 + elapsed_ns * PER_S / (1000 * MS);
             assert!(self.passed <= most, "{} passed, {most} may", self.passed);
         }
     }
@@ -414,13 +411,13 @@ impl Worker {
 fn rules(choice: &mut Choice<'_>) -> Rules {
     let mut rules = Rules::default();
     rules.profiles.0[1] = Profile {
-        sustained_packets: RATE,
+        sustained_packets: Rate::new(PER_S, BURST),
         ..Profile::default()
     };
-    let (per_s, burst) = (20_000, 3000);
-    rules.profiles.0[2].sustained_bytes = Rate { per_s, burst };
-    rules.profiles.0[3].peak_packets = RATE;
-    rules.profiles.0[3].peak_bytes = Rate { per_s, burst };
+    let octets = Rate::new(20_000, 3000);
+    rules.profiles.0[2].sustained_bytes = octets;
+    rules.profiles.0[3].peak_packets = Rate::new(PER_S, BURST);
+    rules.profiles.0[3].peak_bytes = octets;
     let network = |n, len| Network {
         ip: far(false, n),
         len,
