@@ -14,7 +14,7 @@ mod rtp;
 pub use daemon::{Daemon, binary, wait_for};
 pub use net::Host;
 pub use ng::{Ng, Sides, answer_request, offer_request, rtcp, sdp};
-pub use rtp::{Phone, Received, converse, exchange, meanwhile, rtcp_packet, rtp_packet};
+pub use rtp::{Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet, rtp_packet};
 pub use rustix::process::Signal;
 
 use penstock_shm::TableView;
@@ -209,7 +209,7 @@ impl Lab {
                 "dev",
                 "ps0"
             ]));
-            assert!(ip(&["link", "set", "ps0", "up"]));
+            assert!(ip(&["link", "set", "ps0", "txqueuelen", "10000", "up"]));
         }
         plane
     }

@@ -76,6 +76,9 @@ impl Steward {
         let (mut expire_at, mut sweep_at) = (0, 0);
         loop {
             let now_ns = monotonic_ns();
+            // A worker that stands still brings no answers either: a neighbour's silence counts only while the
+            // worker takes what it is given to send.
+            let is_taken = self.queues.send[0].is_empty();
             self.latch(now_ns);
             let events = &mut self.events;
             // Control reads in the table what it missed.
@@ -87,8 +90,10 @@ impl Steward {
             self.watch.turn(self.streams.table(), now_ns, &mut report);
             self.hear_workers(&mut waiting, now_ns);
             self.apply_commands(now_ns);
-            let work = self.streams.links().due(now_ns);
-            self.do_work(work, &mut waiting);
+            if is_taken {
+                let work = self.streams.links().due(now_ns);
+                self.do_work(work, &mut waiting);
+            }
             self.announce(now_ns, &link_up);
             let given_up = waiting.expire(now_ns);
             self.counters.counters().drops[Drop::NextHop as usize].add(given_up);

@@ -149,6 +149,16 @@ fn a_claim_stands_if_the_known_one_is_silent_for_half_a_second() {
 }
 
 #[test]
+fn a_steward_that_was_held_up_leaves_time_for_the_answer() {
+    let mut n = reachable();
+    n.heard(key(2), Some(NEW), false, S);
+    assert_eq!(n.due(3 * S), [ask(Some(OLD))]);
+    assert_eq!(n.due(3 * S + 60 * MS), []);
+    assert_eq!(n.heard(key(2), Some(OLD), true, 3 * S + 61 * MS), None);
+    assert_eq!(until(&mut n, 4 * S, 33 * S), []);
+}
+
+#[test]
 fn who_asks_us_is_known_but_has_to_answer() {
     let mut n = one();
     assert_eq!(n.heard(key(2), Some(OLD), false, 0), Some(resolve(OLD)));
