@@ -4,6 +4,7 @@
 //! A scenario that cannot run here says why through [`lab!`], and is counted as skipped.
 
 mod daemon;
+pub mod feed;
 pub mod frame;
 mod net;
 mod ng;
@@ -12,7 +13,7 @@ mod rtp;
 
 pub use daemon::{Daemon, binary, wait_for};
 pub use net::Host;
-pub use ng::{Ng, Sides, rtcp, sdp};
+pub use ng::{Ng, Sides, answer_request, offer_request, rtcp, sdp};
 pub use rtp::{Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet, rtp_packet};
 pub use rustix::process::Signal;
 
