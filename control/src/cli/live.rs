@@ -40,10 +40,10 @@ struct Control {
 /// Prints whether both daemons work and what they carry; fails if one of them does not.
 pub(super) fn status(config: &Config, as_json: bool) -> Result<ExitCode, CliError> {
     let table = TableView::open(&config.region.dir);
-    let plane = table.map(|table| (table.plane_state(), table.info()));
+    let plane = table.map(|table| (table.plane_state(), table.info(), links(config, &table)));
     let plane = plane.map_err(|error| error.to_string());
     let asked: Result<Value, CliError> = client::stats(config);
-    let is_well = matches!(plane, Ok((PlaneState::Running, _)))
+    let is_well = matches!(plane, Ok((PlaneState::Running, ..)))
         && matches!(&asked, Ok(stats) if stats["plane"] == "online");
     let mut out = io::stdout().lock();
     match as_json {
@@ -56,7 +56,19 @@ pub(super) fn status(config: &Config, as_json: bool) -> Result<ExitCode, CliErro
     })
 }
 
-type Plane = Result<(PlaneState, RegionInfo), String>;
+/// Names of the ports, and whether their links are up.
+type Links = Vec<(String, bool)>;
+
+type Plane = Result<(PlaneState, RegionInfo, Links), String>;
+
+fn links(config: &Config, table: &TableView) -> Links {
+    let ports = table.ports();
+    let is_up = |number: usize| ports.iter().any(|port| port.number == number && port.up);
+    let named = config.ports.iter().enumerate();
+    named
+        .map(|(number, port)| (port.name.clone(), is_up(number)))
+        .collect()
+}
 
 fn word(state: PlaneState) -> &'static str {
     match state {
@@ -77,7 +89,7 @@ fn uptime_s(info: &RegionInfo) -> f64 {
 fn object(plane: &Plane, control: Result<Value, CliError>, is_well: bool) -> Value {
     let plane = match plane {
         Err(error) => json!({ "state": "no region", "error": error }),
-        Ok((state, info)) => json!({
+        Ok((state, info, links)) => json!({
             "state": word(*state),
             "version": version(info),
             "epoch": info.epoch,
@@ -85,6 +97,7 @@ fn object(plane: &Plane, control: Result<Value, CliError>, is_well: bool) -> Val
             "uptime_s": (*state != PlaneState::Gone).then(|| uptime_s(info)),
             "heartbeat_s": penstock_shm::monotonic_ns().saturating_sub(info.heartbeat_ns) as f64 / 1e9,
             "workers": info.workers.saturating_sub(1),
+            "links": links.iter().cloned().collect::<BTreeMap<_, _>>(),
             "streams": {
                 "live": info.counts.live, "ended": info.counts.ended, "free": info.counts.free,
                 "capacity": info.capacity,
@@ -102,7 +115,7 @@ fn screen(plane: &Plane, control: Result<Value, CliError>) -> Result<String, Cli
     let mut lines = Vec::new();
     match plane {
         Err(error) => lines.push(format!("media plane  {error}")),
-        Ok((state, info)) => {
+        Ok((state, info, links)) => {
             let life = match state {
                 PlaneState::Gone => String::new(),
                 _ => format!(" for {} (process {})", duration(uptime_s(info)), info.pid),
@@ -118,6 +131,11 @@ fn screen(plane: &Plane, control: Result<Value, CliError>) -> Result<String, Cli
             ));
             // The last row is the steward's.
             lines.push(format!("workers      {}", info.workers.saturating_sub(1)));
+            let links: Vec<_> = links
+                .iter()
+                .map(|(name, up)| format!("{name} {}", if *up { "up" } else { "down" }))
+                .collect();
+            lines.push(format!("ports        {}", links.join(", ")));
             let counts = info.counts;
             lines.push(format!(
                 "streams      {} live, {} ended, {} free of {}",

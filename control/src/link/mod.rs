@@ -61,6 +61,10 @@ struct Inner {
     media_reports: u64,
     bad_events: u64,
     refusals: u64,
+    /// Links that went down or up.
+    port_changes: u64,
+    /// Workers that hung or went on.
+    worker_changes: u64,
     /// Keys of calls whose media the plane reported on.
     reported: BTreeSet<u64>,
     /// Why attaching failed last, so that it is logged once.
@@ -147,7 +151,7 @@ impl Link {
     }
 
     /// Commands on their way, latches and timers reported, refusals, malformed events.
-    pub(crate) fn counters(&self) -> [(&'static str, u64); 6] {
+    pub(crate) fn counters(&self) -> [(&'static str, u64); 8] {
         let inner = self.inner.borrow();
         let inflight = inner.attached.as_ref().map_or(0, |a| a.inflight.len());
         [
@@ -155,7 +159,9 @@ impl Link {
             ("commands-waiting", inner.waiting.len() as u64),
             ("latches", inner.latches),
             ("media-reports", inner.media_reports),
+            ("port-changes", inner.port_changes),
             ("refusals", inner.refusals),
+            ("worker-changes", inner.worker_changes),
             ("malformed-events", inner.bad_events),
         ]
     }
@@ -363,7 +369,20 @@ impl Link {
                     inner.reported.extend(stat.map(|stat| stat.call));
                     self.report.notify_one();
                 }
-                Ok(shm::Event::Port { .. } | shm::Event::Worker { .. }) => {}
+                Ok(shm::Event::Port { port, up }) => {
+                    inner.port_changes += 1;
+                    match up {
+                        true => tracing::info!("the link of the plane's port {port} is up"),
+                        false => tracing::warn!("the link of the plane's port {port} is down"),
+                    }
+                }
+                Ok(shm::Event::Worker { worker, hangs }) => {
+                    inner.worker_changes += 1;
+                    match hangs {
+                        true => tracing::warn!("worker {worker} of the plane hangs"),
+                        false => tracing::info!("worker {worker} of the plane goes on"),
+                    }
+                }
                 Err(_) => inner.bad_events += 1,
             }
         }
