@@ -7,7 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use penstock_relay::route::{Egress, Policy, fill};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{Class, L2Header, LocalAddrs, Rules, Stream, Udp, classify, judge, rewrite};
-use penstock_shm::record::{Dscp, Learn, Slot};
+use penstock_shm::record::{Learn, Slot};
 use penstock_shm::tally::{Last, Tally};
 use penstock_shm::{Endpoint, StreamSpec};
 use std::hint::black_box;
@@ -64,7 +64,7 @@ fn slot(stream: usize) -> Slot {
         clock_hz: 8000,
         ..StreamSpec::new(endpoint, endpoint)
     };
-    let policy = Policy::new(&spec, false, Dscp::Default);
+    let policy = Policy::new(&spec, false);
     let egress = Egress {
         endpoint: SocketAddr::from((LOCAL, FIRST_PORT + 2 * stream as u16)),
         source: SocketAddr::from((LOCAL, 30_000)),
@@ -72,6 +72,8 @@ fn slot(stream: usize) -> Slot {
         adjacency: 0,
         mtu: 1500,
         tos: 0xb8,
+        copy_dscp: false,
+        pcp: 0,
     };
     fill(&policy, None, Some(&egress), 1)
 }

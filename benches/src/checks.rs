@@ -6,7 +6,7 @@ use penstock_relay::police::{Profile, Profiles, Rate, renew};
 use penstock_relay::route::{Egress, Policy, fill};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{Class, L2Header, LocalAddrs, Rules, Stream, classify, judge, rewrite};
-use penstock_shm::record::{Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, rank};
+use penstock_shm::record::{Endpoint, Kind, Learn, Slot, StreamSpec, rank};
 use penstock_shm::tally::{Last, Tally};
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -214,7 +214,7 @@ impl Bench {
                 ..StreamSpec::new(endpoint, endpoint)
             };
             (case.ask)(&mut spec);
-            let mut policy = Policy::new(&spec, case.v6, Dscp::Default);
+            let mut policy = Policy::new(&spec, case.v6);
             if case.learning {
                 policy.spec.learn = Learn::Heuristic;
                 (policy.locked, policy.latched, policy.rank) = (false, true, rank::ANY);
@@ -227,6 +227,8 @@ impl Bench {
                 adjacency: 0,
                 mtu: 1500,
                 tos: 0xb8,
+                copy_dscp: false,
+                pcp: 0,
             };
             fill(&policy, None, Some(&egress), 1)
         };

@@ -68,20 +68,8 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         }
     })?;
 
-    let mut calls = Calls::new(settings(control), now());
-    let known = stored.calls.len();
-    calls.drain(stored.is_draining);
-    let outcome = calls.restore(stored.calls);
-    let clashes = outcome.iter().filter(|(_, o)| *o == Restore::Clash);
-    let lost: Vec<_> = clashes.map(|(id, _)| id.clone()).collect();
-    for id in &lost {
-        tracing::error!("call {id} of the store claims ports of another call; it is dropped");
-    }
-    tracing::info!(calls = known - lost.len(), ng = %control.ng, "control is ready");
-    if stored.is_draining {
-        tracing::warn!("draining, as before the restart: new calls are refused");
-    }
-
+    let (calls, lost) = restore(control, stored);
+    tracing::info!(calls = calls.len(), ng = %control.ng, "control is ready");
     let service = Rc::new(Service {
         calls: RefCell::new(calls),
         link: link.clone(),
@@ -119,6 +107,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("cannot tell systemd that control is ready: {error}");
     }
+    tokio::task::spawn_local(feed_watchdog());
     let outcome = tokio::select! {
         error = link.run(bell, desired) => Err(DaemonError::new(error)),
         _ = terminate.recv() => Ok(()),
@@ -132,6 +121,35 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         drop(std::fs::remove_file(&control.socket));
     }
     outcome
+}
+
+/// The calls of the store, and the Call-IDs of those that cannot be taken over.
+fn restore(control: &Control, stored: Stored) -> (Calls, Vec<String>) {
+    let mut calls = Calls::new(settings(control), now());
+    calls.drain(stored.is_draining);
+    if stored.is_draining {
+        tracing::warn!("draining, as before the restart: new calls are refused");
+    }
+    let outcome = calls.restore(stored.calls);
+    let clashes = outcome.iter().filter(|(_, o)| *o == Restore::Clash);
+    let lost: Vec<_> = clashes.map(|(id, _)| id.clone()).collect();
+    for id in &lost {
+        tracing::error!("call {id} of the store claims ports of another call; it is dropped");
+    }
+    (calls, lost)
+}
+
+/// Tells systemd that this thread's loop turns, at half the time it would wait.
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    loop {
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
+            return tracing::warn!("cannot feed systemd's watchdog: {error}");
+        }
+        tokio::time::sleep(limit / 2).await;
+    }
 }
 
 /// What [`probe_store`] is called with, as the program's first argument.

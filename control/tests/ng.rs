@@ -2,6 +2,7 @@
 
 mod common;
 use common::*;
+use penstock_shm::Dscp;
 use serde_json::json;
 
 #[test]
@@ -69,6 +70,28 @@ fn kamailio_speaks_bencode() {
     assert_eq!(world.raw(b"x d7:command4:pinge"), b"x d6:result4:ponge");
     let error = b"y d6:result5:error12:error-reason15:Unknown call-ide";
     assert_eq!(world.raw(b"y d7:command5:query7:call-id1:xe"), error);
+}
+
+/// Who asks for none gets the default of the local address, now or later.
+#[test]
+fn a_tos_is_the_calls_dscp() {
+    let (world, plane) = World::running(8);
+    let dscps = || {
+        plane.with(|table| {
+            let live: Vec<u32> = table.live().collect();
+            live.into_iter()
+                .map(|number| table.slot(number).dscp)
+                .collect::<Vec<u8>>()
+        })
+    };
+    assert_eq!(world.offer("call", 4000)["result"], "ok");
+    assert_eq!(dscps(), [Dscp::Default.to_u8(); 4]);
+    let asked = json!({"command": "answer", "call-id": "call", "from-tag": "a", "to-tag": "b",
+        "sdp": sdp("10.0.0.2", 5000), "TOS": 184});
+    assert_eq!(world.ng(asked)["result"], "ok");
+    assert_eq!(dscps(), [Dscp::Set(46).to_u8(); 4]);
+    assert_eq!(world.offer("call", 4000)["result"], "ok");
+    assert_eq!(dscps(), [Dscp::Default.to_u8(); 4]);
 }
 
 #[test]

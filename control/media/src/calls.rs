@@ -155,7 +155,10 @@ impl Calls {
             };
             let mut calls: Vec<_> = self.calls.values().filter(needs).collect();
             // Offers under way hold ports that no call has yet.
-            if calls.is_empty() && !self.pools.used().any(|local| lost(&local)) {
+            let setting_up = moved && self.newcomers > 0;
+            let mut used = self.pools.used();
+            let is_held = used.any(|local| lost(&local) || setting_up && old.holds(local));
+            if calls.is_empty() && !is_held {
                 continue;
             }
             calls.sort_by_key(|call| call.key);

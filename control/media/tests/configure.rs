@@ -97,6 +97,8 @@ fn an_offer_under_way_holds_its_ports() {
         )
         .unwrap();
     let gone = settings(&[("internal", 3, 10_000, 10_015)], 20);
+    let renamed = settings(&[("renamed", 1, 10_000, 10_015)], 20);
+    assert!(calls.configure(renamed).is_err());
     let text = calls.configure(gone.clone()).unwrap_err().to_string();
     assert!(text.ends_with("one that is being set up"), "{text}");
     calls.rollback(pending, now(0.0));

@@ -197,6 +197,19 @@ fn the_three_forms_of_a_wish_are_one() {
 }
 
 #[test]
+fn a_tos_is_a_number() {
+    for (text, want) in [
+        (r#""TOS":184"#, Some(184)),
+        (r#""TOS":"0""#, Some(0)),
+        (r#""rtpp-flags":"TOS=255""#, Some(255)),
+        (r#""TOS":-1"#, Some(-1)),
+        (r#""TOS":256"#, Some(256)),
+    ] {
+        assert_eq!(options(text).tos, want, "{text}");
+    }
+}
+
+#[test]
 fn what_is_not_known_is_collected() {
     let found = options(
         r#""codec":{"strip":["all"]},"flags":["Trickle ICE","call-id=stolen"],"ICE":"lite","replace":["colour"],
@@ -258,6 +271,13 @@ fn sizes_and_values_are_checked() {
         offer(r#""delete-delay":-1"#),
         Err(RequestError::BadValue { .. })
     ));
+    for tos in [r#""high""#, "[]"] {
+        let refused = offer(&format!(r#""TOS":{tos}"#));
+        assert!(
+            matches!(refused, Err(RequestError::BadValue { .. })),
+            "{tos}"
+        );
+    }
     let not_utf8 = Dict(vec![
         (b"command".to_vec(), "query".into()),
         (b"call-id".to_vec(), b"\xff".to_vec().into()),
@@ -274,7 +294,7 @@ proptest! {
     #[test]
     fn any_values_under_the_known_keys_never_panic(
         command in 0usize..5,
-        pairs in vec((0usize..19, prop_oneof![
+        pairs in vec((0usize..20, prop_oneof![
             any::<i64>().prop_map(Value::from),
             vec(any::<u8>(), 0..20).prop_map(Value::from),
             "[ -~]{0,40}".prop_map(Value::from),
@@ -282,9 +302,9 @@ proptest! {
             Just(Value::Dict(Dict::default())),
         ]), 0..12),
     ) {
-        const KEYS: [&str; 19] = [
+        const KEYS: [&str; 20] = [
             "call-id", "from-tag", "to-tag", "via-branch", "sdp", "flags", "rtpp-flags", "replace", "ICE", "supports",
-            "transport-protocol", "direction", "received-from", "address-family", "delete-delay", "limit",
+            "transport-protocol", "direction", "received-from", "address-family", "delete-delay", "tos", "limit",
             "media-address", "rtcp-mux", "x",
         ];
         let command = ["offer", "answer", "delete", "query", "list"][command];

@@ -129,7 +129,12 @@ impl World {
             self.client
                 .set_read_timeout(Some(Duration::from_millis(100)))
                 .unwrap();
-            let answered = self.client.recv(&mut [0; 100]).is_ok();
+            // Answers to what a former control was asked may come first.
+            let mut answer = [0; 65_536];
+            let mut answered = false;
+            while !answered && let Ok(count) = self.client.recv(&mut answer) {
+                answered = answer[..count].starts_with(b"start ");
+            }
             self.client.set_read_timeout(Some(PATIENCE)).unwrap();
             answered
         });

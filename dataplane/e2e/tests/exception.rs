@@ -3,7 +3,7 @@
 use penstock_e2e::frame::{Datagram, Sum, read_capture, write_capture};
 use penstock_e2e::region::{balanced, totals, worker};
 use penstock_e2e::{
-    Host, Lab, PHONES, PLANE, Phone, Setup, exchange, lab, meanwhile, phone_at, wait_for,
+    Host, Lab, PHONES, PLANE, Phone, Setup, exchange, lab, meanwhile, meet, phone_at, wait_for,
 };
 use penstock_shm::counters::Drop;
 use std::io::{Read, Write};
@@ -79,6 +79,7 @@ fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
     let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
     let mut callee = Phone::new(&lab, phone_at(5000), 0xb);
     let sides = ng.call("call", caller.at(), callee.at());
+    meet(&mut caller, sides.caller, &mut callee, sides.callee);
     let media = || exchange(&mut caller, sides.caller, &mut callee, sides.callee);
     meanwhile(media, || {
         for address in [SIP, PLANE] {

@@ -1,7 +1,7 @@
 //! IPv6 without a listed neighbour: the plane answers neighbour discovery and asks by it.
 
 use penstock_e2e::region::balanced;
-use penstock_e2e::{Lab, PLANE, Phone, Setup, converse, lab};
+use penstock_e2e::{Host, Lab, PLANE, Phone, Setup, converse, lab, meet};
 use penstock_shm::counters::Drop;
 use std::net::SocketAddr;
 
@@ -44,7 +44,8 @@ fn an_ipv6_call_needs_no_listed_neighbour() {
     let mut callee = Phone::new(&lab, at(5000), 0xb);
     let sides = ng.call("six", caller.at(), callee.at());
     assert!(sides.caller.is_ipv6(), "{sides:?}");
-    converse(&mut caller, sides.caller, &mut callee, sides.callee, 200);
+    meet(&mut caller, sides.caller, &mut callee, sides.callee);
+    converse(&mut caller, sides.caller, &mut callee, sides.callee, 199);
     caller.heard_all(0xb, 1, 200);
     callee.heard_all(0xa, 1, 200);
     // The kernel looks for routers and joins groups, to which the plane says nothing.
@@ -65,4 +66,31 @@ fn an_ipv6_call_needs_no_listed_neighbour() {
         out.contains(OURS)
     });
     assert!(failed, "the kernel took our address");
+}
+
+#[test]
+fn a_gateway_may_be_link_local() {
+    const FAR: &str = "2001:db8:9::9";
+    let mut setup = setup();
+    setup.port += "gateway = \"fe80::1\"\n";
+    let lab = lab!("nd-gateway", setup);
+    with_ipv6(&lab);
+    let _plane = lab.plane();
+    let _control = lab.control();
+    lab.bridge();
+    lab.ip(&format!("addr add {THEIRS}/64 dev br0 nodad"));
+    let gateway = Host::on_bridge(&lab, "02:00:00:00:01:01");
+    gateway.ip("addr add fe80::1/64 dev eth0 nodad");
+    gateway.ip(&format!("addr add {FAR}/128 dev lo nodad"));
+    gateway.ip("route add fd00:198::/64 dev eth0");
+
+    let ng = lab.ng();
+    let mut caller = Phone::new(&lab, at(4000), 0xa);
+    let far = SocketAddr::new(FAR.parse().expect("an address"), 5000);
+    let mut callee = Phone::with(gateway.socket(far), 0xb);
+    let sides = ng.call("far", caller.at(), callee.at());
+    meet(&mut caller, sides.caller, &mut callee, sides.callee);
+    converse(&mut caller, sides.caller, &mut callee, sides.callee, 99);
+    caller.heard_all(0xb, 1, 100);
+    callee.heard_all(0xa, 1, 100);
 }

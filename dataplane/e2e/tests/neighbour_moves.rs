@@ -2,7 +2,7 @@
 //! moved is found.
 
 use penstock_e2e::region::balanced;
-use penstock_e2e::{Daemon, Host, Lab, Phone, exchange, lab, meanwhile, phone_at};
+use penstock_e2e::{Daemon, Host, Lab, Phone, exchange, lab, meanwhile, meet, phone_at};
 use penstock_shm::counters::Drop;
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -44,9 +44,7 @@ fn a_claim_moves_nothing_while_the_phone_answers() {
     let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
     let mut callee = Phone::with(host.socket(callee_at(5000)), 0xb);
     let sides = ng.call("kept", caller.at(), callee.at());
-    for _ in 0..50 {
-        exchange(&mut caller, sides.caller, &mut callee, sides.callee);
-    }
+    meet(&mut caller, sides.caller, &mut callee, sides.callee);
     let mut loot = None;
     let media = || exchange(&mut caller, sides.caller, &mut callee, sides.callee);
     meanwhile(media, || {
@@ -78,9 +76,7 @@ fn a_phone_that_has_moved_is_found() {
     let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
     let mut callee = Phone::with(host.socket(callee_at(5000)), 0xb);
     let sides = ng.call("moving", caller.at(), callee.at());
-    for _ in 0..50 {
-        exchange(&mut caller, sides.caller, &mut callee, sides.callee);
-    }
+    meet(&mut caller, sides.caller, &mut callee, sides.callee);
     // The address goes over to another host, as in a pair that stands by for each other.
     host.ip("link set eth0 down");
     let before = caller.sent();

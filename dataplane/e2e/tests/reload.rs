@@ -75,7 +75,11 @@ fn addresses_come_and_go_under_calls() {
         let mut b = Phone::new(&lab, phone_at(5010), 0xd);
         let callee_side = port_of(&signal("offer", a.at()));
         let caller_side = port_of(&signal("answer", b.at()));
-        converse(&mut a, caller_side, &mut b, callee_side, 50);
+        // The first packets wait until the phones know the new address's MAC.
+        converse(&mut a, caller_side, &mut b, callee_side, 1);
+        a.heard_all(0xd, 1, 1);
+        b.heard_all(0xc, 1, 1);
+        converse(&mut a, caller_side, &mut b, callee_side, 49);
         a.heard_all(0xd, 1, 50);
         b.heard_all(0xc, 1, 50);
 

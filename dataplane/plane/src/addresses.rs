@@ -2,6 +2,7 @@
 
 use crate::neighbour::Key;
 use penstock_config::Config;
+use penstock_shm::Dscp;
 use std::net::IpAddr;
 
 /// A local address with all that a route from it needs.
@@ -18,6 +19,10 @@ pub struct Local {
     pub mac: [u8; 6],
     /// Largest IP packet, bytes.
     pub mtu: u16,
+    /// Of what leaves from here, unless the call asks for another. Never [`Dscp::Default`].
+    pub dscp: Dscp,
+    /// 802.1p priority of media that leaves from here tagged.
+    pub pcp: u8,
     /// In order of preference.
     pub gateways: Vec<IpAddr>,
     /// Number of the next hop to what is behind them; set by [`crate::links::Links::new`].
@@ -77,6 +82,11 @@ pub fn locals(config: &Config, macs: &[[u8; 6]]) -> Vec<Local> {
             port: port as u8,
             mac: *mac,
             mtu: declared.mtu,
+            dscp: match a.dscp {
+                penstock_config::Dscp::Set(dscp) => Dscp::Set(dscp),
+                penstock_config::Dscp::Copy => Dscp::Copy,
+            },
+            pcp: a.pcp,
             gateways: a.gateways.clone(),
             group: None,
         }));

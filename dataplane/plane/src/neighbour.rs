@@ -356,8 +356,8 @@ impl Neighbour {
                     claimed,
                     tries,
                 };
-                // Not from now on: the steward may be late, and late again.
-                self.due_ns += VERIFY_NS;
+                // Late questions do not add up; but a steward that was held up must leave time for an answer.
+                self.due_ns = (self.due_ns + VERIFY_NS).max(now_ns + VERIFY_NS / 2);
                 let at = Some(mac);
                 actions.push(Action::Ask { key, from, at });
             }

@@ -364,7 +364,7 @@ impl Streams {
         let v6 = self
             .local(spec.endpoint)
             .is_some_and(|local| local.ip.is_ipv6());
-        let mut policy = Policy::new(spec, v6, Dscp::Set(0));
+        let mut policy = Policy::new(spec, v6);
         let is_new = slot.version == 0;
         let is_anew = old.spec.signal != spec.signal || old.spec.gate_open != spec.gate_open;
         policy.signalled_ns = match is_new || is_anew {
@@ -462,13 +462,22 @@ impl Streams {
         let Some(hop) = local.next_hop(destination.ip()) else {
             return Ok(None);
         };
+        let dscp = match peer.spec.dscp {
+            Dscp::Default => local.dscp,
+            asked => asked,
+        };
         Ok(Some(Egress {
             endpoint: SocketAddr::new(arrival, own.port),
             source: SocketAddr::new(local.ip, source.port),
             destination,
             adjacency: self.links.number(hop, &local, now_ns)?,
             mtu: local.mtu,
-            tos: peer.tos,
+            tos: match dscp {
+                Dscp::Set(dscp) => dscp << 2,
+                Dscp::Default | Dscp::Copy => 0,
+            },
+            copy_dscp: dscp == Dscp::Copy,
+            pcp: local.pcp,
         }))
     }
 }

@@ -53,9 +53,15 @@ impl L2Header {
         self.size as usize
     }
 
+    /// As the longest one, and with the slot's 802.1p priority if it has a tag.
     #[inline(always)]
-    fn tagged(&self) -> [u8; TAGGED] {
-        *view(&self.bytes, 0)
+    fn tagged(&self, slot: &Slot) -> [u8; TAGGED] {
+        let mut header: [u8; TAGGED] = *view(&self.bytes, 0);
+        // Only then: the priority lies on the slot's last line.
+        if self.size() == TAGGED {
+            header[TAGGED - 4] |= slot.pcp << 5;
+        }
+        header
     }
 
     /// The header alone, if it has no VLAN tag.
@@ -90,7 +96,7 @@ impl UntaggedL2 {
 /// from where the longest link header would begin, so `start` is at least 4, and 24 if IPv4 becomes IPv6 (an
 /// mbuf lends 64 octets of headroom). The payload is untouched. The UDP checksum is updated by the difference
 /// of addresses and ports (RFC 1624), so that an error stays an error; zero stays zero over IPv4, and is computed
-/// when it becomes IPv6, which has no zero (RFC 8200, 8.1).
+/// when it becomes IPv6, which has no zero (RFC 8200, 8.1). The bits for ECN leave as zero, whatever the DSCP.
 ///
 /// # Errors
 /// [`Drop::Malformed`] if `udp` does not belong to this frame or `start` is too small. `buffer` is unchanged then.
@@ -101,28 +107,54 @@ pub fn rewrite(
     slot: &Slot,
     l2: &L2Header,
 ) -> Result<Range<usize>, Drop> {
-    let place = if slot.flags & flag::EGRESS_V6 == 0 {
-        leave4(buffer, start, udp, slot, l2)
+    let tos = if slot.flags & flag::COPY_DSCP == 0 {
+        0
     } else {
-        leave6(buffer, start, udp, slot, l2)
+        dscp(buffer, start, udp).ok_or(Drop::Malformed)?
+    };
+    let place = if slot.flags & flag::EGRESS_V6 == 0 {
+        leave4(buffer, start, udp, slot, l2, tos)
+    } else {
+        leave6(buffer, start, udp, slot, l2, tos)
     };
     let (at, end) = place.ok_or(Drop::Malformed)?;
     Ok(at + TAGGED - l2.size()..end)
 }
 
-/// Makes an IPv4 packet; says where the longest link header would begin, and where the packet ends.
+/// The traffic class of the packet that came, without the bits for ECN (RFC 3168).
+fn dscp(buffer: &[u8], start: usize, udp: &Udp) -> Option<u8> {
+    let at = start.wrapping_add(udp.l3);
+    let [first, second] = *buffer.get(at..)?.first_chunk()?;
+    let class = if udp.v6 {
+        first << 4 | second >> 4
+    } else {
+        second
+    };
+    Some(class & 0xfc)
+}
+
+/// Makes an IPv4 packet whose slot's TOS is 0 if `tos` is not; says where the longest link header would begin,
+/// and where the packet ends.
 fn leave4(
     buffer: &mut [u8],
     start: usize,
     udp: &Udp,
     slot: &Slot,
     l2: &L2Header,
+    tos: u8,
 ) -> Option<(usize, usize)> {
     let (place, head, _) = parts::<HEAD4>(buffer, start, udp)?;
     let checksum = updated_checksum(head, udp.v6, slot);
     let total_len = udp.length.wrapping_add(IP4) as u16;
-    *view_mut(head, 0) = l2.tagged();
+    *view_mut(head, 0) = l2.tagged(slot);
     put4(head, TAGGED, slot, total_len.to_be_bytes());
+    if tos != 0 {
+        // One's complement subtraction of the word that grows by it.
+        let sum = u16::from_ne_bytes(*view(head, TAGGED + 10));
+        let (sum, borrow) = sum.overflowing_sub(u16::from_ne_bytes([0, tos]));
+        *view_mut(head, TAGGED + 10) = sum.wrapping_sub(u16::from(borrow)).to_ne_bytes();
+        head[TAGGED + 1] |= tos;
+    }
     *view_mut(head, HEAD4 - 2) = checksum;
     Some(place)
 }
@@ -134,6 +166,7 @@ fn leave6(
     udp: &Udp,
     slot: &Slot,
     l2: &L2Header,
+    tos: u8,
 ) -> Option<(usize, usize)> {
     let (place, head, payload) = parts::<HEAD6>(buffer, start, udp)?;
     let length = udp.length as u16;
@@ -141,10 +174,12 @@ fn leave6(
         [0, 0] => fresh_checksum(slot, length, payload),
         checksum => checksum,
     };
-    *view_mut(head, 0) = l2.tagged();
+    *view_mut(head, 0) = l2.tagged(slot);
     *view_mut(head, TAGGED - 2) = ethertype::IPV6.to_be_bytes();
     // The first eight octets of the header that leaves are those of `Slot::head`.
     *view_mut(head, TAGGED) = *view::<8, 24>(&slot.head, 0);
+    head[TAGGED] |= tos >> 4;
+    head[TAGGED + 1] |= tos << 4;
     *view_mut(head, TAGGED + 4) = length.to_be_bytes();
     *view_mut(head, TAGGED + 8) = slot.ip6_src;
     *view_mut(head, TAGGED + 24) = slot.ip6_dst;

@@ -38,8 +38,6 @@ pub struct Policy {
     pub signalled_port: [u8; 2],
     /// [`Slot::signalled_ns`].
     pub signalled_ns: u64,
-    /// Traffic class of what leaves towards `remote`: DSCP and two zero bits.
-    pub tos: u8,
 }
 
 /// How a stream's packets leave: by its peer's endpoint, to its peer's remote.
@@ -55,8 +53,12 @@ pub struct Egress {
     pub adjacency: u16,
     /// Octets of IP packet the egress port can carry.
     pub mtu: u16,
-    /// The peer's [`Policy::tos`].
+    /// Traffic class of what leaves: DSCP and two zero bits.
     pub tos: u8,
+    /// What leaves has the DSCP of what came, rather than that of `tos`.
+    pub copy_dscp: bool,
+    /// 802.1p priority of what leaves tagged, 0 to 7.
+    pub pcp: u8,
 }
 
 /// What [`usual`](crate::usual) packets may not have: the long way looks after these.
@@ -76,13 +78,8 @@ pub struct Peer {
 }
 
 impl Policy {
-    /// What a new stream accepts: its signalled remote alone, or, if it learns, any source. `default_dscp` is that of
-    /// the local address.
-    pub fn new(spec: &StreamSpec, v6: bool, default_dscp: Dscp) -> Self {
-        let dscp = match spec.dscp {
-            Dscp::Default => default_dscp,
-            asked => asked,
-        };
+    /// What a new stream accepts: its signalled remote alone, or, if it learns, any source.
+    pub fn new(spec: &StreamSpec, v6: bool) -> Self {
         Policy {
             spec: *spec,
             v6,
@@ -100,10 +97,6 @@ impl Policy {
             signalled_port: spec
                 .remote
                 .map_or([0; 2], |remote| remote.port().to_be_bytes()),
-            tos: match dscp {
-                Dscp::Set(dscp) => dscp << 2,
-                Dscp::Default | Dscp::Copy => 0,
-            },
         }
     }
 
@@ -146,7 +139,6 @@ impl Policy {
             signalled_ns: slot.signalled_ns,
             signalled: [slot.signalled, slot.signalled_ip],
             signalled_port: slot.signalled_port,
-            tos: slot.tos,
         }
     }
 
@@ -196,7 +188,6 @@ pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, versio
         media: spec.media.into(),
         kind: spec.kind as u8,
         learn: spec.learn as u8,
-        tos: policy.tos,
         dscp: spec.dscp.to_u8(),
         payload_types: [spec.payload_types as u64, (spec.payload_types >> 64) as u64],
         signalled_ns: policy.signalled_ns,
@@ -230,10 +221,11 @@ pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, versio
 }
 
 fn fill_egress(slot: &mut Slot, egress: &Egress) {
+    let tos = if egress.copy_dscp { 0 } else { egress.tos };
     let addresses = match (egress.source.ip(), egress.destination.ip()) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             slot.head[0] = 0x45;
-            slot.head[1] = egress.tos;
+            slot.head[1] = tos;
             slot.head[6] = 0x40; // do not fragment: the identification may stay 0 (RFC 6864)
             slot.head[8] = TTL;
             slot.head[9] = protocol::UDP;
@@ -245,8 +237,8 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             // The head of the IPv6 header lies where the IPv4 header would.
             slot.flags |= flag::EGRESS_V6;
-            slot.head[0] = 0x60 | egress.tos >> 4;
-            slot.head[1] = egress.tos << 4;
+            slot.head[0] = 0x60 | tos >> 4;
+            slot.head[1] = tos << 4;
             slot.head[6] = protocol::UDP;
             slot.head[7] = TTL;
             slot.ip6_src = source.octets();
@@ -261,7 +253,11 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
     slot.udp_delta = fold(u64::from(!slot.udp_sum) + u64::from(arriving(slot, &egress.endpoint)));
     slot.adjacency = egress.adjacency;
     slot.longest = egress.mtu;
+    (slot.tos, slot.pcp) = (tos, egress.pcp & 7);
     slot.flags |= flag::ROUTED;
+    if egress.copy_dscp {
+        slot.flags |= flag::COPY_DSCP;
+    }
     if slot.flags & (USUAL | NEVER_USUAL) == USUAL {
         slot.usual_hop = slot.adjacency;
     }

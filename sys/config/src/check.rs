@@ -125,6 +125,18 @@ fn ports(ports: &[Port], found: &mut Vec<String>) {
                     address.vlan
                 ));
             }
+            if address.pcp > 7 {
+                found.push(format!(
+                    "port \"{name}\": pcp {} is not 0 to 7",
+                    address.pcp
+                ));
+            }
+            if address.pcp != 0 && address.vlan == 0 {
+                found.push(format!(
+                    "port \"{name}\": address {ip} has pcp {} but no vlan; frames without a tag have no priority",
+                    address.pcp
+                ));
+            }
             gateways(name, address, found);
         }
         for neighbour in &port.neighbours {

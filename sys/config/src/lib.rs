@@ -6,7 +6,9 @@
 mod check;
 mod parts;
 
-pub use parts::{Device, HugepageUse, MacAddr, Network, PoliceMedia, Polling, PortRange, Prefix};
+pub use parts::{
+    Device, Dscp, HugepageUse, MacAddr, Network, PoliceMedia, Polling, PortRange, Prefix,
+};
 
 use serde::Deserialize;
 use std::net::{IpAddr, SocketAddr};
@@ -186,6 +188,12 @@ pub struct Address {
     /// Next hops to what is not on the link: the first that answers is used. One, or a list.
     #[serde(default, rename = "gateway", deserialize_with = "parts::one_or_more")]
     pub gateways: Vec<IpAddr>,
+    /// What media carries that leaves from here, unless the call asks for another.
+    #[serde(default)]
+    pub dscp: Dscp,
+    /// 802.1p priority of media that leaves from here tagged, 0 to 7.
+    #[serde(default)]
+    pub pcp: u8,
 }
 
 /// A neighbour whose MAC is known beforehand.

@@ -32,6 +32,39 @@ pub enum PoliceMedia {
     Any,
 }
 
+/// The DSCP of what leaves (RFC 2474).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dscp {
+    /// That of the packet that came.
+    Copy,
+    /// This one, 0 to 63.
+    Set(u8),
+}
+
+impl Default for Dscp {
+    fn default() -> Self {
+        Dscp::Set(0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Dscp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Number(i64),
+            Word(String),
+        }
+        match Written::deserialize(from) {
+            Ok(Written::Number(number @ 0..64)) => Ok(Dscp::Set(number as u8)),
+            Ok(Written::Word(word)) if word == "copy" => Ok(Dscp::Copy),
+            _ => Err(D::Error::custom(
+                "dscp is a number from 0 to 63, or \"copy\"",
+            )),
+        }
+    }
+}
+
 /// Whether DPDK's memory lies on huge pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

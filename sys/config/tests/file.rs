@@ -111,6 +111,22 @@ fn mistakes_get_a_sentence() {
             "is not a virtual device",
         ),
         (
+            "[[port.address]]\naddress = \"198.18.1.1/24\"\ndscp = 64",
+            "dscp is a number from 0 to 63, or \"copy\"",
+        ),
+        (
+            "[[port.address]]\naddress = \"198.18.1.1/24\"\ndscp = \"keep\"",
+            "dscp is a number from 0 to 63, or \"copy\"",
+        ),
+        (
+            "[[port.address]]\naddress = \"198.18.1.1/24\"\nvlan = 5\npcp = 8",
+            "pcp 8 is not 0 to 7",
+        ),
+        (
+            "[[port.address]]\naddress = \"198.18.1.1/24\"\npcp = 5",
+            "address 198.18.1.1 has pcp 5 but no vlan",
+        ),
+        (
             "[[control.interface]]\nname = \"b\"\naddress = \"198.18.0.9\"\nports = \"4000-4999\"",
             "no [[port]] has the address 198.18.0.9",
         ),

@@ -357,6 +357,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             event_type,
             accept,
             police,
+            pcp,
             reserved
         }
     );

@@ -64,7 +64,7 @@ pub use counters::{MAX_WORKERS, WorkerCounters};
 pub use event::{BadEvent, Event, MediaState, Refusal, Seen, Timers};
 pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 #[cfg(not(loom))]
-pub use lifecycle::{Attached, RegionConfig, RegionError};
+pub use lifecycle::{Attached, Fate, Preview, RegionConfig, RegionError, Sizes};
 #[cfg(not(loom))]
 pub use plane::{CommandConsumer, EventProducer, Plane, PlaneBell, PlaneParts, Pulse, Ringer};
 #[cfg(not(loom))]
@@ -78,7 +78,7 @@ pub use tally::{Counter, Meter, Tally};
 pub use view::{
     MeterStat, Policy, PortStat, RegionInfo, ReportStat, StreamStat, TableView, WorkerStat,
 };
-pub use worker::{Entry, Pinned, WorkerTable};
+pub use worker::{Entry, Pinned, Turns, WorkerTable};
 
 /// The time in ns of CLOCK_MONOTONIC: the same clock for both processes, and across their restarts.
 pub fn monotonic_ns() -> u64 {

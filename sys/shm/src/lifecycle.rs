@@ -4,6 +4,10 @@
 //! directory. Only the plane makes them; control and readers need them to be there. With a table
 //! directory of its own (on a hugetlbfs), `table` is a symbolic link into it.
 
+mod preview;
+
+pub use preview::{Fate, Preview, Sizes};
+
 use crate::bell::Fifo;
 use crate::cell::Shared;
 use crate::layout::{

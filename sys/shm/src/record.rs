@@ -384,7 +384,7 @@ pub struct Slot {
     pub kind: u8,
     /// [`Learn`] as a number.
     pub learn: u8,
-    /// Traffic class or TOS byte that leaves towards this stream's own remote, but for the DSCP with COPY_DSCP.
+    /// Traffic class or TOS byte that leaves by the route: the DSCP, unless COPY_DSCP, and two zero bits.
     pub tos: u8,
     /// [`StreamSpec::dscp`] as [`Dscp::to_u8`].
     pub dscp: u8,
@@ -416,8 +416,10 @@ pub struct Slot {
     pub accept: u8,
     /// [`StreamSpec::police`].
     pub police: u8,
+    /// 802.1p priority of what leaves tagged, 0 to 7.
+    pub pcp: u8,
     /// Zero.
-    pub reserved: [u8; 14],
+    pub reserved: [u8; 13],
 }
 
 #[cfg(not(loom))]
@@ -471,7 +473,8 @@ impl Slot {
         event_type: 0,
         accept: 0,
         police: 0,
-        reserved: [0; 14],
+        pcp: 0,
+        reserved: [0; 13],
     };
 
     /// The remote address this stream accepts packets from and its peer sends to.

@@ -103,7 +103,7 @@ pub struct Policy {
     pub clock_hz: u32,
     /// How often the stream was updated.
     pub version: u32,
-    /// TOS or traffic class towards `remote`.
+    /// TOS or traffic class of what leaves, if its DSCP is not copied.
     pub tos: u8,
     /// The DSCP asked for.
     pub dscp: Dscp,

@@ -201,6 +201,44 @@ fn a_route_leads_from_one_ip_version_to_the_other() {
     }
 }
 
+/// What the peer's stream asks for, or else the default of the address that its packets leave from.
+#[test]
+fn an_address_has_a_dscp_of_its_own() {
+    let mut bench = Bench::new(8);
+    bench.streams.locals[1].as_mut().unwrap().pcp = 5;
+    let [four, six] = ["198.18.0.9:1000", "[2001:db8::9]:2000"];
+    for (default, asked, tos, copies) in [
+        (Dscp::Set(34), Dscp::Default, 34 << 2, false),
+        (Dscp::Set(34), Dscp::Set(0), 0, false),
+        (Dscp::Set(34), Dscp::Set(63), 63 << 2, false),
+        (Dscp::Set(34), Dscp::Copy, 0, true),
+        (Dscp::Copy, Dscp::Default, 0, true),
+        (Dscp::Copy, Dscp::Set(46), 46 << 2, false),
+    ] {
+        bench.streams.locals[1].as_mut().unwrap().dscp = default;
+        let mut there = spec(C, A, Some(six), 1);
+        there.dscp = asked;
+        let ops = [Op::Set(spec(A, C, Some(four), 1)), Op::Set(there)];
+        bench.apply(7, &ops).unwrap();
+        let slot = bench.slot(A);
+        assert_eq!((slot.tos, slot.pcp), (tos, 5), "{default:?} {asked:?}");
+        assert_eq!(has(&slot, flag::COPY_DSCP), copies);
+        let back = bench.slot(C);
+        assert_eq!(
+            (back.tos, back.pcp),
+            (46 << 2, 0),
+            "the other way has its own"
+        );
+    }
+    // After a restart with another default.
+    let mut there = spec(C, A, Some(six), 1);
+    there.dscp = Dscp::Default;
+    bench.apply(7, &[Op::Set(there)]).unwrap();
+    bench.streams.locals[1].as_mut().unwrap().dscp = Dscp::Set(10);
+    bench.streams.resume(3);
+    assert_eq!(bench.slot(A).tos, 10 << 2);
+}
+
 #[test]
 fn new_signalling_lets_a_stream_learn_anew_and_the_same_does_not() {
     let mut bench = Bench::new(8);

@@ -342,7 +342,7 @@ impl Step<'_> {
             mbuf,
             relayed: true,
         };
-        match self.shared.queues.send[sender].push(packet) {
+        match self.shared.queues.send(sender, packet) {
             Ok(()) => self.counters.handed_over.add(1),
             Err(ToWorker { mbuf, .. }) => self.drop(mbuf, Drop::TxFull),
         }
@@ -361,7 +361,7 @@ impl Step<'_> {
             .view
             .owner(entry.meter())
             .filter(|&owner| owner != self.number);
-        let Some(queue) = owner.and_then(|owner| self.shared.queues.hand_over.get(owner)) else {
+        let Some(owner) = owner else {
             return self.drop(mbuf, Drop::HandOver);
         };
         let handed = HandOver {
@@ -370,7 +370,7 @@ impl Step<'_> {
             record: self.view.number(entry),
             mbuf,
         };
-        match queue.push(handed) {
+        match self.shared.queues.hand_over(owner, handed) {
             Ok(()) => self.counters.handed_over.add(1),
             Err(HandOver { mbuf, .. }) => {
                 self.capture(&mbuf, entry, Direction::Ingress);

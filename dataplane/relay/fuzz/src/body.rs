@@ -7,8 +7,8 @@
 use penstock_relay::route::{self, Egress, Policy};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, L2Header, LocalAddrs, Pass, Rules, Stream, Udp, classify, judge, local, may_enter,
-    meter, rewrite, source,
+    Class, Drop, L2Header, LocalAddrs, Pass, Rules, Stream, Udp, classify, is_kernels, judge,
+    local, may_enter, meter, rewrite, source,
 };
 use penstock_shm::record::{
     Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, digest_address, flag, rank,
@@ -74,7 +74,7 @@ impl Choice<'_> {
             latched: self.bit(40),
             rank: self.0[5] % (rank::SIGNALLED + 1),
             known: source.filter(|_| self.bit(42)).map_or(0, digest_address),
-            ..Policy::new(&spec, v6, Dscp::Default)
+            ..Policy::new(&spec, v6)
         };
         let port = self.number(6);
         let (from, to) = if v6 != self.bit(5) {
@@ -88,7 +88,9 @@ impl Choice<'_> {
             destination: SocketAddr::new(to, port),
             adjacency: 1,
             mtu: self.number(10),
-            tos: self.0[9],
+            tos: self.0[9] & 0xfc,
+            copy_dscp: self.bit(43),
+            pcp: self.0[4] & 7,
         };
         let egress = Some(&egress).filter(|_| !self.bit(42));
         route::fill(&policy, None, egress, 1)
@@ -378,6 +380,12 @@ fn forward(frame: &[u8], udp: &Udp, slot: &Slot, vlan: u16) {
     let v6 = slot.flags & flag::EGRESS_V6 != 0;
     assert_eq!((left.vlan, left.v6, left.length), (vlan, v6, udp.length));
     assert_eq!(left.port.to_be_bytes(), slot.head[22..]);
+    let tos = match slot.flags & flag::COPY_DSCP {
+        0 => slot.tos,
+        _ => class_of(frame, udp) & 0xfc,
+    };
+    assert_eq!(class_of(after, &left), tos);
+    assert!(vlan == 0 || after[14] >> 4 == slot.pcp << 1);
     let changed = udp_part(after, &left);
     assert_eq!(before[8..], changed[8..], "payload");
     if before[6..8] == [0, 0] {
@@ -390,6 +398,16 @@ fn forward(frame: &[u8], udp: &Udp, slot: &Slot, vlan: u16) {
             udp_error(after, &left),
             "an error stays an error"
         );
+    }
+}
+
+/// TOS or traffic class.
+fn class_of(frame: &[u8], udp: &Udp) -> u8 {
+    let word = u16::from_be_bytes([frame[udp.l3], frame[udp.l3 + 1]]);
+    if udp.v6 {
+        (word >> 4) as u8
+    } else {
+        word as u8
     }
 }
 
@@ -459,6 +477,9 @@ fn misplaced(frame: &[u8], choice: &Choice<'_>) {
     let mut addrs = LocalAddrs::new();
     let _ = addrs.insert(choice.number(14), Ipv4Addr::LOCALHOST.into(), 1);
     let _ = addrs.insert(choice.number(14), Ipv6Addr::LOCALHOST.into(), 2);
+    for &reason in Drop::ALL {
+        let _ = is_kernels(frame, reason, &addrs);
+    }
     for v6 in [false, true] {
         let udp = Udp {
             l3: usize::from(choice.0[12]).wrapping_sub(usize::from(choice.bit(5)) * 20),

@@ -23,8 +23,8 @@ fn rewritten(frame: &[u8], egress: &Egress, vlan: u16) -> Vec<u8> {
     buffer[range].to_vec()
 }
 
-/// Checks everything about a packet that left.
-fn assert_left(frame: &[u8], egress: &Egress, vlan: u16, payload: &[u8]) -> Udp {
+/// Checks everything about a packet that left; `came` is what came.
+fn assert_left(frame: &[u8], egress: &Egress, vlan: u16, came: &Datagram) -> Udp {
     assert_eq!(frame[..6], NEXT_HOP);
     assert_eq!(frame[6..12], PORT);
     let Class::Udp(udp) = classify(frame, &NEXT_HOP, false) else {
@@ -32,7 +32,8 @@ fn assert_left(frame: &[u8], egress: &Egress, vlan: u16, payload: &[u8]) -> Udp 
     };
     assert_eq!((udp.vlan, udp.v6), (vlan, egress.destination.is_ipv6()));
     if vlan != 0 {
-        assert_eq!(frame[14..16], vlan.to_be_bytes());
+        let tag = u16::from(egress.pcp) << 13 | vlan;
+        assert_eq!(frame[14..16], tag.to_be_bytes());
     }
     let (ip, addresses) = match udp.v6 {
         false => (&frame[udp.l3..][..20], 12),
@@ -40,12 +41,15 @@ fn assert_left(frame: &[u8], egress: &Egress, vlan: u16, payload: &[u8]) -> Udp 
     };
     let expected = [octets(egress.source), octets(egress.destination)].concat();
     assert_eq!(ip[addresses..], expected);
+    let tos = match egress.copy_dscp {
+        true => came.tos & 0xfc,
+        false => egress.tos,
+    };
     if udp.v6 {
-        let tos = egress.tos;
         assert_eq!(ip[..4], [0x60 | tos >> 4, tos << 4, 0, 0]);
         assert_eq!(ip[6..8], [17, 64]);
     } else {
-        assert_eq!(ip[..2], [0x45, egress.tos]);
+        assert_eq!(ip[..2], [0x45, tos]);
         assert_eq!(ip[4..10], [0, 0, 0x40, 0, 64, 17]);
         assert_eq!(plain_sum(ip) % 0xffff, 0);
     }
@@ -53,7 +57,7 @@ fn assert_left(frame: &[u8], egress: &Egress, vlan: u16, payload: &[u8]) -> Udp 
     assert_eq!(datagram[..2], egress.source.port().to_be_bytes());
     assert_eq!(datagram[2..4], egress.destination.port().to_be_bytes());
     assert_eq!(udp.length, datagram.len(), "padding does not leave");
-    assert_eq!(&datagram[8..], payload);
+    assert_eq!(datagram[8..], came.payload);
     udp
 }
 
@@ -115,21 +119,56 @@ fn tags_come_and_go() {
         for from in [0, 5] {
             for to in [0, 7, 4094] {
                 let payload = rtp(1, 2, 3);
-                let frame = Datagram {
+                let came = Datagram {
                     vlan: from,
                     padding: 9,
                     ..datagram(from6, &payload)
-                }
-                .frame();
+                };
                 assert_eq!(
                     L2Header::new(NEXT_HOP, PORT, to).untagged().is_some(),
                     to == 0
                 );
-                let left = rewritten(&frame, &egress(to6), to);
-                let udp = assert_left(&left, &egress(to6), to, &payload);
+                let left = rewritten(&came.frame(), &egress(to6), to);
+                let udp = assert_left(&left, &egress(to6), to, &came);
                 assert_eq!(udp_error(&left, &udp), 0);
             }
         }
+    }
+}
+
+/// All values of the octet, both ways to write it: the DSCP leaves, the bits for ECN do not.
+#[test]
+fn a_dscp_is_copied() {
+    for (from6, to6) in DIRECTIONS {
+        let copying = Egress {
+            copy_dscp: true,
+            ..egress(to6)
+        };
+        for tos in 0..=u8::MAX {
+            let came = Datagram {
+                tos,
+                ..datagram(from6, &rtp(1, 2, 3))
+            };
+            let left = rewritten(&came.frame(), &copying, 0);
+            assert_left(&left, &copying, 0, &came);
+        }
+    }
+}
+
+#[test]
+fn a_priority_stands_in_the_tag_alone() {
+    for (from6, to6) in DIRECTIONS {
+        let came = datagram(from6, &rtp(1, 2, 3));
+        let egress = Egress {
+            pcp: 5,
+            ..egress(to6)
+        };
+        for (vlan, tag) in [(7, [0xa0, 7]), (4094, [0xaf, 0xfe])] {
+            let left = rewritten(&came.frame(), &egress, vlan);
+            assert_eq!(left[12..16], [0x81, 0x00, tag[0], tag[1]]);
+            assert_left(&left, &egress, vlan, &came);
+        }
+        assert_left(&rewritten(&came.frame(), &egress, 0), &egress, 0, &came);
     }
 }
 
@@ -215,7 +254,8 @@ pub(crate) fn endpoints(
         })
     };
     let ends = [address(from6), address(from6), address(to6), address(to6)];
-    (ends, any::<u8>()).prop_map(|([from, to, source, destination], tos)| {
+    let class = (any::<u8>(), any::<bool>(), 0u8..8);
+    (ends, class).prop_map(|([from, to, source, destination], (tos, copy_dscp, pcp))| {
         let egress = Egress {
             endpoint: to,
             source,
@@ -223,6 +263,8 @@ pub(crate) fn endpoints(
             adjacency: 0,
             mtu: 9000,
             tos,
+            copy_dscp,
+            pcp,
         };
         (from, to, egress)
     })
@@ -233,15 +275,17 @@ fn datagrams() -> impl Strategy<Value = (Datagram, Egress)> {
         prop_oneof![Just(0u16), 1..4095u16],
         0..40usize,
         prop::collection::vec(0u8.., 0..1400),
+        any::<u8>(),
     );
     let ends = any::<(bool, bool)>().prop_flat_map(|(from6, to6)| endpoints(from6, to6));
-    (ends, rest).prop_map(|(ends, (vlan, padding, payload))| {
+    (ends, rest).prop_map(|(ends, (vlan, padding, payload, tos))| {
         let (source, destination, egress) = ends;
         (
             Datagram {
                 source,
                 destination,
                 vlan,
+                tos,
                 payload,
                 padding,
             },
@@ -256,6 +300,7 @@ fn anew(datagram: &Datagram, egress: &Egress) -> Vec<u8> {
         source: egress.source,
         destination: egress.destination,
         vlan: 0,
+        tos: 0,
         payload: datagram.payload.clone(),
         padding: 0,
     }
@@ -271,7 +316,7 @@ proptest! {
     #[test]
     fn a_valid_packet_leaves_valid((datagram, egress) in datagrams(), vlan in 0u16..4095) {
         let left = rewritten(&datagram.frame(), &egress, vlan);
-        assert_left(&left, &egress, vlan, &datagram.payload);
+        assert_left(&left, &egress, vlan, &datagram);
         let expected = anew(&datagram, &egress);
         prop_assert_eq!(udp_part(&left, &datagram), udp_part(&expected, &datagram));
     }
@@ -283,7 +328,7 @@ proptest! {
         let at = datagram.l3() + 26;
         frame[at..at + 2].fill(0);
         let left = rewritten(&frame, &egress, vlan);
-        assert_left(&left, &egress, vlan, &datagram.payload);
+        assert_left(&left, &egress, vlan, &datagram);
         let mut expected = udp_part(&anew(&datagram, &egress), &datagram).to_vec();
         if !egress.destination.is_ipv6() {
             expected[6..8].fill(0);
@@ -301,7 +346,7 @@ proptest! {
         let before = udp_error(&frame, &udp_of(&frame));
         prop_assume!(before != 0);
         let left = rewritten(&frame, &egress, 0);
-        let udp = assert_left(&left, &egress, 0, &datagram.payload);
+        let udp = assert_left(&left, &egress, 0, &datagram);
         prop_assert_eq!(udp_error(&left, &udp), before);
     }
 }

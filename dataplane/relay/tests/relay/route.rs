@@ -53,7 +53,7 @@ fn a_slot_gives_back_the_policy_it_was_filled_with() {
         });
     for spec in cases {
         let v6 = spec.remote.unwrap().is_ipv6();
-        let mut policy = Policy::new(&spec, v6, Dscp::Default);
+        let mut policy = Policy::new(&spec, v6);
         let peer = Peer {
             record: 1,
             endpoint: spec.peer,
@@ -88,7 +88,7 @@ fn a_filled_slot_says_what_it_was_filled_with() {
         },
     };
     let slot = fill(
-        &Policy::new(&spec(), false, Dscp::Default),
+        &Policy::new(&spec(), false),
         Some(peer),
         Some(&egress(false)),
         5,
@@ -109,7 +109,7 @@ fn a_filled_slot_says_what_it_was_filled_with() {
 
 #[test]
 fn a_remote_of_the_other_version_is_none() {
-    let slot = fill(&Policy::new(&spec(), true, Dscp::Default), None, None, 1);
+    let slot = fill(&Policy::new(&spec(), true), None, None, 1);
     assert_eq!(slot.remote(), None);
     assert_eq!(slot.flags & flag::LOCKED, 0);
 }

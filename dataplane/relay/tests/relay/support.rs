@@ -3,7 +3,7 @@
 use crate::body::plain_sum;
 use penstock_relay::route::{self, Egress, Policy};
 use penstock_relay::{Class, Udp, classify};
-use penstock_shm::record::{Dscp, Endpoint, Learn, Slot, StreamSpec};
+use penstock_shm::record::{Endpoint, Learn, Slot, StreamSpec};
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) const OURS: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -15,6 +15,8 @@ pub(crate) struct Datagram {
     pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
     pub(crate) vlan: u16,
+    /// TOS or traffic class.
+    pub(crate) tos: u8,
     pub(crate) payload: Vec<u8>,
     /// Octets behind the IP packet.
     pub(crate) padding: usize,
@@ -26,6 +28,7 @@ impl Datagram {
             source: "198.51.100.7:40000".parse().unwrap(),
             destination: "192.0.2.1:20000".parse().unwrap(),
             vlan: 0,
+            tos: 0xb8,
             payload: payload.to_vec(),
             padding: 0,
         }
@@ -47,7 +50,7 @@ impl Datagram {
         let udp = udp_datagram(self.source, self.destination, &self.payload);
         let (kind, mut packet) = match (self.source.ip(), self.destination.ip()) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let mut ip = vec![0x45, 0xb8];
+                let mut ip = vec![0x45, self.tos];
                 ip.extend((20 + udp.len() as u16).to_be_bytes());
                 ip.extend([0x12, 0x34, 0x00, 0x00, 57, 17, 0, 0]);
                 ip.extend(source.octets());
@@ -57,7 +60,7 @@ impl Datagram {
                 (0x0800u16, ip)
             }
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let mut ip = vec![0x6b, 0x81, 0x23, 0x45];
+                let mut ip = vec![0x60 | self.tos >> 4, self.tos << 4 | 1, 0x23, 0x45];
                 ip.extend((udp.len() as u16).to_be_bytes());
                 ip.extend([17, 57]);
                 ip.extend(source.octets());
@@ -157,7 +160,7 @@ pub(crate) fn asking(mut policy: Policy, change: impl FnOnce(&mut StreamSpec)) -
 
 pub(crate) fn policy_of(spec: &StreamSpec) -> Policy {
     let v6 = spec.remote.is_some_and(|remote| remote.is_ipv6());
-    Policy::new(spec, v6, Dscp::Set(0))
+    Policy::new(spec, v6)
 }
 
 pub(crate) fn egress(v6: bool) -> Egress {
@@ -177,6 +180,8 @@ pub(crate) fn egress(v6: bool) -> Egress {
         adjacency: 3,
         mtu: 1500,
         tos: 0xb8,
+        copy_dscp: false,
+        pcp: 0,
     }
 }
 
