@@ -17,14 +17,15 @@ pub struct Daemon {
     log: PathBuf,
 }
 
-/// A program of this workspace, as `cargo build` left it beside the tests.
+/// A program of this workspace, as `cargo build` left it: beside this program, or above it if it is a test.
 pub fn binary(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("the test's own path");
-    let path = test
-        .parent()
-        .and_then(Path::parent)
-        .expect("target/PROFILE/deps")
-        .join(name);
+    let own = std::env::current_exe().expect("this program's own path");
+    let dir = own.parent().expect("a folder");
+    let dir = match dir.file_name() == Some(OsStr::new("deps")) {
+        true => dir.parent().expect("target/PROFILE"),
+        false => dir,
+    };
+    let path = dir.join(name);
     assert!(
         path.exists(),
         "{} is not built: cargo build --workspace",

@@ -4,6 +4,7 @@
 //! A scenario that cannot run here says why through [`lab!`], and is counted as skipped.
 
 mod daemon;
+pub mod feed;
 pub mod frame;
 mod net;
 mod ng;
@@ -12,7 +13,7 @@ mod rtp;
 
 pub use daemon::{Daemon, binary, wait_for};
 pub use net::Host;
-pub use ng::{Ng, Sides, rtcp, sdp};
+pub use ng::{Ng, Sides, answer_request, offer_request, rtcp, sdp};
 pub use rtp::{Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet, rtp_packet};
 pub use rustix::process::Signal;
 
@@ -264,9 +265,11 @@ impl Lab {
     pub fn penstock_start(&self, args: &[&str]) -> Daemon {
         let program = binary("penstock");
         let config = ["--config".as_ref(), self.config.as_os_str()];
-        let mut command = vec![program.as_os_str()];
-        command.extend(config);
-        command.extend(args.iter().map(OsStr::new));
+        let command: Vec<&OsStr> = [program.as_os_str()]
+            .into_iter()
+            .chain(config)
+            .chain(args.iter().map(|arg| OsStr::new(*arg)))
+            .collect();
         Daemon::start(&self.namespace, &command, &[], self.dir.path())
     }
 

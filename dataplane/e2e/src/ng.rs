@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A client that speaks JSON, the other of ng's two encodings: Kamailio speaks bencode.
 pub struct Ng {
@@ -50,6 +50,25 @@ fn media(sdp: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip.trim().parse().ok()?, port))
 }
 
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// An offer.
+pub fn offer_request(call: &str, sdp: &str) -> Value {
+    json!({
+        "command": "offer", "call-id": call, "from-tag": "a", "sdp": sdp,
+        "ICE": "remove", "replace": ["origin"],
+    })
+}
+
+/// The answer to it.
+pub fn answer_request(call: &str, sdp: &str) -> Value {
+    json!({
+        "command": "answer", "call-id": call, "from-tag": "a", "to-tag": "b", "sdp": sdp,
+        "ICE": "remove", "replace": ["origin"],
+    })
+}
+
 impl Ng {
     pub(crate) fn new(socket: UdpSocket, server: SocketAddr) -> Ng {
         Ng {
@@ -64,27 +83,36 @@ impl Ng {
         self.socket.send_to(datagram, self.server).expect("ng");
     }
 
-    /// One request and its answer; `None` after `limit`.
+    /// One request and its answer; `None` after `limit`. It is sent anew each second, as Kamailio does.
     pub fn ask_within(&self, request: &Value, limit: Duration) -> Option<Value> {
         let port = self.socket.local_addr().expect("an address").port();
         let cookie = format!("{port}_{}_e2e", self.next.fetch_add(1, Ordering::Relaxed));
-        self.socket
-            .set_read_timeout(Some(limit))
-            .expect("a timeout");
-        self.send(format!("{cookie} {request}").as_bytes());
+        let datagram = format!("{cookie} {request}");
         let mut buf = vec![0; 65_536];
+        let end = Instant::now() + limit;
         loop {
-            let n = self.socket.recv(&mut buf).ok()?;
-            let text = String::from_utf8_lossy(&buf[..n]).into_owned();
-            if let Some(body) = text.strip_prefix(&cookie) {
-                return serde_json::from_str(body.trim_start()).ok();
+            self.send(datagram.as_bytes());
+            let again = end.min(Instant::now() + Duration::from_secs(1));
+            while let Some(rest) = again.checked_duration_since(Instant::now()) {
+                let rest = rest.max(Duration::from_millis(1));
+                self.socket.set_read_timeout(Some(rest)).expect("a timeout");
+                let Ok(n) = self.socket.recv(&mut buf) else {
+                    continue;
+                };
+                let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+                if let Some(body) = text.strip_prefix(&cookie) {
+                    return serde_json::from_str(body.trim_start()).ok();
+                }
+            }
+            if Instant::now() >= end {
+                return None;
             }
         }
     }
 
     /// One request and its answer.
     pub fn ask(&self, request: &Value) -> Value {
-        self.ask_within(request, Duration::from_secs(20))
+        self.ask_within(request, PATIENCE)
             .unwrap_or_else(|| panic!("no answer to {request}"))
     }
 
@@ -111,22 +139,16 @@ impl Ng {
         key: &str,
         value: Value,
     ) -> Result<SocketAddr, String> {
-        let mut request = json!({
-            "command": "offer", "call-id": call, "from-tag": "a", "sdp": sdp,
-            "ICE": "remove", "replace": ["origin"],
-        });
+        let mut request = offer_request(call, sdp);
         if !key.is_empty() {
             request[key] = value;
         }
-        self.signal(&request)
+        self.signal(&request, PATIENCE)
     }
 
     /// An answer with an SDP of one's own.
     pub fn answer_sdp(&self, call: &str, sdp: &str) -> Result<SocketAddr, String> {
-        self.signal(&json!({
-            "command": "answer", "call-id": call, "from-tag": "a", "to-tag": "b", "sdp": sdp,
-            "ICE": "remove", "replace": ["origin"],
-        }))
+        self.signal(&answer_request(call, sdp), PATIENCE)
     }
 
     /// Offer and answer of a whole call.
@@ -140,8 +162,9 @@ impl Ng {
         }
     }
 
-    fn signal(&self, request: &Value) -> Result<SocketAddr, String> {
-        let reply = self.ask(request);
+    /// An offer or an answer; the local endpoint in what comes back.
+    pub fn signal(&self, request: &Value, limit: Duration) -> Result<SocketAddr, String> {
+        let reply = self.ask_within(request, limit).ok_or("no answer")?;
         if reply["result"] != "ok" {
             return Err(reply["error-reason"]
                 .as_str()

@@ -2,6 +2,9 @@
 
 #[path = "../../fuzz/src/body.rs"]
 mod body;
+mod burst;
+#[path = "../../fuzz/src/burst.rs"]
+mod bursts;
 mod classify;
 mod corpus;
 mod exception;
