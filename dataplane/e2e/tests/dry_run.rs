@@ -59,6 +59,7 @@ fn it_says_what_then_is_used() {
     };
     assert_eq!(pages("table_bytes"), Some(length("table")));
     assert_eq!(pages("rings_bytes"), Some(length("rings")));
+    assert_eq!(pages("copies_bytes"), Some(length("copies")));
 
     // And while that one runs there cannot be another.
     let before = fs::read(lab.region().join("plane.lock")).expect("the lock");

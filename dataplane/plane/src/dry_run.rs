@@ -6,6 +6,7 @@ mod devices;
 use crate::plan::{Machine, Plan};
 use penstock_config::{Config, Polling};
 use penstock_dpdk::Hugepages;
+use penstock_shm::copies::copies_len;
 use penstock_shm::{Fate, RegionConfig};
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -90,16 +91,18 @@ impl Report {
                         format!("a new one, the one that is there is set aside: {why}")
                     }
                 };
+                let copies = copies_len(config.plane.cores.len()) as u64;
                 self.uses.push(format!(
-                    "{} MiB for the region in {dir}: a table of {} streams ({} MiB, {} bytes a stream) and rings ({} KiB); {fate}",
-                    mib(preview.sizes.table_bytes + preview.sizes.rings_bytes),
+                    "{} MiB for the region in {dir}: a table of {} streams ({} MiB, {} bytes a stream), rings ({} KiB) and copies of captured calls ({} MiB); {fate}",
+                    mib(preview.sizes.table_bytes + preview.sizes.rings_bytes + copies),
                     region.streams,
                     mib(preview.sizes.table_bytes),
                     preview.sizes.record_bytes,
                     preview.sizes.rings_bytes / 1024,
+                    mib(copies),
                 ));
                 self.figures["region"] = json!({
-                    "dir": region.dir, "streams": region.streams, "rings_bytes": preview.sizes.rings_bytes,
+                    "dir": region.dir, "streams": region.streams, "rings_bytes": preview.sizes.rings_bytes, "copies_bytes": copies,
                     "table_bytes": preview.sizes.table_bytes, "bytes_per_stream": preview.sizes.record_bytes,
                 });
             }

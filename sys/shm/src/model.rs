@@ -6,7 +6,8 @@
 //! Each of these, done alone, was seen to fail: Relaxed instead of Release where `push` stores head,
 //! `release` tail, `enter` and `leave` the epoch, `flip` the count, `enter_index` the entry; Relaxed
 //! instead of Acquire in `room` and `reached`; any one fence taken away; `take` counting flips from 0
-//! again; `update` not retiring, or not waiting. Not seen by loom: Relaxed in `retire`, which on weakly
+//! again; `update` not retiring, or not waiting; of the copies, `head` stored or loaded Relaxed, no 0, no second look at
+//! the number. Not seen by loom: Relaxed in `retire`, which on weakly
 //! ordered machines would let a worker reach an epoch before it sees that epoch's index.
 
 use crate::bell::{Bell, Wake};
