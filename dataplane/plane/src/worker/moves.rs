@@ -7,7 +7,7 @@
 use penstock_shm::Pinned;
 
 /// Packets in a row that make a stream move.
-const ENOUGH: u32 = 32;
+const ENOUGH: u32 = 64;
 const PLACES: usize = 256;
 
 #[derive(Clone, Copy, Default)]
