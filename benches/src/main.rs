@@ -3,6 +3,7 @@
 mod capture;
 mod checks;
 mod commands;
+mod idle;
 mod plane;
 mod relay;
 mod testpmd;
@@ -11,7 +12,8 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Measures ratios, not times: Penstock and a reference take turns on one core.
+/// Measures ratios, not times: Penstock and a reference take turns on one core. `idle` measures times: compare
+/// its rows.
 ///
 /// Run it while nothing else runs. Exit codes: 0 measured, 2 this machine cannot measure,
 /// 3 inconclusive (the reference itself varied by more than 20 %), 1 the plane did wrong.
@@ -65,6 +67,16 @@ enum Bench {
         #[arg(long, default_value_t = 200_000)]
         streams: u32,
     },
+    /// CPU that a plane without traffic takes, and how long the first packet then needs, for `busy` and
+    /// `adaptive` polling, over a port with receive interrupts (net_tap) and one without (net_af_packet).
+    Idle {
+        /// Seconds at rest that CPU is measured for.
+        #[arg(long, default_value_t = 3.0)]
+        seconds: f64,
+        /// Packets that wake the plane, 20 ms apart.
+        #[arg(long, default_value_t = 200)]
+        packets: usize,
+    },
     /// What each kind of packet costs a worker, in cycles, without driver and cache misses.
     Checks,
 }
@@ -100,6 +112,7 @@ fn main() -> ExitCode {
             seconds,
         } => relay::run(&args, streams, *size, *seconds),
         Bench::Commands { streams } => commands::run(&args, *streams),
+        Bench::Idle { seconds, packets } => idle::run(&args, *seconds, (*packets).max(1)),
         Bench::Checks => checks::run(&args),
     };
     match result {

@@ -88,7 +88,8 @@ impl Bench {
         flags.iter().map(|f| (*f).to_owned()).collect()
     }
 
-    fn toml(&self, device: &str, polling: &str) -> String {
+    /// A port with all addresses of the bench, behind which is one neighbour.
+    fn port(&self, device: &str) -> String {
         let addresses: String = (0..self.addresses)
             .map(|n| {
                 format!(
@@ -98,6 +99,15 @@ impl Bench {
             })
             .collect();
         let mac = |m: [u8; 6]| m.map(|b| format!("{b:02x}")).join(":");
+        format!(
+            "device = \"{device}\"\nmac = \"{ours}\"\n{addresses}\
+             [[port.neighbour]]\naddress = \"{GATEWAY}\"\nmac = \"{theirs}\"\n",
+            ours = mac(OUR_MAC),
+            theirs = mac(NEIGHBOUR_MAC),
+        )
+    }
+
+    fn toml(&self, port: &str, polling: &str) -> String {
         let table_dir = self
             .table_dir
             .as_ref()
@@ -106,23 +116,25 @@ impl Bench {
         format!(
             "[region]\ndir = \"{region}\"\nstreams = {capacity}\n{table_dir}\
              [plane]\ncores = [{core}]\npolling = \"{polling}\"\nmemory_mb = {memory}\nhugepages = \"auto\"\n\
-             [[port]]\nname = \"bench\"\ndevice = \"{device}\"\nmac = \"{ours}\"\n{addresses}\
-             [[port.neighbour]]\naddress = \"{GATEWAY}\"\nmac = \"{theirs}\"\n\
+             [[port]]\nname = \"bench\"\n{port}\
              [[control.interface]]\nname = \"default\"\naddress = \"{first}\"\nports = \"2000-61999\"\n{POLICE}",
             region = self.region.display(),
             capacity = self.capacity,
             core = self.core,
             memory = self.memory_mb,
-            ours = mac(OUR_MAC),
-            theirs = mac(NEIGHBOUR_MAC),
             first = local_address(0),
         )
     }
 
     /// Starts the plane over `device`.
     pub fn start(&self, device: &str, polling: &str) -> Result<Running, Failure> {
+        self.start_on(&self.port(device), polling)
+    }
+
+    /// Starts the plane over a port whose part of the configuration, but for its name, this is.
+    pub fn start_on(&self, port: &str, polling: &str) -> Result<Running, Failure> {
         let config = self.file("penstock.toml");
-        fs::write(&config, self.toml(device, polling))?;
+        fs::write(&config, self.toml(port, polling))?;
         let log = self.file("plane.log");
         let before = TableView::open(&self.region).ok().map(|t| t.info().epoch);
         let out = fs::File::create(&log)?;
@@ -188,6 +200,11 @@ fn region(error: RegionError) -> Failure {
 }
 
 impl Running {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

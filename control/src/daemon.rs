@@ -107,6 +107,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("cannot tell systemd that control is ready: {error}");
     }
+    tokio::task::spawn_local(feed_watchdog());
     let outcome = tokio::select! {
         error = link.run(bell, desired) => Err(DaemonError::new(error)),
         _ = terminate.recv() => Ok(()),
@@ -136,6 +137,19 @@ fn restore(control: &Control, stored: Stored) -> (Calls, Vec<String>) {
         tracing::error!("call {id} of the store claims ports of another call; it is dropped");
     }
     (calls, lost)
+}
+
+/// Tells systemd that this thread's loop turns, at half the time it would wait.
+async fn feed_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    loop {
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]) {
+            return tracing::warn!("cannot feed systemd's watchdog: {error}");
+        }
+        tokio::time::sleep(limit / 2).await;
+    }
 }
 
 /// What [`probe_store`] is called with, as the program's first argument.

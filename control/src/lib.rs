@@ -13,12 +13,14 @@
 //! | `reload` | reads the configuration again |
 //! | `store` | the calls, on disk before the reply leaves |
 //! | `socket` | the command's unix socket |
+//! | `capture` | what of a call is copied, for whom |
 //!
 //! The store says what is desired, the region what is installed. An operation is prepared in the
 //! media core, applied by the plane, written to the store, committed, and only then answered. A
 //! control killed in between leaves streams that no stored call owns; the next one removes them.
 
 mod ageing;
+mod capture;
 pub mod cli;
 pub mod daemon;
 mod lanes;

@@ -77,6 +77,7 @@ impl Addresses {
             },
             secure: stream.secure,
             police: self.profile(stream.class),
+            capture: stream.capture,
             dscp: stream.dscp.map_or(shm::Dscp::Default, shm::Dscp::Set),
             leg: stream.leg,
             media: stream.media as u8,
@@ -187,4 +188,5 @@ fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
         && (have.payload_types, have.strict_payload) == (spec.payload_types, spec.strict_payload)
         && (have.event_type, have.accept) == (spec.event_type, spec.accept)
         && (have.secure, have.police) == (spec.secure, spec.police)
+        && have.capture == spec.capture
 }

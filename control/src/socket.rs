@@ -1,9 +1,10 @@
 //! The command's unix socket: one JSON request a line, one JSON reply a line.
 //!
 //! `{"get":"calls"}`, `{"get":"call","id":"..."}` and `{"get":"stats"}` look; `{"do":"drain"}`,
-//! `{"do":"undrain"}` and `{"do":"reload"}` change something. They are answered with `{"ok":...}`, anything else with
+//! `{"do":"undrain"}` and `{"do":"reload"}` change something; `{"do":"capture"}` lasts, see [`capture`]. They are answered with `{"ok":...}`, anything else with
 //! `{"error":"..."}`.
 
+use crate::capture;
 use crate::service::Service;
 use penstock_media::Call;
 use serde::Deserialize;
@@ -79,11 +80,14 @@ pub(crate) async fn run(listener: UnixListener, service: Rc<Service>) {
     }
 }
 
-async fn serve(stream: UnixStream, service: &Service) -> io::Result<()> {
+async fn serve(stream: UnixStream, service: &Rc<Service>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read).take(MAX_REQUEST);
     let mut line = String::new();
     while read.read_line(&mut line).await? > 0 {
+        if let Some(id) = capture::requested(&line) {
+            return capture::serve(&id, service, read.into_inner(), write).await;
+        }
         let reply = request(&line, service).unwrap_or_else(|error| json!({ "error": error }));
         let mut bytes = serde_json::to_vec(&reply)?;
         bytes.push(b'\n');

@@ -264,6 +264,7 @@ mod tests {
             created_us: 1,
             last_signal_us: 2,
             next_dialog: 0,
+            captures: 0,
             dialogs: Vec::new(),
         }
     }

@@ -18,6 +18,9 @@ pub struct Call {
     pub last_signal_us: u64,
     /// Number of the next dialog.
     pub next_dialog: u16,
+    /// How many captures of it run: of this process alone, so never stored.
+    #[serde(skip)]
+    pub captures: u32,
     /// Usually one; a Call-ID used for several pairs of tags has several.
     pub dialogs: Vec<Dialog>,
 }
@@ -137,6 +140,11 @@ impl Call {
                 dialog.streams(media, idx, &mut streams);
             }
         }
+        if self.captures > 0 {
+            streams
+                .values_mut()
+                .for_each(|stream| stream.capture = true);
+        }
         streams
     }
 
@@ -229,6 +237,7 @@ impl Dialog {
                 shared: media.shared(),
                 secure: media.has_proto("SAVP"),
                 class: media.class(),
+                capture: false,
                 leg: self.number.wrapping_mul(2).wrapping_add(side as u16),
                 media: idx,
             };

@@ -229,6 +229,7 @@ impl Calls {
                 created_us: now.unix_us,
                 last_signal_us: now.unix_us,
                 next_dialog: 0,
+                captures: 0,
                 dialogs: Vec::new(),
             },
         };
@@ -290,6 +291,24 @@ impl Calls {
         let before = Some(before.clone());
         let after = Some(call).filter(|call| !call.dialogs.is_empty());
         Ok(Pending::new(before, after, Vec::new(), Vec::new()))
+    }
+
+    /// Prepares that one capture more of a call runs, or one fewer.
+    ///
+    /// # Errors
+    /// [`MediaError::UnknownCall`]: no call has this key any more.
+    pub fn capture(&self, key: u64, begins: bool) -> Result<Pending, MediaError> {
+        let before = self.by_key(key).ok_or(MediaError::UnknownCall)?;
+        let captures = match begins {
+            true => before.captures.saturating_add(1),
+            false => before.captures.saturating_sub(1),
+        };
+        let after = Call {
+            captures,
+            ..before.clone()
+        };
+        let before = Some(before.clone());
+        Ok(Pending::new(before, Some(after), Vec::new(), Vec::new()))
     }
 
     fn prepare(

@@ -94,6 +94,8 @@ pub struct Stream {
     pub secure: bool,
     /// What it may send.
     pub class: Class,
+    /// Whether its packets are copied to the capture ring.
+    pub capture: bool,
     /// Leg of the call.
     pub leg: u16,
     /// Media of the leg.

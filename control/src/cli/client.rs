@@ -51,6 +51,14 @@ pub(super) fn act<T: DeserializeOwned>(config: &Config, what: &str) -> Result<T,
 }
 
 fn ask<T: DeserializeOwned>(config: &Config, request: Value) -> Result<T, CliError> {
+    hold(config, request).map(|(reply, _)| reply)
+}
+
+/// As [`ask`], for what lasts as long as the connection does.
+pub(super) fn hold<T: DeserializeOwned>(
+    config: &Config,
+    request: Value,
+) -> Result<(T, BufReader<UnixStream>), CliError> {
     let path = &config.control.socket;
     let failed = |error: &dyn std::fmt::Display| {
         CliError::new(format!(
@@ -63,11 +71,15 @@ fn ask<T: DeserializeOwned>(config: &Config, request: Value) -> Result<T, CliErr
     stream
         .set_read_timeout(Some(PATIENCE))
         .and_then(|()| writeln!(stream, "{request}"))
-        .and_then(|()| BufReader::new(stream).read_line(&mut line))
+        .map_err(|error| failed(&error))?;
+    let mut stream = BufReader::new(stream);
+    stream
+        .read_line(&mut line)
         .map_err(|error| failed(&error))?;
     let mut reply: Value = serde_json::from_str(&line).map_err(|error| failed(&error))?;
     if let Some(error) = reply["error"].as_str() {
         return Err(CliError::new(error));
     }
-    serde_json::from_value(reply["ok"].take()).map_err(|error| failed(&error))
+    let reply = serde_json::from_value(reply["ok"].take()).map_err(|error| failed(&error))?;
+    Ok((reply, stream))
 }

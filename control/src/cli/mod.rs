@@ -3,9 +3,11 @@
 //! It reads the region itself, and asks control only for Call-IDs: meters cost the plane nothing,
 //! and either daemon may be away.
 
+mod capture;
 mod client;
 mod detail;
 mod live;
+mod pcapng;
 mod screen;
 mod show;
 mod streams;
@@ -35,6 +37,8 @@ Examples:
   penstock ports                 what the devices counted, and their links
   penstock top                   rates per second, busiest streams first; q ends
   penstock drain --wait          no new calls; return when the last one has ended
+  penstock capture --call 3f2a@host -w call.pcap
+                                 a call's packets, as they come and as they leave
   penstock check penstock.toml   what is wrong with a configuration
 The exit code is 0, or 1 with a sentence that says what is wrong.")]
 struct Args {
@@ -123,6 +127,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Copies a call's packets to a file that Wireshark opens.
+    ///
+    /// Each packet stands there twice: at the interface "ingress" as it came to one of the call's ports, also if it was
+    /// then dropped, and at "egress" as it leaves. Packets that come in one burst have one time. The call does not
+    /// notice: where there are more packets than can be copied (256 in a millisecond and worker) or written, copies
+    /// are lost, which the summary counts (those of other captures that run too). Frames are cut at 2008 bytes.
+    ///
+    /// It ends on Ctrl-C, when the call does, or when --seconds or --packets say so. Streams that the call gets
+    /// meanwhile are captured too.
+    #[command(after_help = "\
+Examples:
+  penstock capture --call 3f2a@host -w call.pcap
+  penstock capture --call 3f2a@host -w call.pcap --at ingress --seconds 10
+  penstock capture --call 3f2a@host -w - | tshark -r -
+  tshark -r call.pcap -Y 'frame.interface_name == \"egress\"'   what left
+The file belongs to its owner alone, and holds what people say to each other.")]
+    Capture(capture::Wanted),
     /// Says what is wrong with a configuration, one sentence per problem.
     Check {
         /// The file; without it, that of --config.
@@ -183,6 +204,7 @@ fn run(args: &Args) -> Result<ExitCode, CliError> {
         Command::Drops { json } => show::drops(&config, *json)?,
         Command::Ports { json } => show::ports(&config, *json)?,
         Command::Top { json } => top::top(&config, *json)?,
+        Command::Capture(wanted) => capture::capture(&config, wanted)?,
         Command::Check { .. } => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 use rustix::process::Signal;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -48,32 +49,43 @@ pub fn wait_for(limit: Duration, mut what: impl FnMut() -> bool) -> bool {
 }
 
 impl Daemon {
-    pub(crate) fn start(namespace: &str, program: &Path, args: &[&OsStr], dir: &Path) -> Daemon {
+    pub(crate) fn start(
+        namespace: &str,
+        command: &[&OsStr],
+        env: &[(&str, &str)],
+        dir: &Path,
+    ) -> Daemon {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = program
-            .file_name()
-            .and_then(OsStr::to_str)
-            .unwrap_or("daemon");
+        let name = Path::new(command[0]).file_name();
+        let name = name.and_then(OsStr::to_str).unwrap_or("daemon");
         let log = dir.join(format!("{name}-{n}.log"));
         let socket = dir.join(format!("notify-{n}"));
         let notify = UnixDatagram::bind(&socket).expect("a notify socket");
+        // The daemon may be another user.
+        let anybody = fs::Permissions::from_mode(0o777);
+        fs::set_permissions(&socket, anybody).expect("a notify socket");
         let err = File::create(&log).expect("a log file");
         let child = Command::new("ip")
             .args(["netns", "exec", namespace])
-            .arg(program)
-            .args(args)
+            .args(command)
             .env("NOTIFY_SOCKET", &socket)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(err.try_clone().expect("a log file"))
             .stderr(err)
             .spawn()
-            .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+            .unwrap_or_else(|e| panic!("{command:?}: {e}"));
         Daemon { child, notify, log }
     }
 
     /// Waits until it says that it is ready, or ends.
     pub fn ready(&self, limit: Duration) -> bool {
+        self.notifies("READY=1", limit)
+    }
+
+    /// Waits until it tells systemd this, or ends.
+    pub fn notifies(&self, what: &str, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         let mut text = [0; 1024];
         self.notify
@@ -83,7 +95,7 @@ impl Daemon {
             if let Ok(n) = self.notify.recv(&mut text)
                 && text[..n]
                     .split(|&b| b == b'\n')
-                    .any(|line| line == b"READY=1")
+                    .any(|line| line == what.as_bytes())
             {
                 return true;
             }

@@ -18,6 +18,7 @@ pub use rtp::{Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet,
 pub use rustix::process::Signal;
 
 use penstock_shm::TableView;
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -190,6 +191,12 @@ impl Lab {
     /// The plane, ready. If it has the tap, the tap is up and has the phones' address.
     pub fn plane(&self) -> Daemon {
         let plane = self.start("penstock-dataplane");
+        self.plane_ready(&plane);
+        plane
+    }
+
+    /// As [`Lab::plane`], for one that was started.
+    pub fn plane_ready(&self, plane: &Daemon) {
         let ready = plane.ready(Duration::from_secs(60));
         assert!(ready, "the plane did not become ready:\n{}", plane.log());
         let ip = |args: &[&str]| {
@@ -211,7 +218,6 @@ impl Lab {
             ]));
             assert!(ip(&["link", "set", "ps0", "txqueuelen", "10000", "up"]));
         }
-        plane
     }
 
     /// Gives the tap one more address for phones.
@@ -240,8 +246,31 @@ impl Lab {
 
     /// A daemon in the namespace, not waited for.
     pub fn start(&self, program: &str) -> Daemon {
-        let args = ["--config".as_ref(), self.config.as_os_str()];
-        Daemon::start(&self.namespace, &binary(program), &args, self.dir.path())
+        self.start_by(&[], program, &[])
+    }
+
+    /// A daemon that `prefix` (`setpriv` and the like) becomes, with more in its environment.
+    pub fn start_by(&self, prefix: &[&str], program: &str, env: &[(&str, &str)]) -> Daemon {
+        let program = binary(program);
+        let mut command: Vec<&OsStr> = prefix.iter().map(OsStr::new).collect();
+        command.extend([
+            program.as_os_str(),
+            "--config".as_ref(),
+            self.config.as_os_str(),
+        ]);
+        Daemon::start(&self.namespace, &command, env, self.dir.path())
+    }
+
+    /// The CLI in the background.
+    pub fn penstock_start(&self, args: &[&str]) -> Daemon {
+        let program = binary("penstock");
+        let config = ["--config".as_ref(), self.config.as_os_str()];
+        let command: Vec<&OsStr> = [program.as_os_str()]
+            .into_iter()
+            .chain(config)
+            .chain(args.iter().map(|arg| OsStr::new(*arg)))
+            .collect();
+        Daemon::start(&self.namespace, &command, &[], self.dir.path())
     }
 
     /// A command in the namespace: its exit code, output and errors.

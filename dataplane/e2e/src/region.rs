@@ -2,7 +2,7 @@
 
 use crate::{Lab, wait_for};
 use penstock_shm::counters::Drop;
-use penstock_shm::{Control, Endpoint, Op, StreamStat, TableView, WorkerStat};
+use penstock_shm::{Control, Endpoint, Event, Op, StreamStat, TableView, WorkerStat};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -132,7 +132,10 @@ impl Lab {
             .push(call, ops)
             .expect("room for a command");
         let applied = wait_for(Duration::from_secs(10), || control.applied.get() >= seq);
-        let refused: Vec<_> = std::iter::from_fn(|| control.events.next()).collect();
+        let is_refusal =
+            |event: &Result<_, _>| !matches!(event, Ok(Event::Port { .. } | Event::Worker { .. }));
+        let events = std::iter::from_fn(|| control.events.next());
+        let refused: Vec<_> = events.filter(is_refusal).collect();
         assert!(applied, "the plane does not apply commands: {refused:?}");
         assert!(refused.is_empty(), "{refused:?}");
     }

@@ -21,13 +21,32 @@ pub struct Clock {
 /// How many full bursts in a row are given the same time.
 const FULL_BURSTS: u32 = 8;
 
+/// Counter and clock of one moment: tried anew if the worker was interrupted between the two, which would have its
+/// time lag for a second.
+fn both(hz: u64) -> (u64, u64) {
+    let mut best = (u64::MAX, 0, 0);
+    for _ in 0..4 {
+        let before = tsc();
+        let now_ns = monotonic_ns();
+        let took = tsc().wrapping_sub(before);
+        if took < best.0 {
+            best = (took, before.wrapping_add(took / 2), now_ns);
+        }
+        // 5 us.
+        if took < hz / 200_000 {
+            break;
+        }
+    }
+    (best.1, best.2)
+}
+
 impl Clock {
     /// Set to the system's clock. DPDK has to be initialised: it knows the counter's rate.
     pub fn new() -> Clock {
         let hz = tsc_hz().max(1);
-        let now_ns = monotonic_ns();
+        let (anchor_tsc, now_ns) = both(hz);
         Clock {
-            anchor_tsc: tsc(),
+            anchor_tsc,
             anchor_ns: now_ns,
             hz,
             ns_per_tick: ((1_000_000_000u128 << 32) / u128::from(hz)) as u64,
@@ -56,12 +75,15 @@ impl Clock {
     #[inline(never)]
     fn read(&mut self) {
         let ticks = tsc().wrapping_sub(self.anchor_tsc);
+        let before_ns = self.now_ns;
         if ticks > self.hz {
             *self = Clock::new();
         } else {
             let since = (u128::from(ticks) * u128::from(self.ns_per_tick)) >> 32;
             self.now_ns = self.anchor_ns + since as u64;
         }
+        // The counter's rate is not known to the last digit: time stands still rather than going back.
+        self.now_ns = self.now_ns.max(before_ns);
         self.full_bursts = 0;
     }
 }

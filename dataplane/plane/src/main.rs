@@ -3,9 +3,12 @@
 mod addresses;
 mod adjacency;
 mod clock;
+mod dry_run;
 mod gateways;
+mod health;
 mod links;
 mod neighbour;
+mod plan;
 mod ports;
 mod renewal;
 mod rules;
@@ -19,12 +22,15 @@ mod worker;
 
 use adjacency::Adjacencies;
 use clap::Parser;
+use health::Health;
 use links::Links;
 use neighbour::Neighbours;
 use penstock_config::Config;
+use penstock_shm::copies::CopyWriter;
 use penstock_shm::{
     AddressEntry, Attached, Plane, RegionConfig, TableWriter, WorkerTable, monotonic_ns,
 };
+use plan::{Machine, Plan};
 use slow::Queues;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -48,6 +54,12 @@ struct Args {
     /// The configuration file.
     #[arg(long, default_value = "/etc/penstock/penstock.toml")]
     config: PathBuf,
+    /// Says what the plane would use and what is missing, and changes nothing. Exit code 0: it would start.
+    #[arg(long)]
+    dry_run: bool,
+    /// With --dry-run: data for machines.
+    #[arg(long, requires = "dry_run")]
+    json: bool,
 }
 
 /// Why the plane cannot go on: one sentence.
@@ -86,6 +98,9 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    if args.dry_run {
+        return dry_run(&args);
+    }
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -95,14 +110,36 @@ fn main() -> ExitCode {
     }
 }
 
+fn dry_run(args: &Args) -> ExitCode {
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("penstock-dataplane: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let report = dry_run::Report::new(&config);
+    if args.json {
+        println!("{}", report.json());
+    } else {
+        println!("{}", report.text());
+    }
+    ExitCode::from(u8::from(!report.would_start()))
+}
+
 fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(&args.config)?;
-    let plane = Plane::open(&RegionConfig {
+    let plan = Plan::new(&config, &Machine::read(&config));
+    if !plan.problems.is_empty() {
+        return Err(Failure::new(plan.problems.join("\n")));
+    }
+    let region = RegionConfig {
         dir: config.region.dir.clone(),
         table_dir: config.region.table_dir.clone(),
         streams: config.region.streams,
         group: config.region.group,
-    })?;
+    };
+    let plane = Plane::open(&region)?;
     match plane.attached() {
         Attached::Fresh => tracing::info!(dir = %config.region.dir.display(), "new region"),
         Attached::Resumed { records } => tracing::info!(records, "region resumed"),
@@ -113,12 +150,13 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
     let (stop_pipe, reload_pipe) =
         on_signals().map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
-    let (eal, hugepages) = ports::start_eal(&config)?;
+    let eal = ports::start_eal(&config, &plan)?;
     penstock_dpdk::block_rt_signals();
-    let (pool, steward_pool) = ports::pools(&eal, hugepages, &config)?;
-    let mut opened = ports::open(&eal, &config, &pool)?;
+    let (pools, steward_pool) = ports::pools(&eal, &plan)?;
+    let mut opened = ports::open(&eal, &config, &plan, &pools)?;
 
     let workers = config.plane.cores.len();
+    let copies = plane.copy_writers(&region, workers)?;
     let mut parts = plane.split(workers + 1);
     let steward_counters = parts.workers.pop().expect("one more than workers");
     let macs: Vec<[u8; 6]> = opened.iter().map(|port| port.mac).collect();
@@ -133,7 +171,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     );
     fix_neighbours(&config, &locals, &mut links)?;
     let numbers = number_addresses(&mut parts.table, &locals)?;
-    let queues = Arc::new(Queues::new(workers));
+    let queues = Queues::new(workers)
+        .map_err(|e| Failure::new(format!("cannot make the workers' bells: {e}")))?;
+    let queues = Arc::new(queues);
     let rules = Arc::new(rules::rules(&config));
     let notice = Arc::new(renewal::Notice::default());
 
@@ -147,8 +187,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let resumed = streams.resume(monotonic_ns());
 
     let ringer = parts.bell.ringer();
+    let turns = parts.workers.iter().map(|table| table.turns()).collect();
     let mut running = Vec::new();
-    for (index, table) in parts.workers.into_iter().enumerate() {
+    for (index, table) in parts.workers.into_iter().zip(copies).enumerate() {
         let shared = Shared {
             adjacencies: Arc::clone(&adjacencies),
             rules: Arc::clone(&rules),
@@ -178,7 +219,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         pulse: parts.pulse,
         locals,
         adjacencies,
-        queues,
+        queues: Arc::clone(&queues),
         pool: steward_pool,
         counters: steward_counters,
         icmp: Bucket::new(config.plane.icmp_per_s, monotonic_ns()),
@@ -193,15 +234,13 @@ fn run(args: &Args) -> Result<(), Failure> {
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status(&status),
     ]);
-    let link_up = |port: usize| {
-        opened
-            .get(port)
-            .is_none_or(|p| p.port().link_up().unwrap_or(true))
-    };
-    steward.run(stop_pipe.as_fd(), link_up);
+    let media = plan.ports.len();
+    let health = Health::new(turns, plan.workers.clone(), &opened, media, monotonic_ns());
+    steward.run(stop_pipe.as_fd(), health);
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     notice.stop();
+    queues.wake();
     for worker in running {
         worker.join();
     }
@@ -292,7 +331,7 @@ fn fix_neighbours(
 fn worker(
     config: &Config,
     index: usize,
-    table: WorkerTable,
+    (table, copies): (WorkerTable, CopyWriter),
     opened: &mut [ports::Opened],
     locals: &[addresses::Local],
     numbers: &[u16],
@@ -303,6 +342,7 @@ fn worker(
     let sides = sides.map(|(opened, (ours, media))| opened.side(index, ours, media));
     Worker::new(
         table,
+        copies,
         sides.collect(),
         shared,
         usize::from(config.plane.burst),

@@ -1,27 +1,19 @@
 //! From the configuration to started ports, with a queue for each worker while they last.
 
 use crate::Failure;
+use crate::plan::{CACHE, Plan, STEWARD_PACKETS, port_config};
 use crate::worker::{MediaPorts, PortSide, Role};
-use penstock_config::{Config, Device, HugepageUse};
-use penstock_dpdk::{
-    Eal, EalConfig, Hugepages, MbufPool, Port, PortConfig, RxQueue, StartedPort, TxQueue,
-    hugepages_free,
-};
+use penstock_config::{Config, Device};
+use penstock_dpdk::{Eal, MbufPool, Port, PortConfig, RxQueue, StartedPort, TxQueue};
 use penstock_relay::LocalAddrs;
-
-/// Packets each worker may keep to itself: the most DPDK allows.
-const CACHE: u32 = 512;
-/// The steward's packets.
-const STEWARD_PACKETS: u32 = 2047;
-/// Bytes of an mbuf beside its data: its own two lines, headroom, and the pool's header.
-const MBUF_OVERHEAD: u64 = 128 + 128 + 64;
-const PAGE: u64 = 4096;
 
 /// A started port with what belongs to it.
 pub struct Opened {
     port: StartedPort,
     rx: Vec<Option<RxQueue>>,
     tx: Vec<Option<TxQueue>>,
+    /// What the configuration calls it.
+    pub name: String,
     /// Its MAC.
     pub mac: [u8; 6],
     role: Role,
@@ -58,105 +50,51 @@ impl Opened {
     }
 }
 
-/// Starts EAL as the configuration says.
-pub fn start_eal(config: &Config) -> Result<(Eal, Hugepages), Failure> {
-    let plane = &config.plane;
-    let cpus = crate::cpus();
-    if let Some(missing) = plane.cores.iter().find(|core| !cpus.contains(core)) {
-        return Err(Failure::new(format!(
-            "[plane] cores names CPU {missing}, which this process may not use; it may use {cpus:?}"
-        )));
+/// Starts EAL as planned; the plan has no problems.
+pub fn start_eal(config: &Config, plan: &Plan) -> Result<Eal, Failure> {
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
     }
-    let mut main_cpus: Vec<usize> = cpus
-        .iter()
-        .copied()
-        .filter(|cpu| !plane.cores.contains(cpu))
-        .collect();
-    if main_cpus.is_empty() {
-        main_cpus = cpus;
-    }
-    let hugepages = match plane.hugepages {
-        HugepageUse::No => Hugepages::No,
-        HugepageUse::Yes if !hugepages_free(plane.memory_mb) => {
-            return Err(Failure::new(format!(
-                "[plane] hugepages = \"yes\", but {} MiB of huge pages are not free: reserve them (sysctl vm.nr_hugepages) or set \"auto\"",
-                plane.memory_mb
-            )));
-        }
-        HugepageUse::Yes => Hugepages::Yes,
-        HugepageUse::Auto if hugepages_free(plane.memory_mb) => Hugepages::Yes,
-        HugepageUse::Auto => Hugepages::No,
-    };
-    tracing::info!(?hugepages, memory_mb = plane.memory_mb, "starting DPDK");
-    let pci = config.ports.iter().filter(|p| !p.device.is_virtual());
-    let eal = Eal::init(&EalConfig {
-        main_cpus,
-        worker_cpus: plane.cores.clone(),
-        memory_mb: plane.memory_mb,
-        hugepages,
-        pci_allow: pci.map(|p| p.device.as_str().to_owned()).collect(),
-    })?;
-    Ok((eal, hugepages))
+    let (hugepages, memory_mb) = (plan.hugepages, config.plane.memory_mb);
+    tracing::info!(?hugepages, memory_mb, "starting DPDK");
+    Ok(Eal::init(&plan.eal(config))?)
 }
 
-/// The workers' pool, as large as the memory allows, and the steward's.
-pub fn pools(
-    eal: &Eal,
-    hugepages: Hugepages,
-    config: &Config,
-) -> Result<(MbufPool, MbufPool), Failure> {
-    let room = config
-        .ports
-        .iter()
-        .map(|p| port_config(p, 1).data_room())
-        .max()
-        .unwrap_or(0);
-    let each = packet_memory(room, hugepages);
-    let budget = u64::from(config.plane.memory_mb) * (1 << 20) / 4 * 3;
-    let count = (budget / each)
-        .saturating_sub(u64::from(STEWARD_PACKETS))
-        .min(1 << 24) as u32;
-    let workers = MbufPool::new(eal, "workers", count, CACHE.min(count / 2), room, None)?;
-    let steward = MbufPool::new(eal, "steward", STEWARD_PACKETS, 0, room, None)?;
-    tracing::info!(packets = count, "packet pool");
-    Ok((workers, steward))
-}
-
-/// Bytes a packet takes of the pool. DPDK lays none across the pages of ordinary memory.
-fn packet_memory(room: u16, hugepages: Hugepages) -> u64 {
-    let each = u64::from(room) + MBUF_OVERHEAD;
-    match hugepages {
-        Hugepages::Yes => each,
-        Hugepages::No if each <= PAGE => PAGE / (PAGE / each),
-        Hugepages::No => each.next_multiple_of(PAGE) + PAGE,
+/// The workers' pools, in the plan's order, and the steward's.
+pub fn pools(eal: &Eal, plan: &Plan) -> Result<(Vec<MbufPool>, MbufPool), Failure> {
+    let room = plan.data_room;
+    let mut pools = Vec::new();
+    for (at, pool) in plan.pools.iter().enumerate() {
+        let name = format!("workers{at}");
+        let cache = CACHE.min(pool.packets / 2);
+        pools.push(MbufPool::new(
+            eal,
+            &name,
+            pool.packets,
+            cache,
+            room,
+            pool.node,
+        )?);
+        tracing::info!(packets = pool.packets, node = pool.node, "packet pool");
     }
-}
-
-fn port_config(port: &penstock_config::Port, queues: u16) -> PortConfig {
-    PortConfig {
-        rx_queues: queues,
-        tx_queues: queues,
-        rx_desc: port.descriptors,
-        tx_desc: port.descriptors,
-        mtu: port.mtu,
-        mac: port.mac.map(|mac| mac.0),
-        promiscuous: false,
-    }
+    let node = plan.pools.first().and_then(|pool| pool.node);
+    let steward = MbufPool::new(eal, "steward", STEWARD_PACKETS, 0, room, node)?;
+    Ok((pools, steward))
 }
 
 /// Opens and starts every port, and behind the last the exception ports, in the same order.
-pub fn open(eal: &Eal, config: &Config, pool: &MbufPool) -> Result<Vec<Opened>, Failure> {
-    let workers = config.plane.cores.len() as u16;
+pub fn open(
+    eal: &Eal,
+    config: &Config,
+    plan: &Plan,
+    pools: &[MbufPool],
+) -> Result<Vec<Opened>, Failure> {
+    let polling = config.plane.polling;
     let mut opened = Vec::new();
-    for declared in &config.ports {
-        let queues = port_config(declared, workers.min(declared.queues));
-        opened.push(start(
-            eal,
-            &declared.name,
-            declared.device.as_str(),
-            &queues,
-            pool,
-        )?);
+    for (declared, planned) in config.ports.iter().zip(&plan.ports) {
+        let wanted = port_config(declared, planned.queues, polling);
+        let (device, pool) = (declared.device.as_str(), &pools[planned.pool]);
+        opened.push(start(eal, &declared.name, device, &wanted, pool)?);
     }
     for (port, declared) in config.ports.iter().enumerate() {
         let Some(device) = &declared.exception else {
@@ -164,10 +102,11 @@ pub fn open(eal: &Eal, config: &Config, pool: &MbufPool) -> Result<Vec<Opened>, 
         };
         let same_mac = PortConfig {
             mac: Some(opened[port].mac),
-            ..port_config(declared, 1)
+            ..port_config(declared, 1, polling)
         };
         let name = format!("{}\" exception \"{}", declared.name, device.name());
         let device = with_mac(device, opened[port].mac);
+        let pool = &pools[plan.ports[port].pool];
         let mut exception = start(eal, &name, &device, &same_mac, pool)?;
         exception.role = Role::Exception { port };
         let kernel = Some(opened.len());
@@ -203,6 +142,7 @@ fn start(
         port,
         rx: rx.into_iter().map(Some).collect(),
         tx: tx.into_iter().map(Some).collect(),
+        name: name.to_owned(),
         mac,
         role: Role::Media { kernel: None },
     })

@@ -4,7 +4,10 @@ use crate::renewal::Renewal;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::Mbuf;
 use penstock_relay::learn::Ask;
+use rustix::event::{EventfdFlags, eventfd};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// A packet with the port it arrived at.
 pub struct Arrived {
@@ -57,6 +60,50 @@ pub struct HandOver {
     pub mbuf: Mbuf,
 }
 
+/// Wakes a worker that sleeps; costs who rings one fence and one load while it is awake.
+pub struct WorkerBell {
+    asleep: AtomicBool,
+    wakes: OwnedFd,
+}
+
+impl WorkerBell {
+    fn new() -> std::io::Result<Self> {
+        Ok(WorkerBell {
+            asleep: AtomicBool::new(false),
+            wakes: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+        })
+    }
+
+    /// The worker is about to sleep. To be followed by a look at its queues.
+    pub fn arm(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        // Pairs with the fence of `ring`: either the one who rings sees the flag, or the worker what was pushed.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The worker is awake.
+    pub fn disarm(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+        let _ = rustix::io::read(&self.wakes, &mut [0; 8]);
+    }
+
+    /// Readable once the bell has rung.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.wakes.as_fd()
+    }
+
+    /// Call after pushing into one of the worker's queues.
+    #[inline]
+    pub fn ring(&self) {
+        // Pairs with the fence of `arm`.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
+            // A counter that is full is readable already.
+            let _ = rustix::io::write(&self.wakes, &1u64.to_ne_bytes());
+        }
+    }
+}
+
 /// All queues of the plane.
 pub struct Queues {
     /// ARP and neighbour discovery, from every worker. What goes to the steward has a queue for each kind, so
@@ -70,18 +117,21 @@ pub struct Queues {
     pub unresolved: ArrayQueue<Unresolved>,
     /// Sources to adopt, from every worker.
     pub latches: ArrayQueue<Latch>,
-    /// From the steward, by worker.
-    pub send: Vec<ArrayQueue<ToWorker>>,
+    /// From the steward, by worker. Private, as the next: who pushes has to ring.
+    send: Vec<ArrayQueue<ToWorker>>,
     /// What each worker is to take over, by worker; [`Notice`](crate::renewal::Notice) says when.
     pub renewals: Vec<ArrayQueue<Renewal>>,
     /// From other workers, by worker.
-    pub hand_over: Vec<ArrayQueue<HandOver>>,
+    hand_over: Vec<ArrayQueue<HandOver>>,
+    /// By worker.
+    pub bells: Vec<WorkerBell>,
 }
 
 impl Queues {
-    /// Queues for so many workers.
-    pub fn new(workers: usize) -> Self {
-        Queues {
+    /// Queues for so many workers. Fails if no descriptor is left for their bells.
+    pub fn new(workers: usize) -> std::io::Result<Self> {
+        let bells = (0..workers).map(|_| WorkerBell::new());
+        Ok(Queues {
             neighbours: ArrayQueue::new(1024),
             echoes: ArrayQueue::new(256),
             unreachable: ArrayQueue::new(64),
@@ -90,7 +140,36 @@ impl Queues {
             send: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
             renewals: (0..workers).map(|_| ArrayQueue::new(1)).collect(),
             hand_over: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
-        }
+            bells: bells.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Gives a packet to a worker to send; wakes it.
+    pub fn send(&self, worker: usize, packet: ToWorker) -> Result<(), ToWorker> {
+        let pushed = self.send[worker].push(packet);
+        self.bells[worker].ring();
+        pushed
+    }
+
+    /// Wakes every worker, for a [`Notice`](crate::renewal::Notice).
+    pub fn wake(&self) {
+        self.bells.iter().for_each(WorkerBell::ring);
+    }
+
+    /// What a worker is to send, and what it is to relay.
+    #[inline(always)]
+    pub fn of(&self, worker: usize) -> (&ArrayQueue<ToWorker>, &ArrayQueue<HandOver>) {
+        (&self.send[worker], &self.hand_over[worker])
+    }
+
+    /// Gives a packet to the worker that owns its stream; wakes it.
+    pub fn hand_over(&self, worker: usize, packet: HandOver) -> Result<(), HandOver> {
+        let Some(queue) = self.hand_over.get(worker) else {
+            return Err(packet);
+        };
+        let pushed = queue.push(packet);
+        self.bells[worker].ring();
+        pushed
     }
 
     /// Whether anything waits for the steward.

@@ -12,6 +12,7 @@ pub use reload::Reloader;
 
 use crate::addresses::Local;
 use crate::adjacency::Adjacencies;
+use crate::health::Health;
 use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker, Unresolved};
 use crate::streams::Streams;
@@ -69,8 +70,8 @@ pub struct Steward {
 }
 
 impl Steward {
-    /// Works until `stop` is readable. Reads the configuration anew whenever the reloader is asked to. `link_up` says whether a port's link is, by its index.
-    pub fn run(mut self, stop: BorrowedFd<'_>, link_up: impl Fn(usize) -> bool) {
+    /// Works until `stop` is readable. Reads the configuration anew whenever the reloader is asked to.
+    pub fn run(mut self, stop: BorrowedFd<'_>, mut health: Health<'_>) {
         self.counters.offline();
         let mut waiting = Waiting::new();
         let (mut expire_at, mut sweep_at) = (0, 0);
@@ -78,7 +79,7 @@ impl Steward {
             let now_ns = monotonic_ns();
             // A worker that stands still brings no answers either: a neighbour's silence counts only while the
             // worker takes what it is given to send.
-            let is_taken = self.queues.send[0].is_empty();
+            let is_taken = self.queues.of(0).0.is_empty();
             self.latch(now_ns);
             let events = &mut self.events;
             // Control reads in the table what it missed.
@@ -94,7 +95,7 @@ impl Steward {
                 let work = self.streams.links().due(now_ns);
                 self.do_work(work, &mut waiting);
             }
-            self.announce(now_ns, &link_up);
+            self.announce(now_ns, |port| health.link_up(port));
             let given_up = waiting.expire(now_ns);
             self.counters.counters().drops[Drop::NextHop as usize].add(given_up);
             if now_ns >= expire_at {
@@ -104,6 +105,9 @@ impl Steward {
             if now_ns >= sweep_at {
                 self.streams.sweep(now_ns);
                 sweep_at = now_ns + PULSE.as_nanos() as u64;
+            }
+            for change in health.look(now_ns, self.streams.table()) {
+                self.events.push(change.into());
             }
             self.pulse.beat(now_ns);
             let queues = &self.queues;
@@ -225,11 +229,12 @@ impl Steward {
     /// Sends a stream's packet whose next hop is known by now.
     fn relayed(&mut self, port: u8, mbuf: Mbuf) {
         let counters = self.counters.counters();
-        match self.queues.send[0].push(ToWorker {
+        let packet = ToWorker {
             port,
             mbuf,
             relayed: true,
-        }) {
+        };
+        match self.queues.send(0, packet) {
             Ok(()) => counters.handed_over.add(1),
             Err(_) => counters.drops[Drop::TxFull as usize].add(1),
         }

@@ -9,7 +9,9 @@
 //! nothing, and reads the clock at most once per burst. What it cannot do itself goes to the
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
+mod capture;
 mod flood;
+mod idle;
 mod moves;
 mod stages;
 
@@ -18,19 +20,15 @@ use crate::clock::Clock;
 use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker};
 use flood::Floods;
+use idle::Idle;
 use moves::Moves;
 use penstock_config::{Polling, PortRange};
 use penstock_dpdk::{Burst, PerPacket, RxQueue, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs, Rules};
+use penstock_shm::copies::CopyWriter;
 use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
 use stages::{Passed, Step, look};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// Polls without a packet before an adaptive worker sleeps.
-const SPIN_POLLS: u32 = 400;
-/// How long it sleeps; the kernel adds its timer slack of 50 us.
-const NAP: Duration = Duration::from_micros(50);
 
 /// What a worker has of a port.
 pub struct PortSide {
@@ -104,7 +102,7 @@ pub struct Worker {
     /// The notice heeded last.
     noticed: u32,
     burst_max: usize,
-    polling: Polling,
+    idle: Idle,
 }
 
 /// Busy or idle, and since when by the time stamp counter, which is read when that changes.
@@ -127,7 +125,7 @@ impl Shift {
     fn turn(&mut self, busy: bool, counters: &WorkerCounters) {
         self.turns = self.turns.wrapping_add(1);
         // Readers see what is long.
-        if busy != self.busy || self.turns.is_multiple_of(1024) {
+        if busy != self.busy || self.turns.is_multiple_of(if busy { 1024 } else { 16 }) {
             self.settle(busy, counters);
         }
     }
@@ -156,6 +154,8 @@ struct Out {
     hop: Hop,
     /// Who sends to ports without a stream.
     floods: Floods,
+    /// Where copies of captured calls go.
+    copies: CopyWriter,
 }
 
 /// How this worker sends through a port.
@@ -174,6 +174,7 @@ impl Worker {
     /// A worker over its parts; `ports` in the order of the configuration.
     pub fn new(
         table: WorkerTable,
+        copies: CopyWriter,
         mut ports: Vec<PortSide>,
         shared: Shared,
         burst_max: usize,
@@ -191,7 +192,9 @@ impl Worker {
             dead: Burst::new(),
             hop: Hop::none(),
             floods: Floods::new(unknown_ports_per_s),
+            copies,
         };
+        let idle = Idle::new(polling, &ports);
         Worker {
             number: table.number(),
             table,
@@ -202,15 +205,15 @@ impl Worker {
             moves: Moves::new(),
             noticed: 0,
             burst_max,
-            polling,
+            idle,
         }
     }
 
     /// Polls until the plane stops.
     pub fn run(mut self) {
         let mut burst = Burst::new();
-        let mut idle_polls = 0;
         let mut shift = Shift::new();
+        self.idle.begin();
         while self.shared.notice.word() == self.noticed || self.heed() {
             let mut got = 0;
             for port in 0..self.ports.len() {
@@ -223,22 +226,25 @@ impl Worker {
                     self.relay(port, &mut burst);
                 }
             }
-            if !self.shared.queues.hand_over[self.number].is_empty() {
+            if !self.shared.queues.of(self.number).1.is_empty() {
                 got += self.handed_over(&mut burst);
             }
             if got == 0 {
                 self.clock.idle();
             }
-            if !self.shared.queues.send[self.number].is_empty() {
+            if !self.shared.queues.of(self.number).0.is_empty() {
                 got += self.send_for_others();
             }
             if got > 0 {
                 self.table.counters().polls_busy.add(1);
-                idle_polls = 0;
+                self.idle
+                    .worked(self.number, &mut self.ports, &self.shared.queues);
             }
             shift.turn(got > 0, self.table.counters());
             if got == 0 {
-                self.idle(&mut idle_polls);
+                self.table.counters().polls_idle.add(1);
+                self.idle
+                    .rest(&mut self.table, &mut self.ports, &self.shared.queues);
             }
         }
         self.table.offline();
@@ -260,19 +266,6 @@ impl Worker {
             self.out.floods = Floods::new(renewal.unknown_ports_per_s);
         }
         true
-    }
-
-    fn idle(&mut self, idle_polls: &mut u32) {
-        self.table.counters().polls_idle.add(1);
-        *idle_polls = idle_polls.saturating_add(1);
-        if self.polling == Polling::Busy || *idle_polls < SPIN_POLLS {
-            penstock_dpdk::pause();
-            // A worker that holds no slot any more must not keep the steward waiting.
-            self.table.pin();
-            return;
-        }
-        self.table.offline();
-        std::thread::sleep(NAP);
     }
 
     /// Relays a burst that arrived at `port`.
@@ -337,7 +330,7 @@ impl Worker {
     fn handed_over(&mut self, burst: &mut Burst) -> usize {
         let mut port = 0;
         let mut total = 0;
-        while let Some(next) = self.shared.queues.hand_over[self.number].pop() {
+        while let Some(next) = self.shared.queues.of(self.number).1.pop() {
             if burst.len() == self.burst_max || (!burst.is_empty() && next.port != port) {
                 self.relay(usize::from(port), burst);
             }
@@ -367,7 +360,7 @@ impl Worker {
                 port,
                 mbuf,
                 relayed,
-            }) = self.shared.queues.send[self.number].pop()
+            }) = self.shared.queues.of(self.number).0.pop()
         {
             total += 1;
             let counters = self.table.counters();

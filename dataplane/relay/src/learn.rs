@@ -96,7 +96,9 @@ pub(crate) fn admit(
     let is_remote = slot.flags & flag::LATCHED != 0 && slot.remote() == Some(source);
     let over = || {
         let packets = tally.meter.packets.get() as u32;
-        slot.rank != rank::NONE && packets.wrapping_sub(slot.learn_until) as i32 >= 0
+        // A stranger must not hurry the end of the window.
+        let counts = learn == Learn::Delayed || slot.rank >= rank::ADDRESS;
+        counts && packets.wrapping_sub(slot.learn_until) as i32 >= 0
     };
     match learn {
         Learn::Off => Err(Drop::Source),

@@ -53,12 +53,13 @@ impl L2Header {
         self.size as usize
     }
 
-    /// As the longest one, and with this 802.1p priority if it has a tag.
+    /// As the longest one, and with the slot's 802.1p priority if it has a tag.
     #[inline(always)]
-    fn tagged_with(&self, pcp: u8) -> [u8; TAGGED] {
+    fn tagged(&self, slot: &Slot) -> [u8; TAGGED] {
         let mut header: [u8; TAGGED] = *view(&self.bytes, 0);
+        // Only then: the priority lies on the slot's last line.
         if self.size() == TAGGED {
-            header[TAGGED - 4] |= pcp << 5;
+            header[TAGGED - 4] |= slot.pcp << 5;
         }
         header
     }
@@ -145,7 +146,7 @@ fn leave4(
     let (place, head, _) = parts::<HEAD4>(buffer, start, udp)?;
     let checksum = updated_checksum(head, udp.v6, slot);
     let total_len = udp.length.wrapping_add(IP4) as u16;
-    *view_mut(head, 0) = l2.tagged_with(slot.pcp);
+    *view_mut(head, 0) = l2.tagged(slot);
     put4(head, TAGGED, slot, total_len.to_be_bytes());
     if tos != 0 {
         // One's complement subtraction of the word that grows by it.
@@ -173,7 +174,7 @@ fn leave6(
         [0, 0] => fresh_checksum(slot, length, payload),
         checksum => checksum,
     };
-    *view_mut(head, 0) = l2.tagged_with(slot.pcp);
+    *view_mut(head, 0) = l2.tagged(slot);
     *view_mut(head, TAGGED - 2) = ethertype::IPV6.to_be_bytes();
     // The first eight octets of the header that leaves are those of `Slot::head`.
     *view_mut(head, TAGGED) = *view::<8, 24>(&slot.head, 0);

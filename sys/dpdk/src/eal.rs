@@ -34,6 +34,8 @@ pub struct EalConfig {
     pub worker_cpus: Vec<usize>,
     /// Memory for packets and queues, in MiB, all taken at the start.
     pub memory_mb: u32,
+    /// That memory by NUMA node, from 0, in MiB. Empty: where the system puts it. With huge pages only.
+    pub node_memory_mb: Vec<u32>,
     /// Whether that memory is huge pages.
     pub hugepages: Hugepages,
     /// The PCI ports that DPDK may use, as `0000:03:00.0`, each with `,key=value` for its
@@ -174,16 +176,17 @@ pub fn block_rt_signals() {
     assert_eq!(ret, 0, "SIG_BLOCK with a valid set cannot fail");
 }
 
-/// Whether `memory_mb` MiB of huge pages, of whatever sizes, are free and not reserved.
-pub fn hugepages_free(memory_mb: u32) -> bool {
-    let Ok(sizes) = fs::read_dir("/sys/kernel/mm/hugepages") else {
-        return false;
+/// MiB of huge pages, of whatever sizes, that are free and not reserved: of a NUMA node, or of all.
+pub fn hugepages_free_mb(node: Option<u32>) -> u64 {
+    let folder = match node {
+        Some(node) => format!("/sys/devices/system/node/node{node}/hugepages"),
+        None => "/sys/kernel/mm/hugepages".to_owned(),
     };
-    let free_kb: u64 = sizes
-        .flatten()
-        .filter_map(|size| free_kb(&size.path()))
-        .sum();
-    free_kb >= u64::from(memory_mb) * 1024
+    let Ok(sizes) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let free_kb = sizes.flatten().filter_map(|size| free_kb(&size.path()));
+    free_kb.sum::<u64>() / 1024
 }
 
 /// Free memory in pages of one size, from its folder `hugepages-2048kB`.
@@ -201,8 +204,26 @@ fn free_kb(size: &Path) -> Option<u64> {
             .parse::<u64>()
             .ok()
     };
-    let pages = read("free_hugepages")?.saturating_sub(read("resv_hugepages")?);
+    // Reservations belong to no node.
+    let reserved = read("resv_hugepages").unwrap_or(0);
+    let pages = read("free_hugepages")?.saturating_sub(reserved);
     Some(pages * page_kb)
+}
+
+/// Whether a driver of DPDK answers to a virtual device's name (`net_tap0,iface=x`). Can be asked before
+/// [`Eal::init`].
+pub fn knows_device(device: &str) -> bool {
+    let Ok(device) = c_string(EAL, device) else {
+        return false;
+    };
+    let mut parsed = sys::rte_devargs::default();
+    // SAFETY: `parsed` is written before the call returns; what it then owns is released once, whether the
+    // call failed or not. Buses and drivers are in their lists before main() begins.
+    unsafe {
+        let ret = sys::rte_devargs_parse(&mut parsed, device.as_ptr());
+        sys::rte_devargs_reset(&mut parsed);
+        ret >= 0
+    }
 }
 
 /// Worker lcores are numbered from 1, whatever their CPUs: the main lcore is 0.
@@ -238,8 +259,13 @@ fn arguments(config: &EalConfig) -> Result<Vec<CString>, Error> {
         "--main-lcore=0".to_owned(),
         format!("--log-level={}", sys::RTE_LOG_WARNING),
         "--no-telemetry".to_owned(),
-        format!("-m{}", config.memory_mb),
     ];
+    if config.node_memory_mb.is_empty() {
+        args.push(format!("-m{}", config.memory_mb));
+    } else {
+        let nodes: Vec<_> = config.node_memory_mb.iter().map(u32::to_string).collect();
+        args.push(format!("--socket-mem={}", nodes.join(",")));
+    }
     match config.hugepages {
         Hugepages::Yes => args.push("--in-memory".to_owned()),
         Hugepages::No => args.extend(["--no-huge".to_owned(), "--no-shconf".to_owned()]),

@@ -33,6 +33,9 @@
 //! }
 //! ```
 //!
+//! A worker that has nothing to do waits by [`RxQueue::monitor`] or sleeps on [`RxQueue::interrupt`], where
+//! processor and driver have them.
+//!
 //! # What makes it sound
 //!
 //! * EAL is initialised once and never cleaned up: the kernel takes everything back when
@@ -59,6 +62,7 @@ mod burst;
 mod cpu;
 mod eal;
 mod error;
+mod idle;
 mod mbuf;
 mod pool;
 mod port;
@@ -66,7 +70,9 @@ mod queue;
 
 pub use burst::{Burst, Drain, PerPacket, TxBatch};
 pub use cpu::{pause, tsc, tsc_hz};
-pub use eal::{Eal, EalConfig, Hugepages, Worker, block_rt_signals, hugepages_free};
+pub use eal::{
+    Eal, EalConfig, Hugepages, Worker, block_rt_signals, hugepages_free_mb, knows_device,
+};
 pub use error::{Errno, Error};
 pub use mbuf::{Alike, Checksum, HEADROOM, Mbuf};
 pub use pool::MbufPool;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use penstock_dpdk_sys as sys;
 
 use crate::burst::Burst;
-use crate::eal::Eal;
+use crate::eal::{Eal, knows_device};
 use crate::error::{Error, c_string, check};
 use crate::pool::MbufPool;
 use crate::queue::{RxQueue, TxQueue};
@@ -45,6 +45,9 @@ pub struct PortConfig {
     /// Whether to receive frames that are for other MAC addresses. Drivers without an address
     /// filter always do. Multicast is always received: neighbour discovery needs it.
     pub promiscuous: bool,
+    /// Whether receive queues shall have interrupts, for who sleeps on them
+    /// ([`RxQueue::interrupt`]). A driver without them does as if this were false.
+    pub rx_interrupts: bool,
 }
 
 impl Default for PortConfig {
@@ -57,6 +60,7 @@ impl Default for PortConfig {
             mtu: 1500,
             mac: None,
             promiscuous: false,
+            rx_interrupts: false,
         }
     }
 }
@@ -125,6 +129,14 @@ impl Port<Configured> {
         let mut device = Device::claim(device)?;
         device.configure(config)?;
         device.set_up_queues(config, pool)?;
+        if config.rx_interrupts && !device.starts() {
+            let config = PortConfig {
+                rx_interrupts: false,
+                ..config.clone()
+            };
+            device.configure(&config)?;
+            device.set_up_queues(&config, pool)?;
+        }
         Ok(Self {
             device: Arc::new(device),
             _state: PhantomData,
@@ -139,7 +151,7 @@ impl Port<Configured> {
     pub fn start(self) -> Result<(StartedPort, Vec<RxQueue>, Vec<TxQueue>), Error> {
         let device = self.device;
         let id = device.id;
-        // SAFETY: the port is claimed, set up and not started.
+        // SAFETY: the port is claimed and set up; one that is started stays so.
         device.check("rte_eth_dev_start", unsafe { sys::rte_eth_dev_start(id) })?;
         // SAFETY: the port is claimed.
         let ret = unsafe { sys::rte_eth_allmulticast_enable(id) };
@@ -251,11 +263,23 @@ pub(crate) struct Device {
     tx_queues: u16,
     rx_offloads: u64,
     promiscuous: bool,
+    rx_interrupts: bool,
 }
 
 impl Device {
     pub(crate) fn id(&self) -> u16 {
         self.id
+    }
+
+    /// Whether its receive queues were set up with interrupts.
+    pub(crate) fn has_rx_interrupts(&self) -> bool {
+        self.rx_interrupts
+    }
+
+    /// Starts it; a driver that knows interrupts may find only now that there are none to be had.
+    fn starts(&self) -> bool {
+        // SAFETY: the port is claimed, set up and not started.
+        unsafe { sys::rte_eth_dev_start(self.id) >= 0 }
     }
 
     /// Finds the port of a device, which is probed if need be, and takes it.
@@ -288,6 +312,7 @@ impl Device {
             tx_queues: 0,
             rx_offloads: 0,
             promiscuous: false,
+            rx_interrupts: false,
         })
     }
 
@@ -299,6 +324,7 @@ impl Device {
         self.rx_queues = config.rx_queues;
         self.tx_queues = config.tx_queues;
         self.promiscuous = config.promiscuous;
+        self.rx_interrupts = config.rx_interrupts;
         self.rx_offloads = info.rx_offload_capa
             & (sys::PENSTOCK_RX_OFFLOAD_IPV4_CKSUM | sys::PENSTOCK_RX_OFFLOAD_UDP_CKSUM);
         if !info.driver_name.is_null() {
@@ -310,6 +336,7 @@ impl Device {
         let mut conf = sys::rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(config.mtu);
         conf.rxmode.offloads = self.rx_offloads;
+        conf.intr_conf.set_rxq(u32::from(config.rx_interrupts));
         let rss_hf = info.flow_type_rss_offloads & sys::PENSTOCK_RSS_IP_UDP;
         if config.rx_queues > 1 && rss_hf != 0 {
             conf.rxmode.mq_mode = sys::rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_RSS;
@@ -441,14 +468,7 @@ impl Drop for Device {
 /// Attaches a device, which makes its ports.
 fn probe(subject: &str, device: &CStr) -> Result<(), Error> {
     // Asked first: to rte_dev_probe an unknown name is a bad address.
-    let mut parsed = sys::rte_devargs::default();
-    // SAFETY: `parsed` is written before the call returns; what it then owns is released
-    // once, whether the call failed or not. EAL is initialised: `Port::open` has seen it.
-    let known = unsafe {
-        let ret = sys::rte_devargs_parse(&mut parsed, device.as_ptr());
-        sys::rte_devargs_reset(&mut parsed);
-        ret >= 0
-    };
+    let known = device.to_str().is_ok_and(knows_device);
     if !known {
         return Err(Error::refused(
             subject,

@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use penstock_dpdk_sys as sys;
 
 use crate::burst::{Burst, TxBatch};
+use crate::idle::{self, Interrupt};
 use crate::port::Device;
 
 /// A receive queue of a started port. It can move to another thread, but has one owner.
@@ -14,6 +16,8 @@ use crate::port::Device;
 pub struct RxQueue {
     port: u16,
     queue: u16,
+    interrupt: Option<Interrupt>,
+    can_monitor: bool,
     _device: Arc<Device>,
     _not_sync: PhantomData<Cell<()>>,
 }
@@ -41,13 +45,51 @@ impl RxQueue {
     /// The queues of a started device, numbered from 0. To be called once in its life.
     pub(crate) fn all(device: &Arc<Device>, count: u16) -> Vec<Self> {
         let port = device.id();
+        let interrupts = device.has_rx_interrupts();
         let queue = |queue| Self {
             port,
             queue,
+            interrupt: interrupts.then(|| Interrupt::of(port, queue)).flatten(),
+            can_monitor: idle::monitor_of(port, queue),
             _device: Arc::clone(device),
             _not_sync: PhantomData,
         };
         (0..count).map(queue).collect()
+    }
+
+    /// What becomes readable when packets come, after [`arm`](Self::arm): for poll(2). None if the
+    /// driver has no interrupts, or the port was opened without.
+    pub fn interrupt(&self) -> Option<BorrowedFd<'_>> {
+        self.interrupt.as_ref().map(Interrupt::fd)
+    }
+
+    /// Asks for an interrupt at the next packet. Those that came before may give none: look once more
+    /// before sleeping.
+    pub fn arm(&mut self) {
+        if self.interrupt.is_some() {
+            Interrupt::enable(self.port, self.queue);
+        }
+    }
+
+    /// Polled again: no more interrupts.
+    pub fn disarm(&mut self) {
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.drain();
+            Interrupt::disable(self.port, self.queue);
+        }
+    }
+
+    /// Whether [`monitor`](Self::monitor) does anything here.
+    pub fn can_monitor(&self) -> bool {
+        self.can_monitor
+    }
+
+    /// Rests the processor until the queue has a packet or the time stamp counter has come to `until_tsc`, or
+    /// for less (umwait). To the system the processor is busy.
+    pub fn monitor(&mut self, until_tsc: u64) {
+        if self.can_monitor {
+            idle::monitor(self.port, self.queue, until_tsc);
+        }
     }
 
     /// Receives up to `max` packets behind those that `burst` holds, as far as there is

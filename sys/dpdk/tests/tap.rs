@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use penstock_dpdk::{Burst, TxBatch, block_rt_signals};
+use penstock_dpdk::{Burst, Eal, MbufPool, Port, PortConfig, RxQueue, TxBatch, block_rt_signals};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 const CHILD: &str = "PENSTOCK_DPDK_TEST_CHILD";
 const FOLDER: &str = "/sys/class/net/pst0";
@@ -83,11 +84,61 @@ fn in_namespace() {
     let received = fs::read_to_string(format!("{FOLDER}/statistics/rx_packets")).unwrap();
     assert_eq!(received.trim(), "1");
 
+    assert!(rx.interrupt().is_none(), "none was asked for");
     drop((port, rx, tx));
     assert!(
         !Path::new(FOLDER).exists(),
         "the interface outlived its port"
     );
+    burst.clear();
+    sleeps(&eal, &pool);
     drop(burst);
     assert_eq!(pool.in_use(), 0);
+}
+
+/// With interrupts, a packet makes the queue's descriptor readable until it is received.
+fn sleeps(eal: &Eal, pool: &MbufPool) {
+    let config = PortConfig {
+        rx_interrupts: true,
+        rx_desc: 256,
+        ..PortConfig::default()
+    };
+    let port = Port::open(eal, "net_tap1,iface=pst1", &config, pool).unwrap();
+    let (_port, mut rx, _tx) = port.start().unwrap();
+    let rx = &mut rx[0];
+    let mut burst = Burst::new();
+    let is_readable = |rx: &RxQueue, ms: i64| {
+        let fd = rx.interrupt().expect("net_tap has interrupts");
+        let limit = Timespec {
+            tv_sec: 0,
+            tv_nsec: ms * 1_000_000,
+        };
+        poll(
+            &mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)],
+            Some(&limit),
+        )
+        .unwrap()
+            == 1
+    };
+    // The kernel tells its neighbours of a new interface; then it is still.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while is_readable(rx, 900) {
+        assert!(Instant::now() < deadline, "it is never still");
+        rx.receive(&mut burst, 32);
+        burst.clear();
+    }
+    rx.arm();
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let status = Command::new("ip")
+        .args(["addr", "add", "198.18.1.1/24", "dev", "pst1"])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    socket.send_to(b"hello", "198.18.1.2:9").unwrap();
+    assert!(is_readable(rx, 900));
+    rx.disarm();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while rx.receive(&mut burst, 32) == 0 {
+        assert!(Instant::now() < deadline, "nothing came");
+    }
 }

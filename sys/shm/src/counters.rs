@@ -128,9 +128,9 @@ pub struct WorkerCounters {
     pub cycles_idle: Counter,
     /// Streams whose ownership moved to another worker, where their packets come in.
     pub streams_moved: Counter,
-    /// Packets copied to the capture ring.
+    /// Frames copied to the capture ring.
     pub captured: Counter,
-    /// Packets whose copy the capture ring had no room for.
+    /// Frames of captured calls that were not copied: too many in that millisecond.
     pub capture_lost: Counter,
     /// Bursts received, by size: 1, 2 to 3, 4 to 7, and so on; 64 is the last.
     pub bursts: [Counter; BURST_SIZES],

@@ -1,4 +1,4 @@
-//! What lies where in the two files, and the hash that tells two layouts apart.
+//! What lies where in rings and table, and the hash that tells two layouts apart.
 //!
 //! | file | from the start |
 //! | --- | --- |
@@ -108,7 +108,7 @@ pub(crate) const fn table_len(streams: u32) -> usize {
     size_of::<Table>() + streams as usize * size_of::<Record>()
 }
 
-const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
+pub(crate) const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
     let mut i = 0;
     while i < bytes.len() {
         hash = (hash ^ bytes[i] as u64).wrapping_mul(0x0000_0100_0000_01b3);
@@ -118,7 +118,7 @@ const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
 }
 
 /// The size of the field that `_` picks.
-const fn field_size<S, F>(_: fn(&S) -> &F) -> usize {
+pub(crate) const fn field_size<S, F>(_: fn(&S) -> &F) -> usize {
     size_of::<F>()
 }
 
@@ -126,7 +126,7 @@ const fn field_size<S, F>(_: fn(&S) -> &F) -> usize {
 /// forgotten field an error; `dense` types have no padding.
 macro_rules! layout {
     ($hash:expr, dense $type:ident { $($field:ident),+ $(,)? }) => {{
-        let fields = 0 $(+ field_size(|value: &$type| &value.$field))+;
+        let fields = 0 $(+ $crate::layout::field_size(|value: &$type| &value.$field))+;
         assert!(fields == size_of::<$type>(), "padding");
         layout!($hash, $type { $($field),+ })
     }};
@@ -137,11 +137,13 @@ macro_rules! layout {
         $(
             hash = fnv(hash, stringify!($field).as_bytes());
             hash = fnv(hash, &offset_of!($type, $field).to_le_bytes());
-            hash = fnv(hash, &field_size(|value: &$type| &value.$field).to_le_bytes());
+            hash = fnv(hash, &$crate::layout::field_size(|value: &$type| &value.$field).to_le_bytes());
         )+
         hash
     }};
 }
+
+pub(crate) use layout;
 
 /// Tells apart programs that would misread each other's region.
 pub(crate) const LAYOUT_HASH: u64 = {

@@ -3,13 +3,15 @@
 //! Two files: the **rings** (both sides write) carry commands to the plane and events back; the
 //! **table** (only the plane writes) holds the local addresses, the index, the stream records with
 //! their meters, and the workers' counters. Control and the CLI map the table read-only and read
-//! statistics in place.
+//! statistics in place. A third file, the **copies** (only workers write), holds rings of frames of
+//! captured calls; see [`copies`].
 //!
 //! | side | begins with | has |
 //! | --- | --- | --- |
 //! | plane | [`Plane::open`] | [`CommandConsumer`], [`EventProducer`], [`TableWriter`], [`WorkerTable`]s, [`PlaneBell`], [`Pulse`] |
 //! | control | [`Control::attach`] | [`CommandProducer`], [`EventConsumer`], [`Applied`], [`ControlBell`], [`PlaneWatch`], [`TableView`] |
 //! | a reader | [`TableView::open`] | [`TableView`] |
+//! | a capture | [`copies::CopyReader::open`] | [`copies::CopyReader`] |
 //!
 //! See `ARCHITECTURE.md`, chapter *Concurrency*, for who writes what and which ordering pairs with
 //! which.
@@ -24,6 +26,7 @@ mod cell;
 pub mod command;
 #[cfg(not(loom))]
 mod control;
+pub mod copies;
 pub mod counters;
 pub mod event;
 mod layout;
@@ -61,7 +64,7 @@ pub use counters::{MAX_WORKERS, WorkerCounters};
 pub use event::{BadEvent, Event, MediaState, Refusal, Seen, Timers};
 pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 #[cfg(not(loom))]
-pub use lifecycle::{Attached, RegionConfig, RegionError};
+pub use lifecycle::{Attached, Fate, Preview, RegionConfig, RegionError, Sizes};
 #[cfg(not(loom))]
 pub use plane::{CommandConsumer, EventProducer, Plane, PlaneBell, PlaneParts, Pulse, Ringer};
 #[cfg(not(loom))]
@@ -75,7 +78,7 @@ pub use tally::{Counter, Meter, Tally};
 pub use view::{
     MeterStat, Policy, PortStat, RegionInfo, ReportStat, StreamStat, TableView, WorkerStat,
 };
-pub use worker::{Entry, Pinned, WorkerTable};
+pub use worker::{Entry, Pinned, Turns, WorkerTable};
 
 /// The time in ns of CLOCK_MONOTONIC: the same clock for both processes, and across their restarts.
 pub fn monotonic_ns() -> u64 {

@@ -1,8 +1,12 @@
 //! The region's files: made, found, checked, set aside.
 //!
-//! `rings`, `table`, `plane.bell`, `control.bell`, `plane.lock` and `control.lock` lie in one
+//! `rings`, `table`, `copies`, `plane.bell`, `control.bell`, `plane.lock` and `control.lock` lie in one
 //! directory. Only the plane makes them; control and readers need them to be there. With a table
 //! directory of its own (on a hugetlbfs), `table` is a symbolic link into it.
+
+mod preview;
+
+pub use preview::{Fate, Preview, Sizes};
 
 use crate::bell::Fifo;
 use crate::cell::Shared;
@@ -124,7 +128,7 @@ pub(crate) fn io<E: Into<std::io::Error>>(
 }
 
 const RINGS_MODE: u32 = 0o660;
-const TABLE_MODE: u32 = 0o640;
+pub(crate) const TABLE_MODE: u32 = 0o640;
 
 fn open(path: &Path, flags: OFlags, mode: u32) -> Result<File, Errno> {
     let flags = flags | OFlags::CLOEXEC;
@@ -153,8 +157,25 @@ fn open_bells(dir: &Path) -> Result<[Fifo; 2], RegionError> {
 
 /// A mapped file, and for the two sides their lock, which is held as long as the mapping is used.
 pub(crate) struct Held {
-    mapping: Mapping,
+    pub(crate) mapping: Mapping,
     _lock: Option<Arc<Lock>>,
+}
+
+impl Held {
+    pub(crate) fn unlocked(mapping: Mapping) -> Held {
+        Held {
+            mapping,
+            _lock: None,
+        }
+    }
+}
+
+/// Whether `path` names the file that is mapped.
+pub(crate) fn is_file(mapping: &Mapping, path: &Path) -> bool {
+    match (rustix::fs::fstat(mapping.file()), rustix::fs::stat(path)) {
+        (Ok(ours), Ok(theirs)) => (ours.st_dev, ours.st_ino) == (theirs.st_dev, theirs.st_ino),
+        _ => false,
+    }
 }
 
 /// The table file.
@@ -190,12 +211,7 @@ impl TableFile {
 
     /// Whether the table of the region in `dir` is another file by now.
     pub(crate) fn is_replaced(&self, dir: &Path) -> bool {
-        let ours = rustix::fs::fstat(self.held.mapping.file());
-        let theirs = rustix::fs::stat(dir.join("table"));
-        match (ours, theirs) {
-            (Ok(ours), Ok(theirs)) => (ours.st_dev, ours.st_ino) != (theirs.st_dev, theirs.st_ino),
-            _ => true,
-        }
+        !is_file(&self.held.mapping, &dir.join("table"))
     }
 }
 
@@ -353,7 +369,7 @@ fn find(dir: &Path, table_access: Access) -> Result<Found, RegionError> {
 }
 
 /// The file, mapped; none if it does not exist.
-fn open_mapping(path: &Path, access: Access) -> Result<Option<Mapping>, RegionError> {
+pub(crate) fn open_mapping(path: &Path, access: Access) -> Result<Option<Mapping>, RegionError> {
     let flags = if access == Access::Write {
         OFlags::RDWR
     } else {
@@ -368,7 +384,7 @@ fn open_mapping(path: &Path, access: Access) -> Result<Option<Mapping>, RegionEr
         .map_err(io("map", path))
 }
 
-fn identity(mapping: &Mapping) -> &Identity {
+pub(crate) fn identity(mapping: &Mapping) -> &Identity {
     // SAFETY: an Identity is atomics, the file is longer, and the mapping outlives the reference.
     unsafe { mapping.at::<Identity>(0, 1).as_ref() }
 }
@@ -505,7 +521,7 @@ fn link_table(config: &RegionConfig) -> Result<PathBuf, RegionError> {
 }
 
 /// `path` with `suffix` behind its name.
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -545,7 +561,7 @@ fn make_pair(config: &RegionConfig, table: &Path) -> Result<Pair, RegionError> {
     })
 }
 
-fn make_mapping(
+pub(crate) fn make_mapping(
     path: &Path,
     mode: u32,
     len: usize,

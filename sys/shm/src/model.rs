@@ -11,7 +11,8 @@
 
 use crate::bell::{Bell, Wake};
 use crate::cell::{BlockCell, Shared};
-use crate::counters::WorkerCounters;
+use crate::copies::{About, CopyRing, CopyWriter, Direction, Follower, SNAP_LEN};
+use crate::counters::{PortCounters, WorkerCounters};
 use crate::layout::{AddressCell, PlaneInfo};
 use crate::qsbr::Epochs;
 use crate::record::{Endpoint, Record, Slot};
@@ -138,6 +139,7 @@ fn table() -> (TableWriter, WorkerTable, Shared<[Record]>) {
     let epochs = Arc::new(Epochs::new(1));
     let steward = TableWriter::new(
         info,
+        slice(1, |_| PortCounters::default()),
         addresses,
         index.clone(),
         records.clone(),
@@ -201,7 +203,7 @@ fn no_worker_sees_a_record_taken_anew() {
         steward.acknowledge(number, generation);
         // Succeeds only once the worker has let go.
         if steward.insert(AT, 2, 2).is_ok() {
-            assert_eq!(steward.meter(number).packets.get(), 0);
+            assert_eq!(steward.tally(number).meter.packets.get(), 0);
             let _ = steward.update(number, &slot(1));
         }
         reader.join().unwrap();
@@ -242,5 +244,44 @@ fn no_reader_accepts_a_torn_record() {
         unsafe { record[0].take(AT, 2, 3) };
         unsafe { record[0].flip(0, &index, &fill(2, 1)) };
         reader.join().unwrap();
+    });
+}
+
+#[test]
+fn no_reader_accepts_a_torn_copy_and_each_is_read_or_missed() {
+    check(3, || {
+        let ring = Shared::own(CopyRing::new());
+        let mut writer = CopyWriter::new(ring.clone());
+        let mut reader = Follower::new(ring);
+        let worker = thread::spawn(move || {
+            for number in 1..=3u64 {
+                let about = About {
+                    time_ns: number * 1_000_000,
+                    call: number,
+                    stream: number as u32,
+                    endpoint: AT,
+                    direction: Direction::Egress,
+                    len: number as u16,
+                };
+                assert!(writer.write(&about, &[number as u8; SNAP_LEN]));
+            }
+        });
+        let (mut last, mut read) = (0, 0);
+        let mut frame = [0; SNAP_LEN];
+        let mut look = || {
+            reader.follow(&mut frame, &mut |copy| {
+                let (about, number) = (copy.about, copy.about.call);
+                let whole = (about.time_ns, about.stream, about.len)
+                    == (number * 1_000_000, number as u32, number as u16)
+                    && copy.frame == [number as u8; SNAP_LEN];
+                assert!(whole && number > last, "{copy:?} after {last}");
+                (last, read) = (number, read + 1);
+            });
+            reader.lost()
+        };
+        look();
+        worker.join().unwrap();
+        let lost = look();
+        assert_eq!(read + lost, 3);
     });
 }

@@ -3,6 +3,7 @@
 use crate::bell::{Bell, Fifo};
 use crate::cell::Shared;
 use crate::command::{BadCommand, Command, Header, MAX_OPS, Op};
+use crate::copies::{CopyWriter, open_writers};
 use crate::counters::MAX_WORKERS;
 use crate::event::Event;
 use crate::layout::{EVENT_SLOTS, PlaneInfo};
@@ -47,6 +48,19 @@ impl Plane {
     /// What was found.
     pub fn attached(&self) -> &Attached {
         &self.0.attached
+    }
+
+    /// The copy ring of each of `workers` workers, in order; `config` is what the region was opened with.
+    ///
+    /// # Errors
+    /// The file `copies` cannot be made.
+    pub fn copy_writers(
+        &self,
+        config: &RegionConfig,
+        workers: usize,
+    ) -> Result<Vec<CopyWriter>, RegionError> {
+        let generation = self.0.rings.identity.generation.load(Ordering::Relaxed);
+        open_writers(config, generation, workers)
     }
 
     /// The parts, with one end of the table for each of `workers` workers.

@@ -57,6 +57,24 @@ impl WorkerTable {
     pub fn counters(&self) -> &WorkerCounters {
         &self.counters
     }
+
+    /// To watch the worker by.
+    pub fn turns(&self) -> Turns {
+        Turns(self.counters.clone())
+    }
+}
+
+/// How often a worker's loop has turned, for another thread to see whether it still does.
+pub struct Turns(Shared<WorkerCounters>);
+
+impl Turns {
+    /// A number that grows with each turn.
+    pub fn get(&self) -> u64 {
+        self.0
+            .polls_busy
+            .get()
+            .wrapping_add(self.0.polls_idle.get())
+    }
 }
 
 impl Drop for WorkerTable {
@@ -182,6 +200,16 @@ impl<'a> Entry<'a> {
     #[inline(always)]
     pub fn meter(self) -> &'a Meter {
         &self.record.tally.meter
+    }
+
+    /// Control's key of the call.
+    pub fn call(self) -> u64 {
+        self.record.head.call.load(Ordering::Relaxed)
+    }
+
+    /// Where the stream arrives.
+    pub fn endpoint(self) -> Endpoint {
+        self.record.endpoint()
     }
 
     /// All counters, likewise.

@@ -114,6 +114,7 @@ impl Steward {
             worker.force_push(renewal.clone());
         }
         self.notice.renewed();
+        self.queues.wake();
         if changes.routes {
             self.reroute();
         }
@@ -152,11 +153,16 @@ impl Steward {
 
     fn reroute(&mut self) {
         let capacity = self.streams.table().capacity();
+        let mut fed_ns = monotonic_ns();
         for first in (0..capacity).step_by(SLICE as usize) {
             let now_ns = monotonic_ns();
             let end = first.saturating_add(SLICE).min(capacity);
             self.streams.reroute(first..end, now_ns);
             self.pulse.beat(now_ns);
+            if now_ns - fed_ns > 1_000_000_000 {
+                crate::health::feed_watchdog();
+                fed_ns = now_ns;
+            }
         }
     }
 }

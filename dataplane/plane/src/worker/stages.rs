@@ -12,6 +12,7 @@ use penstock_relay::{
     Class, Drop, Stream, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested, may_enter,
     rewrite, source,
 };
+use penstock_shm::copies::Direction;
 use penstock_shm::record::Slot;
 use penstock_shm::tally::{Last, Meter};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
@@ -262,12 +263,14 @@ impl Step<'_> {
         if self.view.owner(meter) != Some(self.number) {
             // Strangers neither take a stream nor fill its owner's ring.
             if let Err(reason) = may_enter(mbuf.frame(), udp, stream, rules, self.now_ns) {
+                self.capture(&mbuf, entry, Direction::Ingress);
                 return self.drop(mbuf, reason);
             }
         }
         if !self.view.claim(meter) {
             return self.hand_over(mbuf, entry);
         }
+        self.capture(&mbuf, entry, Direction::Ingress);
         match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
             Ok(pass) => {
                 if let Some(ask) = pass.ask
@@ -289,6 +292,7 @@ impl Step<'_> {
             Ok(range) => mbuf.set_range(range),
             Err(reason) => return self.drop(mbuf, reason),
         }
+        self.capture(&mbuf, entry, Direction::Egress);
         if hop.resolved {
             return self.send(hop.port, mbuf);
         }
@@ -338,7 +342,7 @@ impl Step<'_> {
             mbuf,
             relayed: true,
         };
-        match self.shared.queues.send[sender].push(packet) {
+        match self.shared.queues.send(sender, packet) {
             Ok(()) => self.counters.handed_over.add(1),
             Err(ToWorker { mbuf, .. }) => self.drop(mbuf, Drop::TxFull),
         }
@@ -357,7 +361,7 @@ impl Step<'_> {
             .view
             .owner(entry.meter())
             .filter(|&owner| owner != self.number);
-        let Some(queue) = owner.and_then(|owner| self.shared.queues.hand_over.get(owner)) else {
+        let Some(owner) = owner else {
             return self.drop(mbuf, Drop::HandOver);
         };
         let handed = HandOver {
@@ -366,9 +370,12 @@ impl Step<'_> {
             record: self.view.number(entry),
             mbuf,
         };
-        match queue.push(handed) {
+        match self.shared.queues.hand_over(owner, handed) {
             Ok(()) => self.counters.handed_over.add(1),
-            Err(HandOver { mbuf, .. }) => self.drop(mbuf, Drop::HandOver),
+            Err(HandOver { mbuf, .. }) => {
+                self.capture(&mbuf, entry, Direction::Ingress);
+                self.drop(mbuf, Drop::HandOver);
+            }
         }
     }
 

@@ -110,7 +110,7 @@ impl Known {
         spec.handover = choice.seldom(4);
         spec.capture = choice.seldom(8);
         spec.dscp = [Dscp::Copy, Dscp::Set(46), Dscp::Default][usize::from(choice.of(3))];
-        let mut policy = Policy::new(&spec, ip.is_ipv6(), Dscp::Set(0));
+        let mut policy = Policy::new(&spec, ip.is_ipv6());
         policy.denied = !rules.sources.admit(remote.ip());
         let v6 = ip.is_ipv6() != choice.seldom(4);
         let egress = Egress {
@@ -120,6 +120,8 @@ impl Known {
             adjacency: 1,
             mtu: 200 + 8 * u16::from(choice.octet()),
             tos: choice.octet() & 0xfc,
+            copy_dscp: choice.seldom(4),
+            pcp: choice.of(8),
         };
         let mut known = Known {
             policy,

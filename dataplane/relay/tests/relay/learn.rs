@@ -97,14 +97,20 @@ fn within_the_window_only_a_better_source_passes() {
 }
 
 #[test]
-fn the_window_ends_after_so_many_packets() {
-    for learn in [Learn::Heuristic, Learn::Delayed] {
-        let slot = slot(&adopted(learn, STRANGER, rank::ANY));
+fn the_window_ends_after_so_many_packets_of_a_credible_source() {
+    for (learn, source, rank, ends) in [
+        (Learn::Delayed, STRANGER, rank::ANY, true),
+        (Learn::Heuristic, SAME_IP, rank::ADDRESS, true),
+        (Learn::Heuristic, SAME_PORT, rank::PORT, false),
+        (Learn::Heuristic, STRANGER, rank::ANY, false),
+    ] {
+        let slot = slot(&adopted(learn, source, rank));
         let tally = Tally::default();
         for packet in 0..10 {
-            assert_eq!(ask(&slot, &tally, STRANGER, 1), Ok(None), "{packet}");
+            assert_eq!(ask(&slot, &tally, source, 1), Ok(None), "{packet}");
         }
-        assert_eq!(ask(&slot, &tally, STRANGER, 1), Ok(Some(Ask::Lock)));
+        let after = ask(&slot, &tally, source, 1);
+        assert_eq!(after, Ok(ends.then_some(Ask::Lock)), "{learn:?} {source}");
     }
 }
 

@@ -13,6 +13,7 @@ pub fn config() -> EalConfig {
         main_cpus: vec![0],
         worker_cpus: vec![last_cpu],
         memory_mb: 64,
+        node_memory_mb: vec![],
         hugepages: Hugepages::No,
         pci_allow: vec![],
     }

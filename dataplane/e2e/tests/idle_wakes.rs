@@ -1,0 +1,117 @@
+//! A plane with nothing to do sleeps, and is awake as soon as there is something.
+
+use penstock_e2e::region::endpoint;
+use penstock_e2e::{Lab, PLANE, Phone, Setup, lab, phone_at, wait_for};
+use penstock_shm::{Learn, Op, StreamSpec};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A worker that nobody wakes sleeps for 100 ms: 50 on average, and the answer takes another such sleep.
+const AWAKE: Duration = Duration::from_millis(25);
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(PLANE.parse().expect("an address"), port)
+}
+
+/// Two streams, each other's peers.
+fn call(lab: &Lab, phones: [SocketAddr; 2]) {
+    let table = lab.table();
+    let at = |n: usize| endpoint(&table, local(20_000 + 2 * n as u16), 0);
+    let spec = |n: usize| {
+        Op::Set(StreamSpec {
+            remote: Some(phones[n]),
+            learn: Learn::Off,
+            signal: 1,
+            clock_hz: 8000,
+            ..StreamSpec::new(at(n), at(1 - n))
+        })
+    };
+    lab.install(1, &[spec(0), spec(1)]);
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+#[test]
+fn a_packet_wakes_a_worker() {
+    let lab = lab!("wakes");
+    let _plane = lab.plane();
+    let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
+    let mut callee = Phone::new(&lab, phone_at(5000), 0xb);
+    call(&lab, [caller.at(), callee.at()]);
+    let mut times = Vec::new();
+    for n in 1..=31 {
+        std::thread::sleep(Duration::from_millis(30));
+        let sent = Instant::now();
+        caller.talk(local(20_000));
+        let came = |callee: &mut Phone| callee.listen().rtp.get(&0xa).map_or(0, Vec::len) >= n;
+        while !came(&mut callee) {
+            assert!(sent.elapsed() < Duration::from_secs(10), "packet {n}");
+        }
+        times.push(sent.elapsed());
+    }
+    callee.heard_all(0xa, 1, 31);
+    let median = median(times);
+    assert!(median < AWAKE, "{median:?} from phone to phone");
+}
+
+#[test]
+fn the_steward_wakes_a_worker() {
+    let lab = lab!("wakes_steward");
+    let _plane = lab.plane();
+    // An echo goes from the worker to the steward, and back when the worker sleeps again.
+    let (_, out, err) = lab.run("ping", &["-c", "21", "-i", "0.05", "-W", "2", PLANE]);
+    let time = |line: &str| {
+        let ms = line.split_once("time=")?.1.split_whitespace().next()?;
+        Some(Duration::from_secs_f64(ms.parse::<f64>().ok()? / 1000.0))
+    };
+    let times: Vec<_> = out.lines().filter_map(time).collect();
+    assert!(times.len() >= 20, "{out}{err}");
+    let median = median(times);
+    assert!(median < AWAKE, "{median:?} for an echo");
+}
+
+/// Polls that found nothing in a second: far from the millions of a worker that does not sleep, whatever else
+/// the machine does.
+fn polls_in_a_second(lab: &Lab) -> u64 {
+    let polls = || {
+        let workers = lab.table().workers();
+        workers.iter().map(|worker| worker.polls_idle).sum::<u64>()
+    };
+    std::thread::sleep(Duration::from_millis(500));
+    let before = polls();
+    std::thread::sleep(Duration::from_secs(1));
+    polls() - before
+}
+
+#[test]
+fn at_rest_it_sleeps() {
+    let lab = lab!("sleeps");
+    let mut plane = lab.plane();
+    // The interface is new: the kernel tells its neighbours for a while.
+    let mut polls = 0;
+    let sleeps = wait_for(Duration::from_secs(30), || {
+        polls = polls_in_a_second(&lab);
+        (5..200).contains(&polls)
+    });
+    assert!(sleeps, "{polls} polls, on interrupts");
+    plane.stop_well();
+
+    let port =
+        format!("device = \"net_null0,no-rx=1\"\n[[port.address]]\naddress = \"{PLANE}/16\"\n");
+    lab.configure(&Setup {
+        port,
+        ..Setup::default()
+    });
+    let plane = lab.plane();
+    let polls = polls_in_a_second(&lab);
+    assert!((100..10_000).contains(&polls), "{polls} polls, in naps");
+    drop(plane);
+
+    lab.edit("[plane]\n", "[plane]\npolling = \"busy\"\n");
+    let _plane = lab.plane();
+    let polls = polls_in_a_second(&lab);
+    assert!(polls > 20_000, "{polls} polls, busy");
+}
