@@ -179,7 +179,11 @@ fn attack(leg: &Leg, n: usize, kind: usize) -> (Vec<u8>, Counted) {
             let port = leg.phone.port() ^ (1 + n as u16 % 64);
             to_leg(with_port(leg.phone, port), forged(leg, n))
         }
-        PORT_OF_PHONE => to_leg(with_port(anywhere, leg.phone.port()), forged(leg, n)),
+        // Again and again from one source.
+        PORT_OF_PHONE => to_leg(
+            SocketAddr::from(([198, 18, 200, 1], leg.phone.port())),
+            forged(leg, n),
+        ),
         ANYWHERE => to_leg(anywhere, forged(leg, n)),
         3 => to_leg(anywhere, bye(leg)),
         // From the plane's own address, and from its other endpoint.
@@ -329,11 +333,11 @@ fn before_and_during(link: &mut Link<'_>, table: &TableView) {
     while link.attacks < PACKETS / 5 {
         link.attack(&against_locked);
     }
-    // Streams that learn by heuristics prefer the phone as long as the window is open.
+    // Streams that learn by heuristics prefer the phone as long as the window is open: 3 s, however many packets come.
     link.attack(&Volley::new(
         &legs[4..],
         &[PORT_OF_PHONE, ANYWHERE],
-        Feed::WHOLE,
+        64 * Feed::WHOLE,
     ));
     link.until("an attacker is adopted", &against_locked, 0, || {
         stats(table, &legs[4..])

@@ -277,6 +277,9 @@ fn run(options: &Options) -> ExitCode {
     let start = Instant::now();
     let pair = soak(options, &lab, &state, pair);
     let took = start.elapsed();
+    if state.failures().0 > 0 {
+        how_it_stands(&lab, &pair);
+    }
     if let Err(left) = empty(&lab, &ng) {
         state.fail(left);
     }
@@ -288,6 +291,31 @@ fn run(options: &Options) -> ExitCode {
         )),
     }
     report(options, &state, &pair, took)
+}
+
+/// What helps to find out why something failed, while it can still be seen.
+fn how_it_stands(lab: &Lab, pair: &Pair) {
+    let table = lab.table();
+    let polls = || -> Vec<_> {
+        let workers = table.workers().into_iter();
+        workers
+            .map(|w| (w.rx, w.forwarded, w.polls_busy, w.polls_idle))
+            .collect()
+    };
+    eprintln!(
+        "workers (received, forwarded, polls busy and idle): {:?}",
+        polls()
+    );
+    std::thread::sleep(Duration::from_secs(1));
+    eprintln!("a second later: {:?}; ports {:?}", polls(), table.ports());
+    for args in [&["neigh"][..], &["-s", "link", "show", "ps0"]] {
+        eprintln!("{}", lab.run("ip", args).1);
+    }
+    for daemon in [&pair.plane, &pair.control] {
+        let log = daemon.log();
+        let lines: Vec<&str> = log.lines().collect();
+        eprintln!("{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+    }
 }
 
 fn report(options: &Options, state: &State, pair: &Pair, took: Duration) -> ExitCode {
