@@ -14,7 +14,7 @@ const STREAMS: u16 = 8;
 const LIMIT: Duration = Duration::from_secs(20);
 /// Packets of a stream that may come late when it moves: those that wait for the former owner, which may not have a core
 /// to itself here.
-const FEW: u32 = 32;
+const FEW: u32 = 64;
 
 fn setup(device: &str) -> Setup {
     let port = format!(
