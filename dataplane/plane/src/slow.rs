@@ -97,7 +97,8 @@ impl WorkerBell {
     pub fn ring(&self) {
         // Pairs with the fence of `arm`.
         fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) {
+        // One of those who ring clears the flag and writes: the rest need not.
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             // A counter that is full is readable already.
             let _ = rustix::io::write(&self.wakes, &1u64.to_ne_bytes());
         }

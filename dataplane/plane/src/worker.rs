@@ -364,18 +364,20 @@ impl Worker {
         {
             total += 1;
             let counters = self.table.counters();
-            let count = if relayed {
-                &counters.rx
-            } else {
-                &counters.tx_steward
-            };
-            count.add(1);
+            if relayed {
+                counters.rx.add(1);
+            }
             let Some(Exit::Own(tx, batch)) = self.out.exits.get_mut(usize::from(port)) else {
+                // Nobody is asked to send where he has no queue.
+                let lost = u64::from(relayed);
+                counters.drops[Drop::TxFull as usize].add(lost);
                 continue;
             };
             let refused = batch.push(mbuf).is_err();
             let sent = tx.send(batch);
-            if relayed {
+            if !relayed {
+                counters.tx_steward.add(sent.sent as u64);
+            } else {
                 let to_kernel = usize::from(port) >= self.out.first_exception;
                 let count = if to_kernel {
                     &counters.to_kernel
