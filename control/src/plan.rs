@@ -63,7 +63,7 @@ impl Addresses {
                 Learn::Heuristic => shm::Learn::Heuristic,
             },
             handover: stream.handover,
-            hint: stream.hint.map_or(0, shm::record::digest_ip),
+            hint: stream.hint.map_or(0, shm::record::hint),
             gate_open: stream.gate_open,
             signal: stream.signal,
             clock_hz: stream.clock_hz.min(shm::MAX_CLOCK_HZ),

@@ -2,7 +2,7 @@
 
 mod common;
 use common::*;
-use penstock_shm::record::{accept, digest_ip};
+use penstock_shm::record::{accept, hint};
 use penstock_shm::{Dscp, Learn, flag};
 use serde_json::json;
 
@@ -30,7 +30,7 @@ fn flags_reach_the_plane() {
     let facing_a = port_of(&world.answer("asked", 5000));
     let slot = plane.slot(facing_a);
     assert_eq!(slot.learn, Learn::Delayed as u8);
-    assert_eq!(slot.hint, digest_ip("192.0.2.9".parse().unwrap()));
+    assert_eq!(slot.hint, hint("192.0.2.9".parse().unwrap()));
     let set = flag::HANDOVER | flag::STRICT_PAYLOAD;
     assert_eq!(slot.flags & set, set);
     let rtcp = plane.slot(facing_b + 1);

@@ -9,7 +9,7 @@ use penstock_e2e::frame::{Datagram, Sum, link, read_capture};
 use penstock_e2e::region::{Totals, endpoint, stream, worker};
 use penstock_e2e::{PLANE, Setup, lab, rtp_packet, wait_for};
 use penstock_shm::counters::Drop;
-use penstock_shm::record::digest_ip;
+use penstock_shm::record::hint;
 use penstock_shm::{Learn, Op, StreamSpec, StreamStat, TableView};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -100,7 +100,7 @@ fn streams(table: &TableView) -> Vec<Op> {
         let private = SocketAddr::from(([198, 18, 254, 1], 4000));
         let spec = StreamSpec {
             remote: Some(if signalled { leg.phone } else { private }),
-            hint: digest_ip(leg.phone.ip()),
+            hint: hint(leg.phone.ip()),
             learn,
             signal: 1,
             clock_hz: 8000,

@@ -79,7 +79,10 @@ impl Steward {
             let now_ns = monotonic_ns();
             // A worker that stands still brings no answers either: a neighbour's silence counts only while the
             // worker takes what it is given to send.
-            let is_taken = self.queues.of(0).0.is_empty();
+            // Nor does one whose answers find no room: a flood must not pass for silence.
+            let neighbours = &self.queues.neighbours;
+            let is_taken =
+                self.queues.of(0).0.is_empty() && neighbours.len() < neighbours.capacity() / 2;
             self.latch(now_ns);
             let events = &mut self.events;
             // Control reads in the table what it missed.

@@ -28,8 +28,10 @@ pub struct Streams {
     links: Links,
     rules: Arc<Rules>,
     windows: Windows,
-    /// Streams whose policing changed a moment ago: a worker may have been at work on the former one.
-    police_anew: Vec<u32>,
+    /// Streams whose policing changed, and the epoch of that: a worker may have been at work on the former one.
+    police_anew: Vec<(u32, u64)>,
+    /// What a worker that stood still kept from being done.
+    retries: Vec<Latch>,
 }
 
 /// Why a command was not applied, and which endpoint it failed at.
@@ -70,6 +72,7 @@ impl Streams {
             rules,
             windows: Windows::new(window),
             police_anew: Vec::new(),
+            retries: Vec::new(),
         }
     }
 
@@ -94,6 +97,13 @@ impl Streams {
         self.locals = locals;
         self.rules = rules;
         self.windows.set(window);
+        // Profiles keep their numbers, and may have other rates.
+        let (live, epoch) = (self.table.live().collect::<Vec<u32>>(), self.table.retire());
+        for &number in &live {
+            self.table.police_anew(number);
+        }
+        self.police_anew
+            .extend(live.into_iter().map(|number| (number, epoch)));
     }
 
     /// Remakes the slots of these records: next hops and addresses are others now.
@@ -139,7 +149,8 @@ impl Streams {
         for &number in &live {
             let slot = self.table.slot(number);
             if slot.rank != rank::NONE {
-                self.windows.open(number, self.table.head(number), now_ns);
+                let head = self.table.head(number);
+                self.windows.open(number, head, slot.signal, now_ns);
             }
         }
         live.len() as u32
@@ -148,8 +159,20 @@ impl Streams {
     /// Ends the learning windows that are over, adopts what a window deferred, and has policing that changed looked at
     /// once more. Each lock is an event for `report`.
     pub fn tick(&mut self, now_ns: u64, mut report: impl FnMut(Event)) {
-        for number in std::mem::take(&mut self.police_anew) {
-            self.table.police_anew(number);
+        let Streams {
+            police_anew, table, ..
+        } = self;
+        police_anew.retain(|&(number, epoch)| {
+            let passed = table.has_passed(epoch);
+            if passed {
+                table.police_anew(number);
+            }
+            !passed
+        });
+        for latch in std::mem::take(&mut self.retries) {
+            if let Some(event) = self.latch(&latch, now_ns) {
+                report(event);
+            }
         }
         for latch in self.windows.deferred() {
             let _ = self.adopt(&latch, rank::ANY, false, now_ns);
@@ -288,32 +311,42 @@ impl Streams {
         let policy = &mut draft.policy;
         if policy.locked {
             policy.known = policy.remote.map_or(0, digest_address);
+            policy.former = false;
             policy.rank = rank::NONE;
         }
         if !lock && policy.rank == rank::NONE {
             let packets = self.table.tally(number).meter.packets.get() as u32;
             policy.learn_until = packets.wrapping_add(self.windows.packets());
-            self.windows.open(number, self.table.head(number), now_ns);
+            let head = self.table.head(number);
+            self.windows.open(number, head, slot.signal, now_ns);
         }
         policy.remote = Some(latch.source);
         policy.latched = true;
         policy.locked = lock;
-        policy.rank = if lock { rank::NONE } else { rank };
-        self.change(number, draft, now_ns)
+        policy.rank = rank;
+        self.change(latch, draft, now_ns)
     }
 
     /// Locks a stream to the source it has learned.
     fn lock(&mut self, number: u32, now_ns: u64) -> Option<Event> {
+        let slot = self.table.slot(number);
         let mut draft = self.draft(number);
         if draft.policy.locked || !draft.policy.latched {
             return None;
         }
         draft.policy.locked = true;
-        draft.policy.rank = rank::NONE;
-        self.change(number, draft, now_ns)
+        let latch = Latch {
+            record: number,
+            version: slot.version,
+            source: draft.policy.remote?,
+            ask: Ask::Lock,
+        };
+        self.change(&latch, draft, now_ns)
     }
 
-    fn change(&mut self, number: u32, draft: Draft, now_ns: u64) -> Option<Event> {
+    /// What was asked comes back at the next tick if a worker stands still: nobody would ask again.
+    fn change(&mut self, latch: &Latch, draft: Draft, now_ns: u64) -> Option<Event> {
+        let number = latch.record;
         let Policy {
             remote,
             locked,
@@ -322,7 +355,12 @@ impl Streams {
         } = draft.policy;
         let mut drafts = Drafts::from([(number, draft)]);
         self.add_peers(&mut drafts);
-        self.store(&drafts, now_ns).ok()?;
+        if let Err((reason, _)) = self.store(&drafts, now_ns) {
+            if reason == Refusal::WorkerStuck {
+                self.retries.push(*latch);
+            }
+            return None;
+        }
         Some(Event::Latched {
             endpoint: self.endpoint(number),
             remote: remote.filter(|_| locked)?,
@@ -371,18 +409,28 @@ impl Streams {
             true => now_ns,
             false => old.signalled_ns,
         };
-        if is_new || !old.latched || policy.signalled != old.signalled || spec.learn == Learn::Off {
+        if is_new || spec.learn == Learn::Off {
+            return policy;
+        }
+        if policy.signalled != old.signalled {
+            // Packets of the old source may still be under way.
+            policy.known = old.remote.filter(|_| old.latched).map_or(0, digest_address);
+            policy.former = policy.known != 0;
+            return policy;
+        }
+        (policy.known, policy.former) = (old.known, old.former);
+        if !old.latched {
             return policy;
         }
         policy.remote = old.remote;
         policy.latched = true;
-        policy.known = old.known;
         if old.spec.signal == spec.signal {
             policy.locked = old.locked;
             policy.rank = old.rank;
             policy.learn_until = old.learn_until;
         } else if old.locked {
             policy.known = old.remote.map_or(0, digest_address);
+            policy.former = false;
         }
         policy
     }
@@ -437,7 +485,7 @@ impl Streams {
         }
         if slot.police != old.police {
             self.table.police_anew(number);
-            self.police_anew.push(number);
+            self.police_anew.push((number, self.table.retire()));
         }
         failed.map_or(Ok(()), Err)
     }

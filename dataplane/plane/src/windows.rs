@@ -2,7 +2,7 @@
 
 use crate::slow::Latch;
 use penstock_shm::record::{Head, rank};
-use penstock_shm::{TableWriter, flag};
+use penstock_shm::{Kind, TableWriter, flag};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -18,6 +18,8 @@ pub struct Window {
 struct Open {
     record: u32,
     generation: u32,
+    /// [`penstock_shm::StreamSpec::signal`] that it was opened under.
+    signal: u32,
     until_ns: u64,
 }
 
@@ -50,10 +52,11 @@ impl Windows {
     }
 
     /// A stream saw its first source.
-    pub fn open(&mut self, record: u32, head: &Head, now_ns: u64) {
+    pub fn open(&mut self, record: u32, head: &Head, signal: u32, now_ns: u64) {
         self.open.push_back(Open {
             record,
             generation: head.generation.load(Relaxed),
+            signal,
             until_ns: now_ns + self.window.ns,
         });
     }
@@ -75,17 +78,18 @@ impl Windows {
             .front()
             .is_some_and(|open| open.until_ns <= now_ns)
         {
-            let Open {
-                record, generation, ..
-            } = self.open.pop_front()?;
-            let same =
-                table.is_live(record) && table.head(record).generation.load(Relaxed) == generation;
+            let open = self.open.pop_front()?;
+            let same = table.is_live(open.record)
+                && table.head(open.record).generation.load(Relaxed) == open.generation;
             if !same {
                 continue;
             }
-            let slot = table.slot(record);
-            if slot.flags & flag::LOCKED == 0 && slot.rank != rank::NONE {
-                return Some(record);
+            let slot = table.slot(open.record);
+            let learns = slot.flags & flag::LOCKED == 0 && slot.rank != rank::NONE;
+            // Between two reports pass some seconds: who sends one in a window need not be the leg.
+            let waits = slot.kind == Kind::Rtcp as u8 && slot.rank < rank::ADDRESS;
+            if learns && !waits && slot.signal == open.signal {
+                return Some(open.record);
             }
         }
         None

@@ -206,17 +206,15 @@ fn unguarded(
 /// What a packet is, by its first octet (RFC 7983) and what the stream may carry.
 fn content<'a>(payload: &'a [u8], slot: &Slot) -> Result<Content<'a>, Drop> {
     let secure = slot.flags & flag::SECURE != 0;
-    if slot.flags & flag::RTCP != 0 {
-        return rtcp::check(payload, secure).map(|()| Content::Rtcp);
-    }
-    if slot.flags & flag::RTP == 0 {
+    if slot.flags & (flag::RTP | flag::RTCP) == 0 {
         return Ok(Content::Other);
     }
     let needed = match payload.first() {
         Some(0..=3 | 64..=79) => accept::STUN,
         Some(16..=19) => accept::ZRTP,
         Some(20..=63) => accept::DTLS,
-        _ => return rtp(payload, slot),
+        _ if slot.flags & flag::RTP != 0 => return rtp(payload, slot),
+        _ => return rtcp::check(payload, secure).map(|()| Content::Rtcp),
     };
     if slot.accept & needed == 0 {
         return Err(Drop::NotNegotiated);

@@ -9,7 +9,7 @@
 //! A worker decides on the packet and asks the steward to adopt or to lock ([`Ask`]); the steward alone changes the slot.
 
 use penstock_shm::counters::Drop;
-use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, flag, rank};
+use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, flag, hint, rank};
 use penstock_shm::tally::Tally;
 use std::net::{IpAddr, SocketAddr};
 
@@ -50,14 +50,19 @@ impl Default for Patience {
 fn rank_of(source: SocketAddr, slot: &Slot) -> u8 {
     let address = digest_address(source);
     let ip = digest_ip(source.ip());
-    // The remote was locked before, unless it is merely the best of a window.
-    let was_locked = slot.flags & flag::LATCHED != 0 && slot.rank == rank::NONE;
+    let is_hinted = slot.hint == hint(source.ip());
+    // The remote is or was locked, unless it is merely the best of a window.
+    let is_locked = slot.flags & flag::LOCKED != 0;
+    let was_locked = slot.flags & flag::LATCHED != 0 && (is_locked || slot.rank == rank::NONE);
     let has_known_ip = was_locked && slot.remote().is_some_and(|known| known.ip() == source.ip());
     if address == slot.signalled {
         rank::SIGNALLED
     } else if address == slot.known {
-        rank::KNOWN
-    } else if ip == slot.signalled_ip || ip == slot.hint || has_known_ip {
+        match slot.flags & flag::FORMER {
+            0 => rank::KNOWN,
+            _ => rank::FORMER,
+        }
+    } else if ip == slot.signalled_ip || is_hinted || has_known_ip {
         rank::ADDRESS
     } else if source.port().to_be_bytes() == slot.signalled_port {
         rank::PORT
@@ -80,11 +85,13 @@ pub(crate) fn admit(
     }
     let rank = rank_of(source, slot);
     let certain = rank >= rank::KNOWN;
+    let silent_ns = now_ns.saturating_sub(tally.meter.last_seen_ns.get());
     if slot.flags & flag::LOCKED != 0 {
-        let silent_ns = now_ns.saturating_sub(tally.meter.last_seen_ns.get());
         let follows = slot.flags & flag::HANDOVER != 0 && silent_ns >= patience.handover_ns;
         let anew = patience.relearn_ns != 0 && silent_ns >= patience.relearn_ns;
-        return match (follows, anew && rank >= rank::ADDRESS) {
+        // Who was no more credible himself gives way to anybody.
+        let credible = rank >= rank::ADDRESS || slot.rank != rank::NONE && rank >= slot.rank;
+        return match (follows, anew && credible) {
             (true, _) => Ok(Some(Ask::Adopt { rank, lock: true })),
             (false, true) => Ok(Some(Ask::Adopt {
                 rank,
@@ -92,6 +99,13 @@ pub(crate) fn admit(
             })),
             (false, false) => Err(Drop::Source),
         };
+    }
+    // The source that was locked before has time to speak again: RTCP does so every five seconds, silence
+    // suppression hardly at all.
+    let has_known = slot.known != 0 && slot.flags & flag::FORMER == 0;
+    let is_known_gone = patience.relearn_ns != 0 && silent_ns >= patience.relearn_ns;
+    if has_known && !is_known_gone && rank < rank::ADDRESS {
+        return Err(Drop::Source);
     }
     let is_remote = slot.flags & flag::LATCHED != 0 && slot.remote() == Some(source);
     let over = || {

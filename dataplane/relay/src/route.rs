@@ -30,6 +30,8 @@ pub struct Policy {
     pub rank: u8,
     /// [`Slot::known`].
     pub known: u32,
+    /// `known` is the source that signalling has replaced.
+    pub former: bool,
     /// [`Slot::learn_until`].
     pub learn_until: u32,
     /// Digests of the signalled remote, [`Slot::signalled`] and [`Slot::signalled_ip`].
@@ -89,6 +91,7 @@ impl Policy {
             denied: false,
             rank: rank::NONE,
             known: 0,
+            former: false,
             learn_until: 0,
             signalled_ns: 0,
             signalled: spec.remote.map_or([0; 2], |remote| {
@@ -135,6 +138,7 @@ impl Policy {
             denied: is(flag::DENIED),
             rank: slot.rank,
             known: slot.known,
+            former: is(flag::FORMER),
             learn_until: slot.learn_until,
             signalled_ns: slot.signalled_ns,
             signalled: [slot.signalled, slot.signalled_ip],
@@ -157,6 +161,7 @@ impl Policy {
         set(spec.secure, flag::SECURE);
         set(spec.capture, flag::CAPTURE);
         set(self.denied, flag::DENIED);
+        set(self.former, flag::FORMER);
         set(self.v6, flag::V6);
         set(self.has_remote(), flag::REMOTE);
         set(self.has_remote() && self.locked, flag::LOCKED);

@@ -244,6 +244,14 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// The random number of this region.
+    pub(crate) fn generation(&self) -> u64 {
+        let identity = &self.table.head.identity;
+        identity.generation.load(Ordering::Relaxed)
+    }
+}
+
 /// Opens the region as the plane: takes the lock, resumes what fits, makes anew what does not.
 pub(crate) fn open_plane(config: &RegionConfig) -> Result<Opened, RegionError> {
     if config.streams == 0 || config.streams > MAX_STREAMS {

@@ -10,6 +10,7 @@ use crate::layout::{EVENT_SLOTS, PlaneInfo};
 use crate::lifecycle::{Attached, Opened, RegionConfig, RegionError, open_plane};
 use crate::monotonic_ns;
 use crate::qsbr::Epochs;
+use crate::record::set_digest_key;
 use crate::ring::{Line, Receiver, RingState, Sender};
 use crate::sync::Ordering;
 use crate::table::TableWriter;
@@ -42,7 +43,9 @@ impl Plane {
     /// Makes the region, or takes over the one a former plane left. Errors if another plane runs on it,
     /// or files cannot be made.
     pub fn open(config: &RegionConfig) -> Result<Plane, RegionError> {
-        open_plane(config).map(Plane)
+        let opened = open_plane(config)?;
+        set_digest_key(opened.generation());
+        Ok(Plane(opened))
     }
 
     /// What was found.

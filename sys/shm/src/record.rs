@@ -101,16 +101,18 @@ impl Learn {
 pub mod rank {
     /// Nothing came yet.
     pub const NONE: u8 = 0;
+    /// It was locked until signalling named another one: packets that were under way.
+    pub const FORMER: u8 = 1;
     /// Nothing is known of it.
-    pub const ANY: u8 = 1;
+    pub const ANY: u8 = 2;
     /// It has the signalled port.
-    pub const PORT: u8 = 2;
+    pub const PORT: u8 = 3;
     /// It has the signalled IP address, or the one that signalling came from.
-    pub const ADDRESS: u8 = 3;
+    pub const ADDRESS: u8 = 4;
     /// It was locked before.
-    pub const KNOWN: u8 = 4;
+    pub const KNOWN: u8 = 5;
     /// It is the signalled one.
-    pub const SIGNALLED: u8 = 5;
+    pub const SIGNALLED: u8 = 6;
 }
 
 /// DSCP of what leaves (RFC 2474).
@@ -165,26 +167,70 @@ pub mod accept {
 /// How many policing profiles there are; number 0 is none at all.
 pub const MAX_POLICIES: usize = 16;
 
-/// Equal for equal addresses, never 0: a name for a source in a record. FNV-1a.
-pub fn digest(octets: &[u8], port: [u8; 2]) -> u32 {
-    let eat = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    octets.iter().chain(&port).fold(0x811c_9dc5, eat).max(1)
+/// The key of the plane's digests: that of its region. 0 in a process that is no plane.
+static DIGEST_KEY: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+
+/// Keys [`digest_ip`] and [`digest_address`], once in the life of a process, by a random number that no stranger knows:
+/// who could compute them would look for an address that passes for another one.
+#[cfg(not(loom))]
+pub(crate) fn set_digest_key(key: u64) {
+    use std::sync::atomic::Ordering::Relaxed;
+    let _ = DIGEST_KEY.compare_exchange(0, key, Relaxed, Relaxed);
 }
 
-/// [`digest`] of an IP address alone.
+/// A name for an address: equal for equal ones, never 0. Two rounds of folded multiplication.
+fn digest(ip: IpAddr, port: u16, key: u64) -> u32 {
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let (high, low) = match ip {
+        IpAddr::V4(ip) => (u64::from(ip.to_bits()), u64::MAX),
+        IpAddr::V6(ip) => ((ip.to_bits() >> 64) as u64, ip.to_bits() as u64),
+    };
+    let first = fold(
+        high ^ key ^ 0x9e37_79b9_7f4a_7c15,
+        low ^ key.rotate_left(32) ^ 0xbf58_476d_1ce4_e5b9,
+    );
+    let second = fold(
+        first ^ u64::from(port) ^ 0x94d0_49bb_1331_11eb,
+        key.rotate_left(16) ^ 0xff51_afd7_ed55_8ccd,
+    );
+    ((second ^ second >> 32) as u32).max(1)
+}
+
+/// [`StreamSpec::hint`] of an IP address: the same in both processes.
+pub fn hint(ip: IpAddr) -> u32 {
+    digest(ip, 0, 0)
+}
+
+/// An IP address as the plane names it.
 pub fn digest_ip(ip: IpAddr) -> u32 {
-    match ip {
-        IpAddr::V4(ip) => digest(&ip.octets(), [0; 2]),
-        IpAddr::V6(ip) => digest(&ip.octets(), [0; 2]),
-    }
+    digest(ip, 0, DIGEST_KEY.load(std::sync::atomic::Ordering::Relaxed))
 }
 
-/// [`digest`] of an address with its port.
+/// An address with its port as the plane names it.
 pub fn digest_address(address: SocketAddr) -> u32 {
-    let port = address.port().to_be_bytes();
-    match address.ip() {
-        IpAddr::V4(ip) => digest(&ip.octets(), port),
-        IpAddr::V6(ip) => digest(&ip.octets(), port),
+    let key = DIGEST_KEY.load(std::sync::atomic::Ordering::Relaxed);
+    digest(address.ip(), address.port(), key)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_tell_addresses_apart_and_depend_on_the_key() {
+        let mut seen = std::collections::HashSet::new();
+        for key in [0, 1, 0x1234_5678_9abc_def0] {
+            for last in 0..=255u8 {
+                for port in [0, 1, 4000, 4001] {
+                    let v6 = [0x2001, 0xdb8, 0, 0, 0, 0, 0, last.into()];
+                    assert!(seen.insert(digest([198, 51, 100, last].into(), port, key)));
+                    assert!(seen.insert(digest(v6.into(), port, key)));
+                }
+            }
+        }
     }
 }
 
@@ -203,7 +249,7 @@ pub struct StreamSpec {
     pub learn: Learn,
     /// A locked stream follows a new source once the old one is silent.
     pub handover: bool,
-    /// [`digest_ip`] of where the leg's signalling came from, a likely source behind a NAT; 0 for unknown.
+    /// [`hint`] of where the leg's signalling came from, a likely source behind a NAT; 0 for unknown.
     pub hint: u32,
     /// Whether packets that arrive here are forwarded.
     pub gate_open: bool,
@@ -324,6 +370,8 @@ pub mod flag {
     pub const COPY_DSCP: u16 = 1 << 13;
     /// The remote address may not send (source lists).
     pub const DENIED: u16 = 1 << 14;
+    /// [`Slot::known`](super::Slot::known) is the source that signalling has replaced.
+    pub const FORMER: u16 = 1 << 15;
 }
 
 /// Policy and route of a stream: three cache lines, of which the first is enough for a usual packet.
@@ -402,13 +450,14 @@ pub struct Slot {
     pub signalled_ip: u32,
     /// [`StreamSpec::hint`].
     pub hint: u32,
-    /// [`digest_address`] of the source that was locked before the present learning began, 0 for none.
+    /// [`digest_address`] of the source that was locked before the present learning began, 0 for none. With FORMER,
+    /// signalling has named another one since.
     pub known: u32,
     /// The lower half of [`Meter::packets`](crate::Meter::packets) at which the learning window ends.
     pub learn_until: u32,
     /// Port of the signalled remote, network order.
     pub signalled_port: [u8; 2],
-    /// Of [`rank`]: how credible [`Slot::remote`] is, while it is learned and not locked.
+    /// Of [`rank`]: how credible [`Slot::remote`] is, if it was learned; NONE from new signalling until its next packet.
     pub rank: u8,
     /// [`StreamSpec::event_type`].
     pub event_type: u8,

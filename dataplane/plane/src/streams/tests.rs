@@ -305,6 +305,60 @@ fn a_window_ends_in_time_and_locks() {
 }
 
 #[test]
+fn what_signalling_replaces_is_remembered_as_that() {
+    let mut bench = Bench::new(8);
+    let set = |remote, signal| {
+        [
+            Op::Set(spec(A, B, Some("198.18.0.9:1000"), 1)),
+            Op::Set(spec(B, A, Some(remote), signal)),
+        ]
+    };
+    bench.apply(7, &set("198.18.0.8:2000", 1)).unwrap();
+    bench.latch(B, "198.18.0.7:7777").unwrap();
+    let old = digest_address("198.18.0.7:7777".parse().unwrap());
+    bench.apply(7, &set("198.18.0.8:3000", 2)).unwrap();
+    let slot = bench.slot(B);
+    assert!(has(&slot, flag::FORMER) && !has(&slot, flag::LATCHED));
+    assert_eq!(slot.known, old);
+    // It stays that over signalling that says nothing new.
+    bench.apply(7, &set("198.18.0.8:3000", 3)).unwrap();
+    assert!(has(&bench.slot(B), flag::FORMER));
+    bench.latch(B, "198.18.0.8:3000").unwrap();
+    bench.apply(7, &set("198.18.0.8:3000", 4)).unwrap();
+    let slot = bench.slot(B);
+    assert!(!has(&slot, flag::FORMER));
+    assert_eq!(
+        slot.known,
+        digest_address("198.18.0.8:3000".parse().unwrap())
+    );
+}
+
+#[test]
+fn a_window_ends_neither_for_rtcp_of_a_stranger_nor_for_later_signalling() {
+    let mut bench = Bench::new(8);
+    let mut rtcp = spec(B, A, Some("198.18.0.8:2001"), 1);
+    rtcp.kind = penstock_shm::Kind::Rtcp;
+    let other = Op::Set(spec(A, B, Some("198.18.0.9:1000"), 1));
+    bench.apply(7, &[other, Op::Set(rtcp)]).unwrap();
+    let version = bench.slot(B).version;
+    assert_eq!(bench.ask(B, version, "198.18.0.7:1", false), None);
+    let mut locks = 0;
+    bench.streams.tick(5_000, |_| locks += 1);
+    assert!(!has(&bench.slot(B), flag::LOCKED));
+
+    let version = bench.slot(A).version;
+    assert_eq!(bench.ask(A, version, "198.18.0.6:1", false), None);
+    bench
+        .apply(7, &[Op::Set(spec(A, B, Some("198.18.0.9:1000"), 2))])
+        .unwrap();
+    let version = bench.slot(A).version;
+    assert_eq!(bench.ask(A, version, "198.18.0.6:1", false), None);
+    // The first window was opened at 2 and is over; the second was opened at 2 as well, but under its own signalling.
+    bench.streams.tick(5_000, |_| locks += 1);
+    assert_eq!(locks, 1);
+}
+
+#[test]
 fn a_refused_command_leaves_nothing_behind() {
     let mut bench = Bench::new(8);
     let nowhere = Endpoint {

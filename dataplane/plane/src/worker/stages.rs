@@ -6,6 +6,7 @@ use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
 use penstock_relay::learn::Ask;
+use penstock_relay::local;
 use penstock_relay::police;
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
@@ -13,7 +14,7 @@ use penstock_relay::{
     rewrite, source,
 };
 use penstock_shm::copies::Direction;
-use penstock_shm::record::Slot;
+use penstock_shm::record::{Slot, flag};
 use penstock_shm::tally::{Last, Meter};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
 use std::ptr;
@@ -238,7 +239,10 @@ impl Step<'_> {
                 },
                 None => Drop::NotOurAddress,
             },
-            Class::Arp { .. } => return self.tell_steward(&queues.neighbours, mbuf),
+            Class::Arp { vlan } if self.is_arp_of_interest(&mbuf, vlan) => {
+                return self.tell_steward(&queues.neighbours, mbuf);
+            }
+            Class::Arp { .. } => Drop::NotOurAddress,
             Class::Nd { vlan, asks_for } if asks_for.is_none_or(|ip| is_ours(vlan, ip.into())) => {
                 return self.tell_steward(&queues.neighbours, mbuf);
             }
@@ -269,6 +273,10 @@ impl Step<'_> {
         }
         if !self.view.claim(meter) {
             return self.hand_over(mbuf, entry);
+        }
+        if slot.flags & flag::LOCKED == 0 && self.is_from_us(&mbuf, udp) {
+            stream.tally.count_dropped(Drop::Source);
+            return self.drop(mbuf, Drop::Source);
         }
         self.capture(&mbuf, entry, Direction::Ingress);
         match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
@@ -377,6 +385,25 @@ impl Step<'_> {
                 self.drop(mbuf, Drop::HandOver);
             }
         }
+    }
+
+    /// ARP that asks for one of our addresses, answers one, or tells where its sender is; the kernel behind an
+    /// exception port wants to hear all of it. What others ask each other must not fill the steward's queue.
+    #[cold]
+    fn is_arp_of_interest(&self, mbuf: &Mbuf, vlan: u16) -> bool {
+        let has_kernel = matches!(self.side.role, Role::Media { kernel: Some(_) });
+        has_kernel
+            || local::arp_parse(mbuf.frame()).is_some_and(|arp| {
+                let is_ours = self.side.locals.get(vlan, arp.target_ip.into()).is_some();
+                is_ours || arp.target_ip == arp.sender_ip
+            })
+    }
+
+    /// Nobody honest sends from one of our own addresses.
+    #[cold]
+    fn is_from_us(&self, mbuf: &Mbuf, udp: &Udp) -> bool {
+        source(mbuf.frame(), udp)
+            .is_some_and(|source| self.side.locals.get(udp.vlan, source.ip()).is_some())
     }
 
     /// Asks for the packet's source to be adopted. False if that cannot be: it is one of our own.

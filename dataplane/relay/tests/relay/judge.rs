@@ -224,7 +224,7 @@ fn what_an_endpoint_carries_is_checked() {
                 let meter = &tally.meter;
                 let first = payload.first().copied().unwrap_or(0xff);
                 let reason = match (kind, first) {
-                    (Kind::Rtp, 0..=79) => Drop::NotNegotiated,
+                    (Kind::Rtp | Kind::Rtcp, 0..=79) => Drop::NotNegotiated,
                     _ => Drop::NotRtp,
                 };
                 let expected = if passes { PASS } else { Err(reason) };

@@ -5,7 +5,7 @@ use crate::support::{Datagram, asking, policy, rtp, slot};
 use penstock_relay::learn::{Ask, Network, Sources};
 use penstock_relay::route::Policy;
 use penstock_relay::{Drop, Pass, Rules};
-use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, rank};
+use penstock_shm::record::{Learn, Slot, digest_address, hint, rank};
 use penstock_shm::tally::Tally;
 use std::net::SocketAddr;
 
@@ -54,7 +54,7 @@ fn adopted(learn: Learn, source: &str, rank: u8) -> Policy {
 #[test]
 fn heuristics_prefer_what_was_signalled() {
     let fresh = asking(fresh(Learn::Heuristic), |spec| {
-        spec.hint = digest_ip("192.0.2.77".parse().unwrap());
+        spec.hint = hint("192.0.2.77".parse().unwrap());
     });
     let slot = slot(&fresh);
     for (source, rank) in [
@@ -156,8 +156,10 @@ fn after_new_signalling_the_old_source_is_certain() {
         let slot = slot(&again(learn, FRIEND));
         assert_eq!(ask(&slot, &tally, FRIEND, 1), Ok(Some(Ask::Lock)));
         assert_eq!(ask(&slot, &tally, "192.0.2.77:10", 1), adopt(rank::ADDRESS));
-        assert_eq!(ask(&slot, &tally, STRANGER, 1), adopt(rank::ANY));
-        // A stranger was quicker: the old source takes its place back.
+        assert_eq!(ask(&slot, &tally, STRANGER, 1), Err(Drop::Source));
+        // It was silent for long: a stranger is taken, and the old source takes its place back.
+        let late = ask(&slot, &Tally::default(), STRANGER, 31 * SECOND);
+        assert_eq!(late, adopt(rank::ANY));
         let taken = Policy {
             remote: Some(STRANGER.parse().unwrap()),
             rank: rank::ANY,
@@ -253,4 +255,37 @@ fn what_the_lists_deny_is_not_heard() {
     let slot = crate::support::slot(&signalled);
     let verdict = verdict_by(&rules, &datagram, &slot, &Tally::default(), 1);
     assert_eq!(verdict, Err(Drop::Denied), "though it was signalled");
+}
+
+#[test]
+fn what_signalling_replaced_gives_way_to_anybody() {
+    let replaced = Policy {
+        known: digest_address(FRIEND.parse().unwrap()),
+        former: true,
+        ..fresh(Learn::Heuristic)
+    };
+    let tally = Tally::default();
+    let straggler = slot(&replaced);
+    assert_eq!(ask(&straggler, &tally, FRIEND, 1), adopt(rank::FORMER));
+    let adopted = slot(&Policy {
+        remote: Some(FRIEND.parse().unwrap()),
+        latched: true,
+        rank: rank::FORMER,
+        ..replaced
+    });
+    assert_eq!(ask(&adopted, &tally, FRIEND, 1), Ok(None));
+    assert_eq!(ask(&adopted, &tally, STRANGER, 1), adopt(rank::ANY));
+}
+
+#[test]
+fn a_stranger_that_was_locked_gives_way_after_silence() {
+    let slot = slot(&Policy {
+        rank: rank::ANY,
+        ..locked(STRANGER)
+    });
+    let tally = Tally::default();
+    assert_eq!(ask(&slot, &tally, STRANGER, SECOND), Ok(None));
+    let other = "203.0.113.99:99";
+    assert_eq!(ask(&slot, &tally, other, 30 * SECOND), Err(Drop::Source));
+    assert_eq!(ask(&slot, &tally, other, 31 * SECOND), adopt(rank::ANY));
 }
