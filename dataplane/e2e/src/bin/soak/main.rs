@@ -265,6 +265,7 @@ fn run(options: &Options) -> ExitCode {
     let table = lab.table();
     let ng = lab.ng();
     let room = capacity(&lab, &ng);
+    std::thread::sleep(watch::REST);
     let pair = Pair {
         skew: skew(&table),
         plane,

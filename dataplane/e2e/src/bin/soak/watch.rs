@@ -16,6 +16,9 @@ pub fn warm(who: Who) -> Duration {
     })
 }
 
+/// Longer than ports rest.
+pub const REST: Duration = Duration::from_millis(2500);
+
 /// Growth that is no leak: a twentieth, and so many KiB.
 const SLACK_KIB: u64 = 4096;
 
@@ -87,6 +90,8 @@ pub fn skew(table: &TableView) -> Vec<i64> {
 /// How many calls the port pool has room for: places calls until one is refused, and ends them all.
 pub fn capacity(lab: &Lab, ng: &Ng) -> Result<u32, String> {
     let limit = Duration::from_secs(10);
+    // Ports rest before they are given out again.
+    std::thread::sleep(REST);
     let mut n = 0;
     let refused = loop {
         let request = offer_request(&format!("room-{n}"), &sdp(phone_at(2000)));
@@ -105,8 +110,6 @@ pub fn capacity(lab: &Lab, ng: &Ng) -> Result<u32, String> {
         return Err(format!("call room-{n} was refused: {refused}"));
     }
     empty(lab, ng)?;
-    // Ports rest before they are given out again.
-    std::thread::sleep(Duration::from_millis(2500));
     Ok(n)
 }
 
