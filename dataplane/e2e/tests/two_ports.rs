@@ -120,6 +120,9 @@ fn calls_go_from_port_to_port() {
     let sum = balanced(&table);
     assert_eq!(sum.dropped_at_all(), 0, "{sum:?}");
     assert_eq!(sum.forwarded, 4 * 641 + 40);
+    let bursts = table.workers()[0].bursts;
+    let many: u64 = bursts[4..].iter().sum();
+    assert!(many >= 20, "few packets came at once: {bursts:?}");
 
     // An address is that of one port.
     for (from, to, through) in [
