@@ -3,6 +3,8 @@
 mod common;
 use common::*;
 use serde_json::json;
+use std::io::{BufRead, BufReader, Lines};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 fn out(output: &std::process::Output) -> String {
     assert!(
@@ -56,6 +58,25 @@ fn new_calls_are_refused_and_old_ones_served() {
     assert_eq!(world.stats()["draining"], false);
 }
 
+/// `penstock drain --wait` behind its first line, and the lines it prints; it ends by itself.
+fn waiting(world: &World) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .arg("--config")
+        .arg(world.config())
+        .args(["drain", "--wait", "--timeout", "60"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(next(&mut told).starts_with("draining: "));
+    (child, told)
+}
+
+fn next(told: &mut Lines<BufReader<ChildStdout>>) -> String {
+    told.next().expect("a line").unwrap()
+}
+
 #[test]
 fn waiting_for_the_last_call() {
     let (world, _plane) = World::running(64);
@@ -63,27 +84,22 @@ fn waiting_for_the_last_call() {
     world.offer("b", 4002);
     let told = error(&world.cli(&["drain", "--wait", "--timeout", "1"]));
     assert!(told.contains("2 calls are left after 1s"), "{told}");
-    std::thread::scope(|scope| {
-        let waits = scope.spawn(|| world.cli(&["drain", "--wait"]));
-        world.until("the drain", || world.stats()["draining"] == true);
-        world.delete("a");
-        std::thread::sleep(std::time::Duration::from_millis(700));
-        assert!(!waits.is_finished());
-        world.delete("b");
-        let told = out(&waits.join().unwrap());
-        let left: Vec<_> = told.lines().skip(1).collect();
-        assert_eq!(*left.last().unwrap(), "no call is left", "{told}");
-        assert!(left.contains(&"1 call is left"), "{told}");
-    });
+    let (mut waits, mut told) = waiting(&world);
+    assert_eq!(next(&mut told), "2 calls are left");
+    world.delete("a");
+    assert_eq!(next(&mut told), "1 call is left");
+    assert!(waits.try_wait().unwrap().is_none(), "a call is left");
+    world.delete("b");
+    assert_eq!(next(&mut told), "no call is left");
+    assert!(waits.wait().unwrap().success());
     // Ended by somebody else, while one waits.
     world.cli(&["drain", "--end"]);
     world.offer("c", 4000);
-    std::thread::scope(|scope| {
-        let waits = scope.spawn(|| world.cli(&["drain", "--wait"]));
-        world.until("the drain", || world.stats()["draining"] == true);
-        world.cli(&["drain", "--end"]);
-        assert!(error(&waits.join().unwrap()).contains("the drain was ended"));
-    });
+    let (waits, mut told) = waiting(&world);
+    assert_eq!(next(&mut told), "1 call is left");
+    world.cli(&["drain", "--end"]);
+    let ended = waits.wait_with_output().unwrap();
+    assert!(error(&ended).contains("the drain was ended"));
 }
 
 #[test]

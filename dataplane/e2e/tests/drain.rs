@@ -44,15 +44,22 @@ fn new_calls_are_refused_and_old_ones_end_in_peace() {
     caller.heard_all(0xb, 1, callee.sent());
     callee.heard_all(0xa, 1, caller.sent());
 
-    std::thread::scope(|scope| {
-        let waits = scope.spawn(|| lab.penstock(&["drain", "--wait", "--timeout", "60"]));
-        std::thread::sleep(Duration::from_secs(1));
-        assert!(!waits.is_finished(), "a call is left");
-        assert_eq!(ng.delete("stands")["result"], "ok");
-        let (code, out, err) = waits.join().expect("the command");
-        assert_eq!(code, Some(0), "{out}{err}");
-        assert!(out.ends_with("no call is left\n"), "{out}");
+    let mut drain = lab.penstock_start(&["drain", "--wait", "--timeout", "60"]);
+    let waits = wait_for(Duration::from_secs(20), || {
+        drain.log().ends_with("\n1 call is left\n")
     });
+    assert!(waits, "{}", drain.log());
+    let ended = drain.ended(Duration::from_secs(1));
+    assert!(ended.is_none(), "a call is left: {}", drain.log());
+    assert_eq!(ng.delete("stands")["result"], "ok");
+    let ended = drain.ended(Duration::from_secs(20));
+    let code = ended.and_then(|status| status.code());
+    assert_eq!(code, Some(0), "{}", drain.log());
+    assert!(
+        drain.log().ends_with("no call is left\n"),
+        "{}",
+        drain.log()
+    );
     let (code, _, err) = lab.penstock(&["drain", "--end"]);
     assert_eq!(code, Some(0), "{err}");
     ng.call("new", phone_at(4010), phone_at(5010));

@@ -4,7 +4,7 @@ use penstock_e2e::{Phone, Setup, converse, lab, wait_for};
 use penstock_shm::{Control, Event, EventConsumer};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -109,12 +109,10 @@ fn it_is_seen_reported_and_survived() {
     // nothing for longer than it would wait.
     std::thread::sleep(Duration::from_millis(2500));
     while plane.notifies("WATCHDOG=1", Duration::from_millis(100)) {}
-    let quiet = Instant::now();
     assert!(
         !plane.notifies("WATCHDOG=1", Duration::from_secs(5)),
         "the watchdog was fed"
     );
-    assert!(quiet.elapsed() > Duration::from_secs(4));
     drop(events);
 
     // The other worker and the steward go on.

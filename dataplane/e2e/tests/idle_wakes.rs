@@ -29,9 +29,18 @@ fn call(lab: &Lab, phones: [SocketAddr; 2]) {
     lab.install(1, &[spec(0), spec(1)]);
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+/// In one of three rounds at least half the times are short: a busy machine may spoil the others, and nobody has that luck
+/// who sleeps.
+fn is_awake(what: &str, mut round: impl FnMut() -> Vec<Duration>) {
+    let mut medians = Vec::new();
+    let awake = (0..3).any(|_| {
+        let mut times = round();
+        times.sort();
+        let median = times[times.len() / 2];
+        medians.push(median);
+        median < AWAKE
+    });
+    assert!(awake, "{medians:?} {what}");
 }
 
 #[test]
@@ -41,20 +50,20 @@ fn a_packet_wakes_a_worker() {
     let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
     let mut callee = Phone::new(&lab, phone_at(5000), 0xb);
     call(&lab, [caller.at(), callee.at()]);
-    let mut times = Vec::new();
-    for n in 1..=31 {
+    let mut latency = || {
         std::thread::sleep(Duration::from_millis(30));
         let sent = Instant::now();
         caller.talk(local(20_000));
-        let came = |callee: &mut Phone| callee.listen().rtp.get(&0xa).map_or(0, Vec::len) >= n;
-        while !came(&mut callee) {
+        let n = usize::from(caller.sent());
+        while callee.listen().rtp.get(&0xa).map_or(0, Vec::len) < n {
             assert!(sent.elapsed() < Duration::from_secs(10), "packet {n}");
         }
-        times.push(sent.elapsed());
-    }
-    callee.heard_all(0xa, 1, 31);
-    let median = median(times);
-    assert!(median < AWAKE, "{median:?} from phone to phone");
+        sent.elapsed()
+    };
+    is_awake("from phone to phone", || {
+        (0..31).map(|_| latency()).collect()
+    });
+    callee.heard_all(0xa, 1, caller.sent());
 }
 
 #[test]
@@ -62,15 +71,16 @@ fn the_steward_wakes_a_worker() {
     let lab = lab!("wakes_steward");
     let _plane = lab.plane();
     // An echo goes from the worker to the steward, and back when the worker sleeps again.
-    let (_, out, err) = lab.run("ping", &["-c", "21", "-i", "0.05", "-W", "2", PLANE]);
     let time = |line: &str| {
         let ms = line.split_once("time=")?.1.split_whitespace().next()?;
         Some(Duration::from_secs_f64(ms.parse::<f64>().ok()? / 1000.0))
     };
-    let times: Vec<_> = out.lines().filter_map(time).collect();
-    assert!(times.len() >= 20, "{out}{err}");
-    let median = median(times);
-    assert!(median < AWAKE, "{median:?} for an echo");
+    is_awake("for an echo", || {
+        let (_, out, err) = lab.run("ping", &["-c", "21", "-i", "0.05", "-W", "10", PLANE]);
+        let times: Vec<_> = out.lines().filter_map(time).collect();
+        assert!(times.len() >= 20, "{out}{err}");
+        times
+    });
 }
 
 /// Polls that found nothing in a second: far from the millions of a worker that does not sleep, whatever else
@@ -94,7 +104,7 @@ fn at_rest_it_sleeps() {
     let mut polls = 0;
     let sleeps = wait_for(Duration::from_secs(30), || {
         polls = polls_in_a_second(&lab);
-        (5..200).contains(&polls)
+        (1..=100).contains(&polls)
     });
     assert!(sleeps, "{polls} polls, on interrupts");
     plane.stop_well();

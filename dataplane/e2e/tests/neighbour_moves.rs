@@ -2,7 +2,7 @@
 //! moved is found.
 
 use penstock_e2e::region::balanced;
-use penstock_e2e::{Daemon, Host, Lab, Phone, exchange, lab, meanwhile, meet, phone_at};
+use penstock_e2e::{Daemon, Host, Lab, Phone, exchange, lab, meanwhile, meet, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -89,8 +89,11 @@ fn a_phone_that_has_moved_is_found() {
         || {
             take(&new_host);
             let mut phone = Phone::with(new_host.socket(callee_at(5000)), 0xb);
-            let heard = phone.listen_for(|heard| heard.rtp.contains_key(&0xa));
-            moved = heard.rtp.get(&0xa).and_then(|seqs| seqs.first().copied());
+            wait_for(Duration::from_secs(30), || {
+                let heard = phone.listen().rtp.get(&0xa);
+                moved = heard.and_then(|seqs| seqs.first().copied());
+                moved.is_some()
+            });
         },
     );
     let first = moved.expect("media at the new place");
