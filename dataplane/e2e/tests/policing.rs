@@ -137,8 +137,8 @@ fn a_flood_is_cut_to_the_profile() {
     free.is_whole();
     let after = balanced(&table);
 
-    // The bucket was full; a quarter more may pass at once.
-    let most = |per_s: u64, burst: u64| burst + burst / 4 + (seconds * per_s as f64) as u64 + 2;
+    // The bucket was full; half as much again may pass at once.
+    let most = |per_s: u64, burst: u64| burst + burst / 2 + (seconds * per_s as f64) as u64 + 2;
     for (call, reason, least, most) in [
         (
             &mut by_packets,

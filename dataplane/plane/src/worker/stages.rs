@@ -151,7 +151,7 @@ impl Step<'_> {
             };
             let count = run(&mut looks[i..upto], hop, l2, guard, now_ns);
             i += count;
-            if count == 0 && !self.police(entry) {
+            if count == 0 && !self.police(&looks[i..]) {
                 passed.failed |= 1 << i;
                 waiting.extend(entry.map(|entry| entry.meter()));
                 i += 1;
@@ -159,18 +159,29 @@ impl Step<'_> {
         }
     }
 
-    /// Lets a stream whose allowance is used up have another one, if it may: then its packet can be tried again.
+    /// Whether the first packet's stream had used up its allowance and may have another one: then it can be tried again.
+    /// Streams of the same rate use theirs up together, so the others of the burst are seen to at once.
     #[cold]
     #[inline(never)]
-    fn police(&self, entry: Option<Entry<'_>>) -> bool {
-        let Some(entry) = entry else { return false };
-        let (tally, slot) = (entry.tally(), entry.slot());
-        let is_used_up = tally.meter.packets.get() >= tally.meter.allowed.get();
-        if !is_used_up || self.view.owner(&tally.meter) != Some(self.number) {
-            return false;
+    fn police(&self, looks: &[Option<Look<'_, '_>>]) -> bool {
+        let profiles = &self.shared.rules.profiles;
+        let mut first = false;
+        for (at, look) in looks.iter().enumerate() {
+            let used_up = look.as_ref().map(|&(_, entry)| entry).filter(|entry| {
+                let meter = entry.meter();
+                meter.packets.get() >= meter.allowed.get()
+                    && self.view.owner(meter) == Some(self.number)
+            });
+            if let Some(entry) = used_up {
+                let (tally, slot) = (entry.tally(), entry.slot());
+                let longest = usize::from(slot.longest);
+                let may = police::renew(tally, slot, profiles, longest, self.now_ns).is_ok();
+                first |= may && at == 0;
+            } else if at == 0 {
+                return false;
+            }
         }
-        let (profiles, longest) = (&self.shared.rules.profiles, usize::from(slot.longest));
-        police::renew(tally, slot, profiles, longest, self.now_ns).is_ok()
+        first
     }
 
     /// Takes a next hop at hand, for this and the following packets: once per burst, and where it changes.
