@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 /// Lower bounds of the classes of delay variation, ms.
-const VARIATION_MS: [u32; 8] = [0, 5, 10, 20, 40, 80, 160, 320];
+const VARIATION_MS: [u32; 8] = [0, 20, 40, 80, 160, 320, 640, 1280];
 
 /// The characters of DTMF events 0 to 15 (RFC 4733, table 3).
 const DIGITS: [char; 16] = [

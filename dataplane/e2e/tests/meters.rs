@@ -17,24 +17,24 @@ const SCRIPT: [(u16, u32); 23] = [
     (6, 0),
     (7, 0),
     (8, 0),
-    // Each in the next class of variation, from 5 ms on.
-    (9, 9),
-    (10, 27),
-    (11, 63),
-    (12, 138),
-    (13, 288),
-    (14, 588),
-    (15, 1588),
-    (16, 1588),
-    (17, 1588),
+    // Each in the next class of variation, from 20 ms on.
+    (9, 36),
+    (10, 108),
+    (11, 252),
+    (12, 552),
+    (13, 1152),
+    (14, 2352),
+    (15, 6352),
+    (16, 6352),
+    (17, 6352),
     // Twice.
-    (17, 1588),
-    (17, 1588),
+    (17, 6352),
+    (17, 6352),
     // Five are missing; two of them are late; three more are missing.
-    (23, 1588),
-    (20, 1588),
-    (21, 1588),
-    (27, 1588),
+    (23, 6352),
+    (20, 6352),
+    (21, 6352),
+    (27, 6352),
 ];
 
 fn packet(ssrc: u32, seq: u16, at_ms: u32) -> Vec<u8> {
@@ -115,7 +115,7 @@ fn the_meters_say_what_was_sent() {
     ] {
         assert_eq!(detail[key], value, "{key}: {row:#}");
     }
-    for from_ms in [5, 10, 20, 40, 80, 160, 320] {
+    for from_ms in [20, 40, 80, 160, 320, 640, 1280] {
         assert_eq!(detail["variation"][from_ms.to_string()], 1, "{row:#}");
     }
 
@@ -123,7 +123,7 @@ fn the_meters_say_what_was_sent() {
     let line = |text: &str| format!("  rtp {}: {text}\n", sides.caller);
     for text in [
         "packets: 2 late, 2 twice, largest gap 5",
-        "delay varied: 1 by 5 ms, 1 by 10 ms, 1 by 20 ms, 1 by 40 ms, 1 by 80 ms, 1 by 160 ms, 1 by 320 ms",
+        "delay varied: 1 by 20 ms, 1 by 40 ms, 1 by 80 ms, 1 by 160 ms, 1 by 320 ms, 1 by 640 ms, 1 by 1280 ms",
     ] {
         assert!(shown.contains(&line(text)), "{shown}");
     }

@@ -82,9 +82,9 @@ macro_rules! parts {
 
 /// Delay variations are counted from this on, ms; each class of [`Detail::variation`] is twice as wide as the one
 /// before.
-pub const VARIATION_FROM_MS: u32 = 5;
+pub const VARIATION_FROM_MS: u32 = 20;
 
-/// How many classes [`Detail::variation`] has: from 5, 10, 20, 40, 80, 160 and 320 ms on.
+/// How many classes [`Detail::variation`] has: from 20, 40, 80, 160, 320, 640 and 1280 ms on.
 pub const VARIATIONS: usize = 7;
 
 parts! {

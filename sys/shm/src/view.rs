@@ -164,8 +164,8 @@ pub struct MeterStat {
     pub foreign: u32,
     /// Packets that were neither RTP nor RTCP.
     pub other: u32,
-    /// RTP packets by how much their delay differed from the packet's before: less than 5 ms, from 5, 10, 20, 40, 80,
-    /// 160 and 320 ms on.
+    /// RTP packets by how much their delay differed from the packet's before: less than 20 ms, from 20, 40, 80, 160,
+    /// 320, 640 and 1280 ms on.
     pub variation: [u32; VARIATIONS + 1],
 }
 

@@ -90,10 +90,10 @@ impl Model {
     }
 }
 
-/// 8 kHz, and delays that differ by 5 ms are counted.
+/// 8 kHz, and delays that differ by 20 ms are counted.
 const SLOT: Slot = Slot {
     clock_mult: HZ_8000,
-    steady: 39,
+    steady: 159,
     ..Slot::CLOSED
 };
 
@@ -352,13 +352,13 @@ fn late_double_and_skipped_packets_have_counters_of_their_own() {
 fn delays_that_vary_are_counted_by_class() {
     let tally = Tally::default();
     let mut now_ns = 0;
-    let delays_ms = [0, 4, 9, 0, 10, 0, 20, 0, 159, 0, 400, 0];
+    let delays_ms = [0, 16, 36, 0, 40, 0, 80, 0, 636, 0, 1600, 0];
     for (seq, delay_ms) in (0u16..).zip(delays_ms) {
         now_ns += PTIME_NS;
         let at_ns = now_ns + delay_ms * 1_000_000;
         feed(&tally, 1, seq, u32::from(seq) * 160, at_ns);
     }
-    // Differences: 4, 5, 9, 10, 10, 20, 20, 159, 159, 400, 400 ms.
+    // Differences: 16, 20, 36, 40, 40, 80, 80, 636, 636, 1600, 1600 ms.
     let classes = tally
         .detail
         .variation
