@@ -366,9 +366,8 @@ fn after_new_signalling_the_old_source_comes_back() {
         call.settles(&phone, true);
         call.refuses(&mut other);
         call.signal_anew(learning);
-        // Quicker, and better than a source that nothing is known of.
-        call.takes(&mut other);
-        call.settles(&other, false);
+        // Quicker, and better than a source that nothing is known of; but the old one has time to speak.
+        call.refuses(&mut other);
         call.takes(&mut phone);
         call.settles(&phone, true);
         call.answers(&mut phone);

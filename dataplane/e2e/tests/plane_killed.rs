@@ -191,6 +191,8 @@ fn kill_and_return(lab: &Lab, ng: &Ng, table: &TableView, calls: &Calls, plane: 
 #[test]
 fn every_stream_resumes_with_its_latch_and_counters() {
     let lab = lab!("plane_killed");
+    // RTCP learns for five times as long.
+    lab.edit("[plane]\n", "[learning]\nwindow_ms = 500\n[plane]\n");
     let sockets = Rlimit {
         current: Some(8192),
         maximum: Some(8192),

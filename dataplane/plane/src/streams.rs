@@ -150,7 +150,7 @@ impl Streams {
             let slot = self.table.slot(number);
             if slot.rank != rank::NONE {
                 let head = self.table.head(number);
-                self.windows.open(number, head, slot.signal, now_ns);
+                self.windows.open(number, head, &slot, now_ns);
             }
         }
         live.len() as u32
@@ -318,7 +318,7 @@ impl Streams {
             let packets = self.table.tally(number).meter.packets.get() as u32;
             policy.learn_until = packets.wrapping_add(self.windows.packets());
             let head = self.table.head(number);
-            self.windows.open(number, head, slot.signal, now_ns);
+            self.windows.open(number, head, &slot, now_ns);
         }
         policy.remote = Some(latch.source);
         policy.latched = true;

@@ -2,7 +2,7 @@
 
 use crate::slow::Latch;
 use penstock_shm::record::{Head, rank};
-use penstock_shm::{Kind, TableWriter, flag};
+use penstock_shm::{Kind, Slot, TableWriter, flag};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -23,10 +23,14 @@ struct Open {
     until_ns: u64,
 }
 
-/// The open windows, in the order in which they end.
+/// How much longer windows of RTCP are: between two reports pass some seconds, and who sends one sooner need not be the
+/// leg.
+const RTCP_TIMES: u64 = 5;
+
+/// The open windows, those of RTCP apart, in the order in which they end.
 pub struct Windows {
     window: Window,
-    open: VecDeque<Open>,
+    open: [VecDeque<Open>; 2],
     /// Of streams that adopt every source: the last one seen, by record.
     deferred: BTreeMap<u32, Latch>,
 }
@@ -41,7 +45,7 @@ impl Windows {
     pub fn new(window: Window) -> Windows {
         Windows {
             window,
-            open: VecDeque::new(),
+            open: Default::default(),
             deferred: BTreeMap::new(),
         }
     }
@@ -52,12 +56,14 @@ impl Windows {
     }
 
     /// A stream saw its first source.
-    pub fn open(&mut self, record: u32, head: &Head, signal: u32, now_ns: u64) {
-        self.open.push_back(Open {
+    pub fn open(&mut self, record: u32, head: &Head, slot: &Slot, now_ns: u64) {
+        let is_rtcp = slot.kind == Kind::Rtcp as u8;
+        let times = if is_rtcp { RTCP_TIMES } else { 1 };
+        self.open[usize::from(is_rtcp)].push_back(Open {
             record,
             generation: head.generation.load(Relaxed),
-            signal,
-            until_ns: now_ns + self.window.ns,
+            signal: slot.signal,
+            until_ns: now_ns + self.window.ns * times,
         });
     }
 
@@ -73,23 +79,19 @@ impl Windows {
 
     /// The next stream whose window is over and that still learns.
     pub fn over(&mut self, table: &TableWriter, now_ns: u64) -> Option<u32> {
-        while self
-            .open
-            .front()
-            .is_some_and(|open| open.until_ns <= now_ns)
-        {
-            let open = self.open.pop_front()?;
-            let same = table.is_live(open.record)
-                && table.head(open.record).generation.load(Relaxed) == open.generation;
-            if !same {
-                continue;
-            }
-            let slot = table.slot(open.record);
-            let learns = slot.flags & flag::LOCKED == 0 && slot.rank != rank::NONE;
-            // Between two reports pass some seconds: who sends one in a window need not be the leg.
-            let waits = slot.kind == Kind::Rtcp as u8 && slot.rank < rank::ADDRESS;
-            if learns && !waits && slot.signal == open.signal {
-                return Some(open.record);
+        for queue in &mut self.open {
+            while queue.front().is_some_and(|open| open.until_ns <= now_ns) {
+                let open = queue.pop_front()?;
+                let same = table.is_live(open.record)
+                    && table.head(open.record).generation.load(Relaxed) == open.generation;
+                if !same {
+                    continue;
+                }
+                let slot = table.slot(open.record);
+                let learns = slot.flags & flag::LOCKED == 0 && slot.rank != rank::NONE;
+                if learns && slot.signal == open.signal {
+                    return Some(open.record);
+                }
             }
         }
         None

@@ -334,7 +334,7 @@ fn what_signalling_replaces_is_remembered_as_that() {
 }
 
 #[test]
-fn a_window_ends_neither_for_rtcp_of_a_stranger_nor_for_later_signalling() {
+fn a_window_of_rtcp_is_longer_and_none_ends_another_signallings() {
     let mut bench = Bench::new(8);
     let mut rtcp = spec(B, A, Some("198.18.0.8:2001"), 1);
     rtcp.kind = penstock_shm::Kind::Rtcp;
@@ -345,6 +345,8 @@ fn a_window_ends_neither_for_rtcp_of_a_stranger_nor_for_later_signalling() {
     let mut locks = 0;
     bench.streams.tick(5_000, |_| locks += 1);
     assert!(!has(&bench.slot(B), flag::LOCKED));
+    bench.streams.tick(5_002, |_| locks += 1);
+    assert!(has(&bench.slot(B), flag::LOCKED));
 
     let version = bench.slot(A).version;
     assert_eq!(bench.ask(A, version, "198.18.0.6:1", false), None);
@@ -354,8 +356,8 @@ fn a_window_ends_neither_for_rtcp_of_a_stranger_nor_for_later_signalling() {
     let version = bench.slot(A).version;
     assert_eq!(bench.ask(A, version, "198.18.0.6:1", false), None);
     // The first window was opened at 2 and is over; the second was opened at 2 as well, but under its own signalling.
-    bench.streams.tick(5_000, |_| locks += 1);
-    assert_eq!(locks, 1);
+    bench.streams.tick(5_002, |_| locks += 1);
+    assert_eq!(locks, 2);
 }
 
 #[test]
