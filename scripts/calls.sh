@@ -21,7 +21,7 @@ build() {
     "$ROOT/scripts/install" run || exit 2
     lab_cargo
     say "Building (the first time takes some minutes)"
-    (cd "$ROOT" && cargo build --release --locked -p penstock-plane -p penstock-control) >&2 ||
+    (cd "$ROOT" && cargo build --release --locked -p penstock-plane -p penstock-control -p penstock-e2e --bins) >&2 ||
         env_fail "the build failed (above: why)"
     bin=${CARGO_TARGET_DIR:-$ROOT/target}/release
 }
