@@ -8,7 +8,7 @@
 
 use penstock_shm::counters::Drop;
 use penstock_shm::record::{MAX_POLICIES, Slot};
-use penstock_shm::tally::Tally;
+use penstock_shm::tally::{Counter, Tally};
 
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
@@ -114,39 +114,52 @@ pub fn renew(
     bucket.bytes.set(octets);
     bucket.at_ns.set(now_ns);
 
-    // Packets as long as may be, and a little more: a shift where there was a division.
-    let longest = u32::from(slot.longest).next_power_of_two().trailing_zeros();
-    let by_packet = (passed_packets, 1, 0, Drop::PolicePackets);
-    let by_octet = (passed_octets, bytes as u64, longest, Drop::PoliceBytes);
-    let rates = [
-        (&profile.sustained_packets, by_packet),
-        (&profile.peak_packets, by_packet),
-        (&profile.sustained_bytes, by_octet),
-        (&profile.peak_bytes, by_octet),
-    ];
-    let (mut allowed, mut verdict) = (u64::MAX, Ok(()));
-    for ((rate, (passed, next, most, reason)), due) in rates.into_iter().zip(&bucket.due_ns) {
-        if !rate.is_limited() {
-            continue;
+    let mut verdict = Ok(());
+    // Room for how many of what the two rates limit; `u64::MAX` if they do not.
+    let mut room = |rates: [Rate; 2], due: &[Counter], passed, next, reason| {
+        let mut least = u64::MAX;
+        for (rate, due) in rates.into_iter().zip(due) {
+            if !rate.is_limited() {
+                continue;
+            }
+            let due_ns = due
+                .get()
+                .max(since_ns)
+                .saturating_add(rate.duration_ns(passed));
+            due.set(due_ns);
+            let ahead = rate.units(due_ns.saturating_sub(now_ns));
+            least = least.min(rate.burst.saturating_sub(ahead));
         }
-        let due_ns = due
-            .get()
-            .max(since_ns)
-            .saturating_add(rate.duration_ns(passed));
-        due.set(due_ns);
-        let ahead = rate.units(due_ns.saturating_sub(now_ns));
-        let room = rate.burst.saturating_sub(ahead);
-        if room < next {
+        if least < next {
             verdict = verdict.and(Err(reason));
         }
-        allowed = allowed.min(room >> most);
-    }
-    match verdict {
-        Ok(()) if allowed == u64::MAX => meter.allowed.set(u64::MAX),
-        Ok(()) => meter
-            .allowed
-            .set(packets.saturating_add((allowed / 2).max(1))),
-        Err(_) => meter.allowed.set(packets),
-    }
+        least
+    };
+    let (packet_dues, octet_dues) = bucket.due_ns.split_at(2);
+    let for_packets = room(
+        [profile.sustained_packets, profile.peak_packets],
+        packet_dues,
+        passed_packets,
+        1,
+        Drop::PolicePackets,
+    );
+    let for_octets = room(
+        [profile.sustained_bytes, profile.peak_bytes],
+        octet_dues,
+        passed_octets,
+        bytes as u64,
+        Drop::PoliceBytes,
+    );
+    // As many packets as long as may be; one division of 32 bits, for it is the slowest step.
+    let longest = u32::from(slot.longest).max(1);
+    let allowed = match u32::try_from(for_octets) {
+        Ok(octets) => for_packets.min(u64::from(octets / longest)),
+        Err(_) => for_packets,
+    };
+    meter.allowed.set(match verdict {
+        Ok(()) if allowed == u64::MAX => u64::MAX,
+        Ok(()) => packets.saturating_add((allowed / 2).max(1)),
+        Err(_) => packets,
+    });
     verdict
 }

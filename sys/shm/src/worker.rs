@@ -188,6 +188,14 @@ impl<'a> Entry<'a> {
         prefetch(&raw const self.record.tally.meter);
     }
 
+    /// Starts loading what policing looks at now and then.
+    #[inline]
+    pub fn prefetch_policing(self) {
+        prefetch(&raw const self.record.tally.bucket);
+        // The pointer is not followed: the address alone is asked for.
+        prefetch(&raw const self.slot().police);
+    }
+
     /// Policy and route.
     #[inline(always)]
     pub fn slot(self) -> &'a Slot {

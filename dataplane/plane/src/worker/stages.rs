@@ -164,24 +164,31 @@ impl Step<'_> {
     #[cold]
     #[inline(never)]
     fn police(&self, looks: &[Option<Look<'_, '_>>]) -> bool {
-        let profiles = &self.shared.rules.profiles;
-        let mut first = false;
-        for (at, look) in looks.iter().enumerate() {
-            let used_up = look.as_ref().map(|&(_, entry)| entry).filter(|entry| {
-                let meter = entry.meter();
-                meter.packets.get() >= meter.allowed.get()
-                    && self.view.owner(meter) == Some(self.number)
-            });
-            if let Some(entry) = used_up {
-                let (tally, slot) = (entry.tally(), entry.slot());
-                let longest = usize::from(slot.longest);
-                let may = police::renew(tally, slot, profiles, longest, self.now_ns).is_ok();
-                first |= may && at == 0;
-            } else if at == 0 {
-                return false;
-            }
+        let is_used_up = |entry: &Entry<'_>| {
+            let meter = entry.meter();
+            meter.packets.get() >= meter.allowed.get()
+                && self.view.owner(meter) == Some(self.number)
+        };
+        let first = looks.first().and_then(Option::as_ref);
+        if !first.is_some_and(|(_, entry)| is_used_up(entry)) {
+            return false;
         }
-        first
+        let used_up: ArrayVec<Entry<'_>, { Burst::CAPACITY }> = looks
+            .iter()
+            .flatten()
+            .map(|&(_, entry)| entry)
+            .filter(is_used_up)
+            .inspect(|entry| entry.prefetch_policing())
+            .collect();
+        let mut may_pass = false;
+        for (at, entry) in used_up.iter().enumerate() {
+            let (tally, slot) = (entry.tally(), entry.slot());
+            let longest = usize::from(slot.longest);
+            let profiles = &self.shared.rules.profiles;
+            let renewed = police::renew(tally, slot, profiles, longest, self.now_ns);
+            may_pass |= at == 0 && renewed.is_ok();
+        }
+        may_pass
     }
 
     /// Takes a next hop at hand, for this and the following packets: once per burst, and where it changes.
