@@ -86,9 +86,11 @@ drops! {
     NoRoute = "no-route",
     /// Larger than the egress port's MTU.
     TooBig = "too-big",
+    /// Sent on by four endpoints of the plane in turn, and to a fifth.
+    Loop = "loop",
     /// The next hop's MAC could not be resolved in time, or too many packets wait for it.
     NextHop = "next-hop",
-    /// The egress queue was full.
+    /// The egress queue was full, or the worker's own for packets from one endpoint of the plane to another.
     TxFull = "tx-full",
     /// The steward's queue was full (ARP, neighbour discovery, ICMP).
     SlowPath = "slow-path",
@@ -104,7 +106,8 @@ pub const MAX_WORKERS: usize = 32;
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct WorkerCounters {
-    /// Packets received from the ports and from other workers' hand-overs.
+    /// Packets received from the ports and from other workers' hand-overs. One that goes from endpoint to endpoint of the
+    /// plane was received once.
     pub rx: Counter,
     /// Packets handed to an egress queue that took them.
     pub forwarded: Counter,
