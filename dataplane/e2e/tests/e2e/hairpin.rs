@@ -14,21 +14,29 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-/// Further addresses of the plane: at the same port, of the other IP version, and at a port without any wire.
+/// Further addresses of the plane: at the same port, of the other IP version, at a port without any wire, in a VLAN.
 const SECOND: &str = "198.18.0.2";
 const SIX: &str = "fd00::1";
 const OTHER: &str = "198.19.0.1";
+const TAGGED: &str = "198.20.0.1";
 const SOON: Duration = Duration::from_secs(20);
 
 fn setup() -> Setup {
     let mut setup = Setup::default();
     setup.port += &format!(
         "[[port.address]]\naddress = \"{SECOND}/16\"\n[[port.address]]\naddress = \"{SIX}/64\"\n\
-         [[port]]\nname = \"other\"\ndevice = \"net_null0,no-rx=1\"\n[[port.address]]\naddress = \"{OTHER}/16\"\n"
+         [[port]]\nname = \"other\"\ndevice = \"net_null0,no-rx=1\"\n[[port.address]]\naddress = \"{OTHER}/16\"\n\
+         [[port.address]]\naddress = \"{TAGGED}/16\"\nvlan = 20\n"
     );
-    for (name, address) in [("second", SECOND), ("six", SIX), ("other", OTHER)] {
+    let interfaces = [
+        ("second", SECOND, 0),
+        ("six", SIX, 0),
+        ("other", OTHER, 0),
+        ("tagged", TAGGED, 20),
+    ];
+    for (name, address, vlan) in interfaces {
         setup.port += &format!(
-            "[[control.interface]]\nname = \"{name}\"\naddress = \"{address}\"\nports = \"16384-32767\"\n"
+            "[[control.interface]]\nname = \"{name}\"\naddress = \"{address}\"\nvlan = {vlan}\nports = \"16384-32767\"\n"
         );
     }
     setup
@@ -99,7 +107,10 @@ fn carries(lab: &Lab, name: &str, port: u16, between: &[&str]) {
     let locals = sides.iter().flat_map(|sides| [sides.caller, sides.callee]);
     for (local, remote) in locals.zip(remotes) {
         for (local, remote, count) in [(local, remote, 301), (rtcp(local), rtcp(remote), 20)] {
-            let stream = stream(&table, local).expect("the stream");
+            let is_tagged = local.ip().to_string() == TAGGED;
+            let endpoint = endpoint(&table, local, if is_tagged { 20 } else { 0 });
+            let number = table.find(endpoint).expect("the stream");
+            let stream = table.stream(number).expect("its record");
             assert_eq!(stream.meter.packets, count, "{stream:?}");
             assert_eq!(stream.policy.remote, Some(remote), "{stream:?}");
             assert!(stream.policy.locked, "{stream:?}");
@@ -117,6 +128,7 @@ fn two_calls_through_one_plane_are_one_way_for_media() {
     carries(&lab, "address", 4100, &["second"]);
     carries(&lab, "version", 4200, &["six"]);
     carries(&lab, "port", 4300, &["other"]);
+    carries(&lab, "vlan", 4500, &["tagged"]);
     // As many endpoints as a packet may cross.
     carries(&lab, "four", 4400, &["other", "six", "second"]);
 }
@@ -210,6 +222,7 @@ fn pairs(table: &TableView) -> Vec<Op> {
         let [a1, a2, b1, b2] = way(n);
         let set = |at, peer, remote| {
             Op::Set(StreamSpec {
+                capture: n == 0,
                 remote: Some(remote),
                 learn: Learn::Off,
                 signal: 1,
@@ -285,6 +298,10 @@ fn whichever_worker_has_it_it_arrives_and_who_forges_our_address_does_not() {
     );
     assert_eq!(sum.rx, all + bad + sum.handed_over, "{sum:?}");
     assert!(sum.handed_over >= all / 2, "{sum:?}");
+    // Captured at both endpoints, as it comes and as it leaves.
+    let copies = table.workers().into_iter();
+    let copies: u64 = copies.map(|w| w.captured + w.capture_lost).sum();
+    assert_eq!(copies, 4 * u64::from(PACKETS), "{sum:?}");
     let mut owned = [0; 2];
     for [a1, _, b1, _] in (0..PAIRS).map(way) {
         let of = |at| stream(&table, at).expect("the stream").meter;
