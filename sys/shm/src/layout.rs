@@ -376,14 +376,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             reserved
         }
     );
-    h = layout!(
-        h,
-        Record {
-            head,
-            tally,
-            slots
-        }
-    );
+    h = layout!(h, Record { head, tally, slots });
     let mut i = 0;
     while i < Drop::ALL.len() {
         h = fnv(h, Drop::ALL[i].name().as_bytes());
