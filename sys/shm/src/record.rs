@@ -6,10 +6,9 @@
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 to 5 | [`Tally`]: what is counted | the owner worker |
-//! | 6 to 8 | [`Slot`] 0: policy and route | steward, while no worker can see it |
-//! | 9 to 11 | [`Slot`] 1 | likewise |
-//! | 12 | nothing | nobody |
+//! | 1 to 6 | [`Tally`]: what is counted | the owner worker |
+//! | 7 to 9 | [`Slot`] 0: policy and route | steward, while no worker can see it |
+//! | 10 to 12 | [`Slot`] 1 | likewise |
 //!
 //! The number is odd, so that the meters of a table fall into all sets of a cache, and its first slot lines too: with
 //! twelve they would fall into a quarter of them.
@@ -556,8 +555,6 @@ pub struct Record {
     pub tally: Tally,
     /// Policy and route, twice.
     pub(crate) slots: [SlotCell; 2],
-    /// Makes the number of lines odd.
-    pub(crate) spare: [u64; 8],
 }
 
 #[cfg(not(loom))]
@@ -571,7 +568,6 @@ impl Record {
             head: Head::default(),
             tally: Tally::default(),
             slots,
-            spare: [0; 8],
         }
     }
 }
