@@ -1,6 +1,7 @@
 //! Calls that pass through the same plane twice: a leg of one names an endpoint of the other. What goes between the two
 //! leaves no port, and what would go round for ever ends.
 
+use penstock_e2e::feed::{Feed, records};
 use penstock_e2e::frame::{Datagram, Sum, read_capture, write_capture};
 use penstock_e2e::region::{balanced, endpoint, stream, totals, worker};
 use penstock_e2e::{
@@ -12,6 +13,7 @@ use penstock_shm::{Learn, Op, StreamSpec, TableView};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Further addresses of the plane: at the same port, of the other IP version, at a port without any wire, in a VLAN.
@@ -256,6 +258,29 @@ fn frame(from: SocketAddr, to: SocketAddr, n: u16, seq: u16) -> Vec<u8> {
     .frame()
 }
 
+/// What left of each pair, by number, each packet unchanged.
+fn left(captures: &[PathBuf]) -> BTreeMap<u16, Vec<u16>> {
+    let mut left: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+    for frame in captures.iter().flat_map(|path| read_capture(path)) {
+        let Some(datagram) = Datagram::parse(&frame).expect("a sound frame") else {
+            continue;
+        };
+        let n = (datagram.to.port() - 20_000) / 8;
+        let out = way(n)[3];
+        assert_eq!((datagram.from, datagram.to), (out, phone(out.port())));
+        let seq = u16::from_be_bytes([datagram.payload[2], datagram.payload[3]]);
+        assert_eq!(datagram.payload, rtp_packet(n.into(), seq));
+        left.entry(n).or_default().push(seq);
+    }
+    assert_eq!(left.len(), usize::from(PAIRS));
+    left
+}
+
+fn entering(n: u16, seq: u16) -> Vec<u8> {
+    let way = way(n);
+    frame(phone(way[0].port()), way[0], n, seq)
+}
+
 #[test]
 fn whichever_worker_has_it_it_arrives_and_who_forges_our_address_does_not() {
     let lab = lab!("hairpin-workers", two_workers("net_null0,no-rx=1"));
@@ -265,13 +290,13 @@ fn whichever_worker_has_it_it_arrives_and_who_forges_our_address_does_not() {
 
     // Odd packets at one queue, even ones at the other. The forged ones claim to be the first call's.
     let file = |name: &str| lab.dir().join(name);
-    let entering = |n, seq| frame(phone(way(n)[0].port()), way(n)[0], n, seq);
-    let forged = |n, seq| frame(way(n)[1], way(n)[2], n, 1000 + seq);
+    let forged = |n, seq| frame(way(n)[1], way(n)[2], n, seq);
     for (name, first) in [("odd", 1), ("even", 2)] {
         let good = (first..=PACKETS).step_by(2);
         let good = good.flat_map(|seq| (0..PAIRS).map(move |n| entering(n, seq)));
-        let bad = (0..FORGED).flat_map(|seq| (0..PAIRS).map(move |n| forged(n, seq)));
-        write_capture(&file(name), bad.clone().chain(good).chain(bad));
+        let bad =
+            |first| (first..first + FORGED).flat_map(|seq| (0..PAIRS).map(move |n| forged(n, seq)));
+        write_capture(&file(name), bad(1000).chain(good).chain(bad(PACKETS + 1)));
     }
     let device = format!(
         "net_pcap0,rx_pcap={},rx_pcap={},tx_pcap={},tx_pcap={}",
@@ -311,27 +336,70 @@ fn whichever_worker_has_it_it_arrives_and_who_forges_our_address_does_not() {
     assert_eq!([0, 1].map(|n| worker(&table, n).forwarded), owned);
     plane.stop_well();
 
-    let mut left: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
-    for frame in ["out0", "out1"]
-        .iter()
-        .flat_map(|name| read_capture(&file(name)))
-    {
-        let Some(datagram) = Datagram::parse(&frame).expect("a sound frame") else {
-            continue;
-        };
-        let n = (datagram.to.port() - 20_000) / 8;
-        let out = way(n)[3];
-        assert_eq!((datagram.from, datagram.to), (out, phone(out.port())));
-        let seq = u16::from_be_bytes([datagram.payload[2], datagram.payload[3]]);
-        assert_eq!(datagram.payload, rtp_packet(n.into(), seq));
-        left.entry(n).or_default().push(seq);
-    }
-    assert_eq!(left.len(), usize::from(PAIRS));
+    let left = left(&[file("out0"), file("out1")]);
     for (n, seqs) in left {
         for parity in 0..2 {
             let seqs = seqs.iter().copied().filter(|seq| seq % 2 == parity);
             let sent = (1..=PACKETS).filter(|seq| seq % 2 == parity);
             assert!(seqs.eq(sent), "pair {n}");
         }
+    }
+}
+
+/// The first packets come in at worker 0, all others at worker 1, which is given the first calls' streams, and then has
+/// packets for the second calls'.
+#[test]
+fn what_a_worker_delivers_goes_to_the_owner_until_that_is_it() {
+    const FIRST: u16 = 64;
+    const ALL: u16 = 600;
+    let lab = lab!("hairpin-moves", two_workers("net_null0,no-rx=1"));
+    let mut plane = lab.plane();
+    lab.install(1, &pairs(&lab.table()));
+    plane.stop_well();
+
+    let [in0, in1, out0, out1] = ["in0", "in1", "out0", "out1"].map(|name| lab.dir().join(name));
+    let (mut first, mut second) = (Feed::new(&in0), Feed::new(&in1));
+    lab.configure(&two_workers(&format!(
+        "net_pcap0,rx_pcap={},rx_pcap={},tx_pcap={},tx_pcap={}",
+        in0.display(),
+        in1.display(),
+        out0.display(),
+        out1.display()
+    )));
+    let mut plane = lab.plane();
+    first.started();
+    second.started();
+    let table = lab.table();
+    let packets = |seqs: std::ops::Range<u16>| {
+        records(seqs.flat_map(|seq| (0..PAIRS).map(move |n| entering(n, seq))))
+    };
+    first.send(&packets(1..FIRST + 1));
+    let begun = || totals(&table).forwarded == u64::from(PAIRS) * u64::from(FIRST);
+    assert!(wait_for(SOON, begun), "{:?}", totals(&table));
+    // A worker that waits for a capture's next frame would not look at what it is handed.
+    drop(first);
+    for seq in (FIRST + 1..=ALL).step_by(4) {
+        second.send(&packets(seq..(seq + 4).min(ALL + 1)));
+        std::thread::sleep(Duration::from_millis(16));
+    }
+    drop(second);
+    let all = u64::from(PAIRS) * u64::from(ALL);
+    let done = wait_for(SOON, || totals(&table).forwarded == all);
+    let sum = balanced(&table);
+    assert!(done, "{sum:?}");
+    assert_eq!((sum.dropped_at_all(), sum.rx), (0, all + sum.handed_over));
+    let moved: Vec<u64> = table.workers().iter().map(|w| w.streams_moved).collect();
+    assert_eq!(moved[..2], [2 * u64::from(PAIRS), 0]);
+    for [a1, _, b1, _] in (0..PAIRS).map(way) {
+        for at in [a1, b1] {
+            let meter = stream(&table, at).expect("the stream").meter;
+            assert_eq!((meter.owner, meter.packets), (Some(1), ALL.into()));
+            assert_eq!((meter.lost, meter.duplicates), (0, 0), "{meter:?}");
+        }
+    }
+    plane.stop_well();
+    for (n, mut seqs) in left(&[out0, out1]) {
+        seqs.sort();
+        assert!(seqs.into_iter().eq(1..=ALL), "pair {n}");
     }
 }
