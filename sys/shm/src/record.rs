@@ -202,9 +202,10 @@ fn digest(ip: IpAddr, port: u16, key: u64) -> u32 {
     ((second ^ second >> 32) as u32).max(1)
 }
 
-/// [`StreamSpec::hint`] of an IP address: the same in both processes.
-pub fn hint(ip: IpAddr) -> u32 {
-    digest(ip, 0, 0)
+/// [`StreamSpec::hint`] of an IP address, for the region of this [`generation`](crate::RegionInfo::generation): what
+/// [`digest_ip`] is in its plane.
+pub fn hint(ip: IpAddr, generation: u64) -> u32 {
+    digest(ip, 0, generation)
 }
 
 /// An IP address as the plane names it.
