@@ -82,8 +82,8 @@ fn a_flood_is_cut_to_the_profile() {
     lab.edit(
         "[control]\n",
         &format!(
-            "[[police]]\nmedia = \"audio\"\npackets_per_s = {PACKETS_PER_S}\npackets_burst = {PACKETS_BURST}\n\
-             [[police]]\nmedia = \"video\"\nbytes_per_s = {BYTES_PER_S}\nbytes_burst = {BYTES_BURST}\n[control]\n"
+            "[[police]]\nnumber = 1\nmedia = \"audio\"\npackets_per_s = {PACKETS_PER_S}\npackets_burst = {PACKETS_BURST}\n\
+             [[police]]\nnumber = 2\nmedia = \"video\"\nbytes_per_s = {BYTES_PER_S}\nbytes_burst = {BYTES_BURST}\n[control]\n"
         ),
     );
     let _plane = lab.plane();
