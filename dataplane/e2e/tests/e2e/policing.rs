@@ -2,7 +2,7 @@
 //! nobody else notices.
 
 use penstock_e2e::region::{balanced, endpoint, stream};
-use penstock_e2e::{Lab, PLANE, Phone, lab, meanwhile, phone_at, wait_for};
+use penstock_e2e::{Lab, Phone, lab, local, meanwhile, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Op, StreamSpec, StreamStat, TableView};
 use std::net::SocketAddr;
@@ -27,13 +27,7 @@ struct Call {
 impl Call {
     fn new(lab: &Lab, n: u16, police: u8) -> (Call, Vec<Op>) {
         let table = lab.table();
-        let local = |side: u16| {
-            SocketAddr::new(
-                PLANE.parse().expect("an address"),
-                20_000 + 4 * n + 2 * side,
-            )
-        };
-        let at = [local(0), local(1)];
+        let at = [0, 2].map(|side| local(20_000 + 4 * n + side));
         let phones = [0u16, 1].map(|side| {
             Phone::new(
                 lab,
