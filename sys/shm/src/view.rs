@@ -10,7 +10,7 @@ use crate::pulse::PlaneState;
 use crate::record::{Dscp, Endpoint, Kind, Learn, Record, Slot, flag, state};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::Counts;
-use crate::tally::{Detail, Reports, Tally, VARIATIONS};
+use crate::tally::{Detail, Drops, Reports, Tally, VARIATIONS};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -138,7 +138,7 @@ pub struct MeterStat {
     pub bytes: u64,
     /// When the last one came, ns of CLOCK_MONOTONIC; 0 for never.
     pub last_seen_ns: u64,
-    /// Packets that were dropped.
+    /// Packets that were dropped: the sum of [`StreamStat::drops`], but for what came between the two.
     pub dropped: u32,
     /// The present source, if RTP came.
     pub ssrc: Option<u32>,
@@ -371,7 +371,7 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
         policy: decode_policy(slot),
         meter: decode_meter(&record.tally, slot.clock_hz),
         reports: decode_reports(&record.tally.reports),
-        drops: std::array::from_fn(|at| record.tally.drops.by_reason[at].load(Ordering::Relaxed)),
+        drops: decode_drops(&record.tally),
     }
 }
 
@@ -433,7 +433,9 @@ fn decode_meter(tally: &Tally, clock_hz: u32) -> MeterStat {
         packets: meter.packets.get(),
         bytes: meter.bytes.get(),
         last_seen_ns: meter.last_seen_ns.get(),
-        dropped: word(&meter.dropped),
+        dropped: decode_drops(tally)
+            .iter()
+            .fold(0, |sum, n| sum.wrapping_add(*n)),
         ssrc: seen.then(|| meter.ssrc()),
         payload_type: seen.then(|| last.payload_type()),
         received,
@@ -457,6 +459,13 @@ fn decode_meter(tally: &Tally, clock_hz: u32) -> MeterStat {
             all
         },
     }
+}
+
+fn decode_drops(tally: &Tally) -> [u32; Drop::OF_STREAM.len()] {
+    let Drops { by_reason } = &tally.drops;
+    by_reason
+        .each_ref()
+        .map(|count| count.load(Ordering::Relaxed))
 }
 
 /// The classes of delay variation, and their sum.
