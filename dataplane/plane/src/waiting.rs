@@ -58,9 +58,12 @@ impl Waiting {
     /// Drops those that waited too long, and tells their streams.
     pub fn expire(&mut self, now_ns: u64, mut dropped: impl FnMut(RecordId)) {
         self.queues.retain(|_, queue| {
-            let is_late = |waits: &mut Waits| waits.since_ns + PATIENCE_NS < now_ns;
-            while let Some(waits) = queue.pop_front_if(is_late) {
+            let is_late = |waits: &Waits| waits.since_ns + PATIENCE_NS < now_ns;
+            while let Some(waits) = queue.front()
+                && is_late(waits)
+            {
                 dropped(waits.stream);
+                queue.pop_front();
                 self.count -= 1;
             }
             !queue.is_empty()

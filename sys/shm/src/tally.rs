@@ -244,6 +244,12 @@ impl Tally {
         if others > i32::MAX as u32 { 0 } else { others }
     }
 
+    /// Packets of this stream that were dropped, for any reason.
+    pub fn dropped(&self) -> u32 {
+        let counts = self.drops.by_reason.iter();
+        counts.fold(0, |sum, n| sum.wrapping_add(n.load(Ordering::Relaxed)))
+    }
+
     /// Counts a packet of this stream that was dropped. Any thread may.
     #[inline]
     pub fn count_dropped(&self, reason: Drop) {

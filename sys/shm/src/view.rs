@@ -10,7 +10,7 @@ use crate::pulse::PlaneState;
 use crate::record::{Dscp, Endpoint, Kind, Learn, Record, Slot, flag, state};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::Counts;
-use crate::tally::{Detail, Drops, Reports, Tally, VARIATIONS};
+use crate::tally::{Detail, Reports, Tally, VARIATIONS};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -371,7 +371,12 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
         policy: decode_policy(slot),
         meter: decode_meter(&record.tally, slot.clock_hz),
         reports: decode_reports(&record.tally.reports),
-        drops: decode_drops(&record.tally),
+        drops: record
+            .tally
+            .drops
+            .by_reason
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed)),
     }
 }
 
@@ -433,9 +438,7 @@ fn decode_meter(tally: &Tally, clock_hz: u32) -> MeterStat {
         packets: meter.packets.get(),
         bytes: meter.bytes.get(),
         last_seen_ns: meter.last_seen_ns.get(),
-        dropped: decode_drops(tally)
-            .iter()
-            .fold(0, |sum, n| sum.wrapping_add(*n)),
+        dropped: tally.dropped(),
         ssrc: seen.then(|| meter.ssrc()),
         payload_type: seen.then(|| last.payload_type()),
         received,
@@ -459,13 +462,6 @@ fn decode_meter(tally: &Tally, clock_hz: u32) -> MeterStat {
             all
         },
     }
-}
-
-fn decode_drops(tally: &Tally) -> [u32; Drop::OF_STREAM.len()] {
-    let Drops { by_reason } = &tally.drops;
-    by_reason
-        .each_ref()
-        .map(|count| count.load(Ordering::Relaxed))
 }
 
 /// The classes of delay variation, and their sum.
