@@ -31,6 +31,13 @@ impl Record {
         self.generation() & 1 == 1 && self.head.state.load(Ordering::Relaxed) == state::LIVE
     }
 
+    /// As [`Record::is_live`], of this generation. If it is, the record is not another stream's before the worker that
+    /// asks passes a quiescent point: had it passed one since the stream ended, it would see that.
+    pub(crate) fn is_still_live(&self, generation: u32) -> bool {
+        // Pairs with the Release fence of `take`: who sees a later stream's LIVE sees that this generation is over.
+        self.head.state.load(Ordering::Acquire) == state::LIVE && self.generation() == generation
+    }
+
     pub(crate) fn generation(&self) -> u32 {
         self.head.generation.load(Ordering::Relaxed)
     }
@@ -87,6 +94,7 @@ impl Record {
 
     /// A live stream ends; its meter stays readable.
     pub(crate) fn end(&self, index: &AtomicU32, now_ns: u64) {
+        // Pairs with the Acquire loads of the index, though who sees 0 looks no further.
         index.store(0, Ordering::Release);
         self.head.ended_ns.store(now_ns, Ordering::Relaxed);
         // Pairs with `read`'s caller, who sees the time with the state.

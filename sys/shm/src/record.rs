@@ -6,7 +6,7 @@
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 to 6 | [`Tally`]: what is counted | the owner worker |
+//! | 1 to 6 | [`Tally`]: what is counted | the owner worker; drops: who drops |
 //! | 7 to 9 | [`Slot`] 0: policy and route | steward, while no worker can see it |
 //! | 10 to 12 | [`Slot`] 1 | likewise |
 //!
@@ -311,6 +311,15 @@ impl StreamSpec {
     }
 }
 
+/// A stream, and not the one that has its record later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordId {
+    /// Number of the record.
+    pub number: u32,
+    /// Its [`Head::generation`].
+    pub generation: u32,
+}
+
 /// Identity and state of a record. Written by the steward, read by anyone.
 #[derive(Default)]
 #[repr(C, align(64))]
@@ -397,7 +406,7 @@ pub struct Slot {
     /// One's-complement sum of the addresses and ports that leave, folded to 16 bits. Sums are over words
     /// in native byte order.
     pub udp_sum: u16,
-    /// What the UDP checksum grows by, from what arrives to what leaves, if LOCKED and IPv4 on both
+    /// What the UDP checksum grows by, from what arrives to what leaves, if LOCKED and of one IP version on both
     /// sides: the sum over the old addresses and ports less `udp_sum`.
     pub udp_delta: u16,
     /// The IPv4 header that leaves, with total length and checksum zero, or with EGRESS_V6 the first eight
@@ -405,7 +414,7 @@ pub struct Slot {
     pub head: [u8; 24],
     /// The checksum that the IPv4 header would have with a total length of 0.
     pub ip4_sum: u16,
-    /// `adjacency`, if the stream's packets are usual ones: locked RTP from IPv4 to IPv4, with its gate open
+    /// `adjacency`, if the stream's packets are usual ones: locked RTP that stays in its IP version, with its gate open
     /// and a route; else [`Slot::NOT_USUAL`].
     pub usual_hop: u16,
     /// Number of times the stream's slots were filled: tells a worker that a latch was answered.

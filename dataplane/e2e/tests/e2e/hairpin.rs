@@ -162,6 +162,11 @@ fn what_goes_round_ends_and_harms_nobody() {
     wait_for(SOON, || totals(&table).dropped_at_all() == 200);
     let sum = balanced(&table);
     assert_eq!(sum.dropped(Drop::Loop), 200, "{sum:?}");
+    let at_streams = table.iter().map(|stream| {
+        let drops = stream.drops;
+        drops[Drop::Loop.stream_index().expect("its place")]
+    });
+    assert_eq!(at_streams.sum::<u32>(), 200);
     assert_eq!(sum.dropped_at_all(), 200, "{sum:?}");
 
     // A true circle: two calls, each of whose legs is a leg of the other. It lets a stranger in only until its streams

@@ -168,9 +168,9 @@ impl Steward {
             let Some(hop) = self.adjacencies.get(number) else {
                 continue;
             };
-            for mut mbuf in waiting.take(number) {
+            for (stream, mut mbuf) in waiting.take(number) {
                 address(&mut mbuf, hop.l2.destination());
-                self.relayed(hop.port as u8, mbuf);
+                self.relayed(hop.port as u8, stream, mbuf);
             }
         }
     }
@@ -279,6 +279,7 @@ impl Steward {
             port,
             mbuf,
             relayed: false,
+            stream: None,
         };
         let _ = self.queues.send(0, packet);
     }

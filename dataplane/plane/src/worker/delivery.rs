@@ -9,6 +9,7 @@ use super::{Worker, WorkerCounters};
 use crate::slow::HandOver;
 use penstock_dpdk::{Burst, Mbuf};
 use penstock_relay::Drop;
+use penstock_shm::Entry;
 use std::collections::VecDeque;
 
 /// Endpoints that send a packet on: the last one's has to leave the plane.
@@ -65,12 +66,12 @@ impl Deliveries {
 }
 
 impl Step<'_> {
-    /// Has a rewritten packet enter again at the port that has its destination.
+    /// Has a packet of this stream, rewritten, enter again at the port that has its destination.
     #[cold]
-    pub(super) fn deliver(&mut self, port: usize, mbuf: Mbuf) {
+    pub(super) fn deliver(&mut self, port: usize, mbuf: Mbuf, from: Entry<'_>) {
         let crossed = self.crossed + 1;
         if crossed == MAX_CROSSED {
-            return self.drop(mbuf, Drop::Loop);
+            return self.drop_of(from, mbuf, Drop::Loop);
         }
         let delivery = Delivery {
             port: port as u8,
@@ -78,7 +79,7 @@ impl Step<'_> {
             mbuf,
         };
         if let Err(mbuf) = self.out.deliveries.push(delivery) {
-            self.drop(mbuf, Drop::TxFull);
+            self.drop_of(from, mbuf, Drop::TxFull);
         }
     }
 }
