@@ -10,6 +10,7 @@
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
 mod capture;
+mod delivery;
 mod flood;
 mod idle;
 mod moves;
@@ -19,6 +20,7 @@ use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
 use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker};
+use delivery::Deliveries;
 use flood::Floods;
 use idle::Idle;
 use moves::Moves;
@@ -157,6 +159,8 @@ struct Out {
     floods: Floods,
     /// Where copies of captured calls go.
     copies: CopyWriter,
+    /// What goes from endpoint to endpoint of the plane.
+    deliveries: Deliveries,
 }
 
 /// How this worker sends through a port.
@@ -228,6 +232,7 @@ impl Worker {
             hop: Hop::none(),
             floods: Floods::new(unknown_ports_per_s),
             copies,
+            deliveries: Deliveries::new(),
         };
         let idle = Idle::new(polling, &ports);
         Worker {
@@ -263,6 +268,9 @@ impl Worker {
             }
             if !self.shared.queues.of(self.number).1.is_empty() {
                 got += self.handed_over(&mut burst);
+            }
+            if !self.out.deliveries.is_empty() {
+                got += self.deliver();
             }
             if got == 0 {
                 self.clock.idle();
@@ -322,6 +330,7 @@ impl Worker {
             view,
             counters,
             now_ns,
+            crossed: 0,
             shared: &self.shared,
             out: &mut self.out,
         };
@@ -367,17 +376,24 @@ impl Worker {
             if burst.len() == self.burst_max || (!burst.is_empty() && next.port != port) {
                 self.relay(usize::from(port), burst);
             }
-            port = next.port;
             total += 1;
             let view = self.table.pin();
             self.moves.count(next.record, usize::from(next.from), &view);
-            let _ = burst.push(next.mbuf);
+            if next.crossed > 0 {
+                self.out.deliveries.hand_over(next, view.counters());
+            } else {
+                port = next.port;
+                let _ = burst.push(next.mbuf);
+            }
             if total == Burst::CAPACITY {
                 break;
             }
         }
         if !burst.is_empty() {
             self.relay(usize::from(port), burst);
+        }
+        if !self.out.deliveries.is_empty() {
+            self.deliver();
         }
         let view = self.table.pin();
         let moved = self.moves.give(&view, self.number);

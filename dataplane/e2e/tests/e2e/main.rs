@@ -13,6 +13,7 @@ mod dscp;
 mod exception;
 mod four_to_six;
 mod gateways;
+mod hairpin;
 mod hostile;
 mod hung_worker;
 mod icmp;
