@@ -7,7 +7,7 @@ use crate::meter::{self, Content};
 use crate::police::{self, Profiles};
 use crate::rtcp;
 use penstock_shm::counters::Drop;
-use penstock_shm::record::{Slot, accept, flag};
+use penstock_shm::record::{Slot, accept, flag, rank};
 use penstock_shm::tally::{Meter, Tally};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,6 +18,9 @@ const HEADERS6: usize = Ipv6::LEN + UdpHeader::LEN;
 
 /// A stream whose gate is open and whose source is known.
 const GUARDED: u16 = flag::GATE_OPEN | flag::LOCKED;
+
+/// One whose gate is open and that leads somewhere.
+const OPEN_ROUTE: u16 = flag::GATE_OPEN | flag::ROUTED;
 
 /// What holds for all streams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +33,12 @@ pub struct Rules {
     pub patience: Patience,
 }
 
-/// The packet passes.
+/// The packet passes, or its source is to be learned although it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
+    /// Why the packet goes no further, counted at the stream as a drop: the gate is closed or there is no route, but its
+    /// source is a likely one of the phone's, which may wait for media that only comes once it is known.
+    pub held: Option<Drop>,
     /// What to ask of the steward about the packet's [`source`], if nobody has asked yet; if the request got through,
     /// tell [`latch_requested`].
     pub ask: Option<Ask>,
@@ -79,6 +85,10 @@ fn judge_as<const HEADERS: usize>(
     match check::<HEADERS>(frame, udp, stream, rules, now_ns) {
         Ok((pass, payload, content)) => {
             let Stream { slot, tally, peer } = stream;
+            if let Some(reason) = pass.held {
+                tally.count_dropped(reason);
+                return Ok(pass);
+            }
             meter::update(tally, slot, now_ns, payload.len(), content);
             if matches!(content, Content::Rtcp) && slot.flags & flag::SECURE == 0 {
                 rtcp::read(payload, tally, peer, now_ns);
@@ -148,8 +158,16 @@ fn check<'a, const HEADERS: usize>(
         unguarded(frame, udp, stream, rules, now_ns)?
     };
     let content = content(payload, slot)?;
-    if slot.flags & flag::ROUTED == 0 {
-        return Err(Drop::NoRoute);
+    let held = match slot.flags & (flag::GATE_OPEN | flag::ROUTED) {
+        OPEN_ROUTE => None,
+        flags if flags & flag::GATE_OPEN == 0 => Some(Drop::GateClosed),
+        _ => Some(Drop::NoRoute),
+    };
+    if let Some(reason) = held {
+        return match ask.filter(is_credible) {
+            Some(_) => Ok((Pass { ask, held }, payload, content)),
+            None => Err(reason),
+        };
     }
     let ip_len = if slot.flags & flag::EGRESS_V6 == 0 {
         Ipv4::LEN
@@ -162,7 +180,15 @@ fn check<'a, const HEADERS: usize>(
     if tally.meter.packets.get() >= tally.meter.allowed.get() {
         police::look(tally, slot, &rules.profiles, payload.len(), now_ns)?;
     }
-    Ok((Pass { ask }, payload, content))
+    Ok((Pass { ask, held }, payload, content))
+}
+
+/// While nothing may pass, a phone that sends nothing has no say against a stranger: only its own address has one.
+fn is_credible(ask: &Ask) -> bool {
+    match ask {
+        Ask::Adopt { rank, .. } => *rank >= rank::ADDRESS,
+        Ask::Lock => true,
+    }
 }
 
 /// The headers and the payload of the datagram, `N` octets of headers; `None` if `frame` is not the
@@ -183,7 +209,8 @@ fn is_remote<const HEADERS: usize>(header: &[u8; HEADERS], slot: &Slot) -> bool 
     }
 }
 
-/// A closed gate, or a source that the stream is not locked to: whether its packet passes, and what is to be asked.
+/// A closed gate, or a source that the stream is not locked to: whether its packet passes, and what is to be asked. Behind a
+/// closed gate nothing passes, but a likely source of a stream that learns is asked for.
 fn unguarded(
     frame: &[u8],
     udp: &Udp,
@@ -192,17 +219,23 @@ fn unguarded(
     now_ns: u64,
 ) -> Result<Option<Ask>, Drop> {
     let Stream { slot, tally, .. } = stream;
-    if slot.flags & flag::GATE_OPEN == 0 {
+    let is_open = slot.flags & flag::GATE_OPEN != 0;
+    if !is_open && slot.flags & flag::LOCKED != 0 {
         return Err(Drop::GateClosed);
     }
     let source = source(frame, udp).ok_or(Drop::Malformed)?;
     // The plane's own packets were admitted where they came in.
     let is_own = slot.own_remote != 0 && slot.remote() == Some(source);
-    if !is_own && !rules.sources.admit(source.ip()) {
-        return Err(Drop::Denied);
+    let admitted = match is_own || rules.sources.admit(source.ip()) {
+        true => learn::admit(source, slot, tally, &rules.patience, now_ns),
+        false => Err(Drop::Denied),
+    };
+    let is_new = |_: &Ask| !meter::latch_asked(&tally.meter.latch_asked, slot.version);
+    match admitted.map(|ask| ask.filter(is_new)) {
+        Ok(ask) if is_open || ask.as_ref().is_some_and(is_credible) => Ok(ask),
+        Err(reason) if is_open => Err(reason),
+        _ => Err(Drop::GateClosed),
     }
-    let ask = learn::admit(source, slot, tally, &rules.patience, now_ns)?;
-    Ok(ask.filter(|_| !meter::latch_asked(&tally.meter.latch_asked, slot.version)))
 }
 
 /// What a packet is, by its first octet (RFC 7983) and what the stream may carry.

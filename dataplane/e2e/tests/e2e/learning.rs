@@ -374,3 +374,46 @@ fn after_new_signalling_the_old_source_comes_back() {
         call.refuses(&mut other);
     }
 }
+
+/// A phone behind a NAT that only listens: what it sends to keep its NAT open is dropped, and its media finds it.
+#[test]
+fn a_listener_is_learned_though_it_may_not_speak() {
+    let lab = lab!("learning_listener");
+    let (_plane, _control) = start(&lab, "window_ms = 60000");
+    let ng = lab.ng();
+    let table = lab.table();
+    let private: SocketAddr = "10.9.9.9:4000".parse().expect("an address");
+    let mut caller = stranger(&lab, 66, SIGNALLED);
+    let mut other = stranger(&lab, 67, SIGNALLED);
+    let mut callee = Phone::new(&lab, phone_at(5000), 0xb);
+    let mut offer = offer_request("listens", &(sdp(private) + "a=recvonly\r\n"));
+    offer["received-from"] = json!(["IP4", caller.at().ip().to_string()]);
+    let callee_side = ng.signal(&offer, SOON).expect("an offer");
+    let answer = sdp(callee.at()) + "a=sendonly\r\n";
+    let caller_side = ng.answer_sdp("listens", &answer).expect("an answer");
+
+    let dropped = |reason| totals(&table).dropped(reason);
+    other.talk(caller_side);
+    assert!(wait_for(SOON, || dropped(Drop::GateClosed) == 1));
+    callee.talk(callee_side);
+    assert!(wait_for(SOON, || dropped(Drop::NoRoute) == 1));
+    caller.talk(caller_side);
+    let is_learned = || {
+        let remote = stream(&table, caller_side).and_then(|stream| stream.policy.remote);
+        remote == Some(caller.at())
+    };
+    assert!(wait_for(SOON, is_learned));
+    assert_eq!(dropped(Drop::GateClosed), 2);
+
+    for _ in 0..5 {
+        callee.talk(callee_side);
+    }
+    caller.heard_all(0xb, 2, 6);
+    // Who comes later moves nothing.
+    other.talk(caller_side);
+    assert!(wait_for(SOON, || dropped(Drop::GateClosed) == 3));
+    callee.talk(callee_side);
+    caller.forget();
+    caller.heard_all(0xb, 7, 7);
+    assert!(callee.listen().rtp.is_empty(), "the gate is closed");
+}

@@ -10,8 +10,8 @@ use penstock_relay::local;
 use penstock_relay::police;
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, Drop, Stream, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested, may_enter,
-    rewrite, source,
+    Class, Drop, Pass, Stream, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested,
+    may_enter, rewrite, source,
 };
 use penstock_shm::copies::Direction;
 use penstock_shm::record::{Slot, flag};
@@ -343,10 +343,13 @@ impl Step<'_> {
         }
         self.capture(&mbuf, entry, Direction::Ingress);
         match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
-            Ok(pass) => {
-                if let Some(ask) = pass.ask
-                    && !self.latch(&mbuf, udp, entry, ask)
-                {
+            Ok(Pass { ask, held }) => {
+                let is_foreign = ask.is_none_or(|ask| self.latch(&mbuf, udp, entry, ask));
+                // Counted at the stream already.
+                if let Some(reason) = held {
+                    return self.drop(mbuf, reason);
+                }
+                if !is_foreign {
                     // Nobody honest sends from one of our own addresses.
                     return self.drop_of(entry, mbuf, Drop::Source);
                 }

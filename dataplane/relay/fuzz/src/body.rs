@@ -199,7 +199,7 @@ fn judged(
     let enters = may_enter(frame, udp, stream, &rules, now_ns);
     let verdict = judge(frame, udp, stream, &rules, now_ns);
     assert!(verdict.is_err() || enters.is_ok(), "{enters:?}");
-    verdict
+    verdict.and_then(|pass| pass.held.map_or(Ok(pass), Err))
 }
 
 /// Relays a packet of the stream at its destination by both ways, which must come to the same: octets,
@@ -241,7 +241,12 @@ pub fn relay(
     buffer.extend_from_slice(frame);
     let left = rewrite(&mut buffer, HEADROOM, &udp, slot, &l2);
     let is_ordinary = is_ordinary(frame, &udp, slot) && follows;
-    let expected = verdict == Ok(Pass { ask: None }) && is_ordinary;
+    let expected = verdict
+        == Ok(Pass {
+            held: None,
+            ask: None,
+        })
+        && is_ordinary;
     assert_eq!(is_short, expected, "{verdict:?}");
     if is_short {
         assert_eq!(left, Ok(HEADROOM..buffer.len()));

@@ -325,13 +325,18 @@ impl Worker {
             peer: Some(&self.tallies[n ^ 1]),
         };
         match judge(frame, &udp, stream, &self.rules, self.now_ns) {
-            Ok(Pass { ask }) => {
-                self.may_pass(n, frame, &udp);
+            Ok(Pass { ask, held }) => {
                 let source = source(frame, &udp).expect("a datagram");
                 if let Some(ask) = ask {
                     latch_requested(&slot, &tally.meter);
                     self.asks.push((n, source, ask));
                 }
+                if let Some(reason) = held {
+                    assert!(ask.is_some());
+                    self.table[n].drops(reason);
+                    return Err(Some(reason));
+                }
+                self.may_pass(n, frame, &udp);
             }
             Err(reason) => {
                 self.table[n].drops(reason);

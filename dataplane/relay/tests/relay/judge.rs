@@ -5,7 +5,10 @@ use penstock_relay::{Drop, Pass, Rules, Stream, judge, latch_requested, source};
 use penstock_shm::record::{Kind, Learn, Slot, rank};
 use penstock_shm::tally::Tally;
 
-const PASS: Result<Pass, Drop> = Ok(Pass { ask: None });
+const PASS: Result<Pass, Drop> = Ok(Pass {
+    held: None,
+    ask: None,
+});
 
 fn verdict(datagram: &Datagram, slot: &Slot, tally: &Tally) -> Result<Pass, Drop> {
     verdict_by(&Rules::default(), datagram, slot, tally, 1_000)
@@ -92,6 +95,7 @@ fn learning(datagram: &Datagram) -> Policy {
 }
 
 const LATCH: Result<Pass, Drop> = Ok(Pass {
+    held: None,
     ask: Some(Ask::Adopt {
         rank: rank::SIGNALLED,
         lock: true,

@@ -3,7 +3,7 @@
 use crate::judge::verdict_by;
 use crate::support::{Datagram, asking, policy, rtp, slot};
 use penstock_relay::learn::{Ask, Network, Sources};
-use penstock_relay::route::Policy;
+use penstock_relay::route::{self, Policy};
 use penstock_relay::{Drop, Pass, Rules};
 use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, rank};
 use penstock_shm::tally::Tally;
@@ -22,7 +22,7 @@ fn ask(slot: &Slot, tally: &Tally, source: &str, now_ns: u64) -> Result<Option<A
         source: source.parse().unwrap(),
         ..Datagram::v4(&rtp(1, 2, 3))
     };
-    verdict_by(&Rules::default(), &datagram, slot, tally, now_ns).map(|Pass { ask }| ask)
+    verdict_by(&Rules::default(), &datagram, slot, tally, now_ns).map(|Pass { ask, .. }| ask)
 }
 
 fn adopt(rank: u8) -> Result<Option<Ask>, Drop> {
@@ -306,4 +306,50 @@ fn a_stranger_that_was_locked_gives_way_after_silence() {
     let other = "203.0.113.99:99";
     assert_eq!(ask(&slot, &tally, other, 30 * SECOND), Err(Drop::Source));
     assert_eq!(ask(&slot, &tally, other, 31 * SECOND), adopt(rank::ANY));
+}
+
+/// A phone that may not send, or whose peer is not known yet, is learned of all the same if it is a likely one.
+#[test]
+fn what_is_held_back_can_be_learned_from() {
+    let likely = "192.0.2.77:9";
+    let hinted = |learn| {
+        asking(fresh(learn), |spec| {
+            spec.hint = digest_ip("192.0.2.77".parse().unwrap());
+        })
+    };
+    let judged = |slot: &Slot, source: &str| {
+        let datagram = Datagram {
+            source: source.parse().unwrap(),
+            ..Datagram::v4(&rtp(1, 2, 3))
+        };
+        let tally = Tally::default();
+        let verdict = verdict_by(&Rules::default(), &datagram, slot, &tally, SECOND);
+        assert_eq!(tally.meter.packets.get(), 0);
+        assert_eq!(tally.dropped(), 1);
+        verdict
+    };
+    let closed = |learn| slot(&asking(hinted(learn), |spec| spec.gate_open = false));
+    let unrouted = |learn| route::fill(&hinted(learn), None, None, 1);
+    for learn in [Learn::Heuristic, Learn::Immediate, Learn::Delayed] {
+        for (slot, reason) in [
+            (closed(learn), Drop::GateClosed),
+            (unrouted(learn), Drop::NoRoute),
+        ] {
+            let lock = learn == Learn::Immediate;
+            let ask = Some(Ask::Adopt {
+                rank: rank::ADDRESS,
+                lock,
+            });
+            let held = Some(reason);
+            assert_eq!(judged(&slot, likely), Ok(Pass { held, ask }));
+            assert_eq!(judged(&slot, "203.0.113.4:9"), Err(reason), "a stranger");
+        }
+    }
+    assert_eq!(judged(&closed(Learn::Off), likely), Err(Drop::GateClosed));
+    let locked = Policy {
+        locked: true,
+        ..hinted(Learn::Heuristic)
+    };
+    let locked = slot(&asking(locked, |spec| spec.gate_open = false));
+    assert_eq!(judged(&locked, likely), Err(Drop::GateClosed));
 }
