@@ -5,6 +5,7 @@
 //!   in order, and is metered; that every call is set up and ended; that each worker accounts for all it receives;
 //! * inside, that nothing is lost that was sent more than 0.1 s before the kill or 0.5 s after the new plane was ready, and
 //!   that a kill costs a worker's sums no more than a burst;
+//! * that half of the calls a second that were asked for came about, on whatever machine;
 //! * that memory is flat, and at the end that no call, stream, record or port is left over.
 
 mod attackers;
@@ -283,6 +284,13 @@ fn run(options: &Options) -> ExitCode {
     }
     if let Err(left) = empty(&lab, &ng) {
         state.fail(left);
+    }
+    let (placed, asked) = (
+        get(&state.placed),
+        u64::from(options.rate) * options.seconds,
+    );
+    if 2 * placed < asked {
+        state.fail(format!("{placed} calls were placed, not half of {asked}"));
     }
     let room_after = capacity(&lab, &ng);
     match (&room, &room_after) {
