@@ -203,6 +203,11 @@ impl Neighbours {
         Some(Number { number, new: true })
     }
 
+    /// The number of a next hop, if it has one.
+    pub fn find(&self, key: Key) -> Option<u16> {
+        self.known.get(&key).map(|neighbour| neighbour.number)
+    }
+
     /// A number that is no neighbour's.
     pub fn take(&mut self, now_ns: u64) -> Option<u16> {
         let number = self.free.pop()?;
@@ -324,13 +329,7 @@ impl Neighbours {
 
 impl Neighbour {
     /// See [`Neighbours::heard`].
-    fn heard(
-        &mut self,
-        key: Key,
-        said: Option<Mac>,
-        answers: bool,
-        now_ns: u64,
-    ) -> Option<Action> {
+    fn heard(&mut self, key: Key, said: Option<Mac>, answers: bool, now_ns: u64) -> Option<Action> {
         let (next, action) = self.after(said, answers);
         let moved = next != self.state;
         self.state = next;

@@ -10,6 +10,7 @@
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
 mod capture;
+mod exception;
 mod flood;
 mod idle;
 mod moves;
@@ -17,6 +18,7 @@ mod stages;
 
 use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
+use crate::limit::Limit;
 use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker};
 use flood::Floods;
@@ -48,6 +50,8 @@ pub struct PortSide {
     pub media: Vec<MediaPorts>,
     /// What the port is for.
     pub role: Role,
+    /// What the kernel takes of the port's packets; for ports with an exception port.
+    pub limit: Arc<Limit>,
 }
 
 /// What a port is for.
@@ -154,6 +158,8 @@ struct Out {
     hop: Hop,
     /// Who sends to ports without a stream.
     floods: Floods,
+    /// Who sends to the kernel more than it takes.
+    kernel_floods: Floods,
     /// Where copies of captured calls go.
     copies: CopyWriter,
 }
@@ -192,6 +198,7 @@ impl Worker {
             dead: Burst::new(),
             hop: Hop::none(),
             floods: Floods::new(unknown_ports_per_s),
+            kernel_floods: Floods::new(unknown_ports_per_s),
             copies,
         };
         let idle = Idle::new(polling, &ports);
@@ -215,7 +222,8 @@ impl Worker {
         let mut shift = Shift::new();
         self.idle.begin();
         while self.shared.notice.word() == self.noticed || self.heed() {
-            let mut got = 0;
+            // First, while the ports' queues have room: what is asked and answered must not wait behind media.
+            let mut got = self.send_for_steward();
             for port in 0..self.ports.len() {
                 let Some(rx) = &mut self.ports[port].rx else {
                     continue;
@@ -264,6 +272,7 @@ impl Worker {
                 side.media = media;
             }
             self.out.floods = Floods::new(renewal.unknown_ports_per_s);
+            self.out.kernel_floods = Floods::new(renewal.unknown_ports_per_s);
         }
         true
     }
@@ -306,26 +315,6 @@ impl Worker {
         }
     }
 
-    /// Sends what the kernel gave to the exception port of `port`, unchanged.
-    #[cold]
-    fn send_for_kernel(&mut self, port: usize, burst: &mut Burst) {
-        let counters = self.table.pin().counters();
-        counters.rx.add(burst.len() as u64);
-        counters.from_kernel.add(burst.len() as u64);
-        // Worker 0, which alone receives from the kernel, has a queue at every port.
-        let Some(Exit::Own(tx, batch)) = self.out.exits.get_mut(port) else {
-            counters.drops[Drop::TxFull as usize].add(burst.len() as u64);
-            return burst.clear();
-        };
-        let refused = burst
-            .drain()
-            .filter_map(|mbuf| batch.push(mbuf).err())
-            .count();
-        let sent = tx.send(batch);
-        counters.forwarded.add(sent.sent as u64);
-        counters.drops[Drop::TxFull as usize].add((sent.unsent + refused) as u64);
-    }
-
     /// Relays what other workers received of our streams.
     fn handed_over(&mut self, burst: &mut Burst) -> usize {
         let mut port = 0;
@@ -352,42 +341,61 @@ impl Worker {
         total
     }
 
-    /// Sends what the steward, or a worker without a queue at the port, left to us.
+    /// Sends what the steward asks and answers.
+    #[inline]
+    fn send_for_steward(&mut self) -> usize {
+        let mut total = 0;
+        while total < Burst::CAPACITY
+            && let Some(packet) = self.shared.queues.of_steward(self.number)
+        {
+            total += 1;
+            self.send_left(packet);
+        }
+        total
+    }
+
+    /// Sends what a worker without a queue at the port left to us, and media that waited for its next hop.
     fn send_for_others(&mut self) -> usize {
         let mut total = 0;
         while total < Burst::CAPACITY
-            && let Some(ToWorker {
-                port,
-                mbuf,
-                relayed,
-            }) = self.shared.queues.of(self.number).0.pop()
+            && let Some(packet) = self.shared.queues.of(self.number).0.pop()
         {
             total += 1;
-            let counters = self.table.counters();
-            if relayed {
-                counters.rx.add(1);
-            }
-            let Some(Exit::Own(tx, batch)) = self.out.exits.get_mut(usize::from(port)) else {
-                // Nobody is asked to send where he has no queue.
-                let lost = u64::from(relayed);
-                counters.drops[Drop::TxFull as usize].add(lost);
-                continue;
-            };
-            let refused = batch.push(mbuf).is_err();
-            let sent = tx.send(batch);
-            if !relayed {
-                counters.tx_steward.add(sent.sent as u64);
-            } else {
-                let to_kernel = usize::from(port) >= self.out.first_exception;
-                let count = if to_kernel {
-                    &counters.to_kernel
-                } else {
-                    &counters.forwarded
-                };
-                count.add(sent.sent as u64);
-                counters.drops[Drop::TxFull as usize].add(sent.unsent as u64 + u64::from(refused));
-            }
+            self.send_left(packet);
         }
         total
+    }
+
+    #[cold]
+    fn send_left(&mut self, packet: ToWorker) {
+        let ToWorker {
+            port,
+            mbuf,
+            relayed,
+        } = packet;
+        let counters = self.table.counters();
+        if relayed {
+            counters.rx.add(1);
+        }
+        let Some(Exit::Own(tx, batch)) = self.out.exits.get_mut(usize::from(port)) else {
+            // Nobody is asked to send where he has no queue.
+            let lost = u64::from(relayed);
+            counters.drops[Drop::TxFull as usize].add(lost);
+            return;
+        };
+        let refused = batch.push(mbuf).is_err();
+        let sent = tx.send(batch);
+        if !relayed {
+            counters.tx_steward.add(sent.sent as u64);
+        } else {
+            let to_kernel = usize::from(port) >= self.out.first_exception;
+            let count = if to_kernel {
+                &counters.to_kernel
+            } else {
+                &counters.forwarded
+            };
+            count.add(sent.sent as u64);
+            counters.drops[Drop::TxFull as usize].add(sent.unsent as u64 + u64::from(refused));
+        }
     }
 }

@@ -9,6 +9,9 @@ const MAX_ADDRESSES: usize = 64;
 /// Policing profiles that a region has numbers for.
 const MAX_POLICE: usize = 15;
 
+/// Packets a second that a limit can tell apart.
+const MAX_EXCEPTION_PER_S: u32 = 10_000_000;
+
 /// Gateways of one address: each is asked every second.
 const MAX_GATEWAYS: usize = 8;
 
@@ -86,6 +89,12 @@ fn ports(ports: &[Port], found: &mut Vec<String>) {
                     exception.as_str()
                 ));
             }
+        }
+        if port.exception_per_s > MAX_EXCEPTION_PER_S {
+            found.push(format!(
+                "port \"{name}\": exception_per_s {} is not 0 to {MAX_EXCEPTION_PER_S}",
+                port.exception_per_s
+            ));
         }
         if !(576..=9600).contains(&port.mtu) {
             found.push(format!(

@@ -62,7 +62,7 @@ drops! {
     IpOptions = "ip-options",
     /// No stream is installed at the destination port.
     NoStream = "no-stream",
-    /// As no-stream, from a source that floods such ports: not answered.
+    /// For no stream, or for the kernel beyond its limit, from a source that floods with such packets: not answered.
     Flood = "flood",
     /// The stream's gate is closed (hold).
     GateClosed = "gate-closed",
@@ -92,6 +92,8 @@ drops! {
     TxFull = "tx-full",
     /// The steward's queue was full (ARP, neighbour discovery, ICMP).
     SlowPath = "slow-path",
+    /// More packets for the kernel than its exception port's limit allows.
+    KernelLimit = "kernel-limit",
     /// Another worker owns the stream and its hand-over ring was full.
     HandOver = "hand-over",
 }

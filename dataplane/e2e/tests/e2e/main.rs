@@ -20,6 +20,7 @@ mod learning;
 mod memif;
 mod meters;
 mod nd;
+mod neighbour_flood;
 mod neighbour_moves;
 mod ng_hostile;
 mod non_root;

@@ -4,6 +4,7 @@ use super::{Steward, address};
 use crate::addresses::Local;
 use crate::links::{Ask, Work};
 use crate::neighbour::Key;
+use crate::plan::STEWARD_QUEUE;
 use crate::slow::{Arrived, ToWorker};
 use crate::waiting::Waiting;
 use penstock_dpdk::Mbuf;
@@ -103,9 +104,11 @@ impl Steward {
             self.nd(arrived.port, &nd, waiting, now_ns);
         }
         // The kernel has addresses and neighbours of its own behind this port.
-        let kernel = self.kernels.get(usize::from(arrived.port)).copied();
-        if let Some(port) = kernel.flatten() {
-            self.send_frame(port as u8, arrived.mbuf.frame());
+        if let Some(Some((port, limit))) = self.kernels.get(usize::from(arrived.port))
+            && limit.take(false, now_ns)
+            && let Some(packet) = self.packet(*port as u8, arrived.mbuf.frame())
+        {
+            let _ = self.queues.send(0, packet);
         }
     }
 
@@ -122,9 +125,12 @@ impl Steward {
         let answers = !arp.is_request && ours.is_some();
         let links = self.streams.links();
         let work = links.heard(sender, Some(arp.sender_mac), answers, now_ns);
+        if links.is_at(sender, arp.sender_mac) {
+            self.queues.asked.may_ask(sender, arp.sender_mac);
+        }
         self.do_work(work, waiting);
         if let Some(mac) = ours.filter(|_| arp.is_request) {
-            self.send_frame(port, &local::arp_reply(arp, mac));
+            self.reply(port, &local::arp_reply(arp, mac));
         }
     }
 
@@ -145,11 +151,16 @@ impl Steward {
             vlan: nd.vlan,
             ip: ip.into(),
         };
-        let work = self.streams.links().heard(key, said, answers, now_ns);
+        let links = self.streams.links();
+        let work = links.heard(key, said, answers, now_ns);
+        let mac = said.unwrap_or(nd.link_source);
+        if links.is_at(key, mac) {
+            self.queues.asked.may_ask(key, mac);
+        }
         self.do_work(work, waiting);
         let asked = self.ours(port, nd.vlan, nd.target.into());
         if let Some(mac) = asked.filter(|_| nd.kind == NdKind::Solicitation) {
-            self.send_frame(port, &local::nd_advertisement(nd, mac));
+            self.reply(port, &local::nd_advertisement(nd, mac));
         }
     }
 
@@ -180,6 +191,7 @@ impl Steward {
         let Some(mac) = self.ours(port, vlan, ask.from) else {
             return;
         };
+        self.queues.asked.ask(ask.key, ask.at);
         match (ask.from, ip, ask.at) {
             (IpAddr::V4(from), IpAddr::V4(ip), None) => {
                 self.send_frame(port, &local::arp_request(mac, from, vlan, ip));
@@ -227,7 +239,8 @@ impl Steward {
         }
         if let Some(len) = local::echo_reply(mbuf.frame_mut(), mac) {
             mbuf.truncate(len);
-            self.send(port, mbuf);
+            // A full queue drops: what matters is asked again.
+            let _ = self.queues.reply(to_worker(port, mbuf));
         }
     }
 
@@ -244,7 +257,7 @@ impl Steward {
             return;
         }
         if let Some(error) = local::port_unreachable(frame, &udp, mac) {
-            self.send_frame(port, &error);
+            self.reply(port, &error);
         }
     }
 
@@ -261,26 +274,38 @@ impl Steward {
             .any(|l| l.is_broadcast(source))
     }
 
-    fn send_frame(&mut self, port: u8, frame: &[u8]) {
-        if let Some(mut mbuf) = self.pool.alloc()
-            && mbuf.set_data(frame)
-        {
-            self.send(port, mbuf);
+    /// Sends what the plane says by itself: ahead of what it answers.
+    fn send_frame(&self, port: u8, frame: &[u8]) {
+        if let Some(packet) = self.packet(port, frame) {
+            let _ = self.queues.ask(packet);
         }
     }
 
-    /// Worker 0 has a queue at every port. A full ring drops: what matters is asked again.
-    fn send(&mut self, port: u8, mut mbuf: Mbuf) {
-        let lacking = LEAST_FRAME.saturating_sub(mbuf.frame().len());
-        if let Some(padding) = mbuf.append(lacking) {
-            padding.fill(0);
+    /// Answers, but takes no packet that a question may need.
+    fn reply(&self, port: u8, frame: &[u8]) {
+        if self.pool.in_use() + STEWARD_QUEUE < self.pool.count()
+            && let Some(packet) = self.packet(port, frame)
+        {
+            // A full queue drops: what matters is asked again.
+            let _ = self.queues.reply(packet);
         }
-        let packet = ToWorker {
-            port,
-            mbuf,
-            relayed: false,
-        };
-        let _ = self.queues.send(0, packet);
+    }
+
+    fn packet(&self, port: u8, frame: &[u8]) -> Option<ToWorker> {
+        let mut mbuf = self.pool.alloc()?;
+        mbuf.set_data(frame).then(|| to_worker(port, mbuf))
+    }
+}
+
+fn to_worker(port: u8, mut mbuf: Mbuf) -> ToWorker {
+    let lacking = LEAST_FRAME.saturating_sub(mbuf.frame().len());
+    if let Some(padding) = mbuf.append(lacking) {
+        padding.fill(0);
+    }
+    ToWorker {
+        port,
+        mbuf,
+        relayed: false,
     }
 }
 
