@@ -124,9 +124,9 @@ pub struct Queues {
     pub unresolved: ArrayQueue<Unresolved>,
     /// Sources to adopt, from every worker.
     pub latches: ArrayQueue<Latch>,
-    /// The steward's questions, for worker 0 to send. Private, as the next: who pushes has to ring.
+    /// The steward's questions and its answers to those it knows, for worker 0 to send. Private, as the next: who pushes has to ring.
     asks: ArrayQueue<ToWorker>,
-    /// What the steward answers others, likewise.
+    /// Its answers to strangers, likewise.
     replies: ArrayQueue<ToWorker>,
     /// What else is to be sent, by worker.
     send: Vec<ArrayQueue<ToWorker>>,

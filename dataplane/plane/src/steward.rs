@@ -175,14 +175,20 @@ impl Steward {
 
     fn hear_workers(&mut self, waiting: &mut Waiting, now_ns: u64) {
         let queues = Arc::clone(&self.queues);
-        for queue in [&queues.expected, &queues.neighbours] {
-            for _ in 0..BATCH {
-                let Some(arrived) = queue.pop() else {
-                    break;
-                };
-                self.consumed();
-                self.hear_neighbour(&arrived, waiting, now_ns);
-            }
+        // Those that are there: who was answered may ask again, and again in his name.
+        for _ in 0..queues.expected.len() {
+            let Some(arrived) = queues.expected.pop() else {
+                break;
+            };
+            self.consumed();
+            self.hear_neighbour(&arrived, true, waiting, now_ns);
+        }
+        for _ in 0..BATCH {
+            let Some(arrived) = queues.neighbours.pop() else {
+                break;
+            };
+            self.consumed();
+            self.hear_neighbour(&arrived, false, waiting, now_ns);
         }
         for _ in 0..BATCH {
             let Some(packet) = queues.unresolved.pop() else {

@@ -96,12 +96,23 @@ impl Announcements {
 }
 
 impl Steward {
-    /// ARP or neighbour discovery.
-    pub(super) fn hear_neighbour(&mut self, arrived: &Arrived, waiting: &mut Waiting, now_ns: u64) {
+    /// ARP or neighbour discovery; what is expected is answered before the rest.
+    pub(super) fn hear_neighbour(
+        &mut self,
+        arrived: &Arrived,
+        is_expected: bool,
+        waiting: &mut Waiting,
+        now_ns: u64,
+    ) {
+        let port = arrived.port;
         if let Some(arp) = local::arp_parse(arrived.mbuf.frame()) {
-            self.arp(arrived.port, &arp, waiting, now_ns);
-        } else if let Some(nd) = local::nd_parse(arrived.mbuf.frame()) {
-            self.nd(arrived.port, &nd, waiting, now_ns);
+            if let Some(mac) = self.arp(port, &arp, waiting, now_ns) {
+                self.reply(port, &local::arp_reply(&arp, mac), is_expected);
+            }
+        } else if let Some(nd) = local::nd_parse(arrived.mbuf.frame())
+            && let Some(mac) = self.nd(port, &nd, waiting, now_ns)
+        {
+            self.reply(port, &local::nd_advertisement(&nd, mac), is_expected);
         }
         // The kernel has addresses and neighbours of its own behind this port.
         if let Some(Some((port, limit))) = self.kernels.get(usize::from(arrived.port))
@@ -112,10 +123,17 @@ impl Steward {
         }
     }
 
-    fn arp(&mut self, port: u8, arp: &ArpPacket, waiting: &mut Waiting, now_ns: u64) {
+    /// The MAC to answer with.
+    fn arp(
+        &mut self,
+        port: u8,
+        arp: &ArpPacket,
+        waiting: &mut Waiting,
+        now_ns: u64,
+    ) -> Option<[u8; 6]> {
         let ours = self.ours(port, arp.vlan, arp.target_ip.into());
         if self.ours(port, arp.vlan, arp.sender_ip.into()).is_some() {
-            return;
+            return None;
         }
         let sender = Key {
             port,
@@ -129,12 +147,17 @@ impl Steward {
             self.queues.asked.may_ask(sender, arp.sender_mac);
         }
         self.do_work(work, waiting);
-        if let Some(mac) = ours.filter(|_| arp.is_request) {
-            self.reply(port, &local::arp_reply(arp, mac));
-        }
+        ours.filter(|_| arp.is_request)
     }
 
-    fn nd(&mut self, port: u8, nd: &NdPacket, waiting: &mut Waiting, now_ns: u64) {
+    /// The MAC to answer with.
+    fn nd(
+        &mut self,
+        port: u8,
+        nd: &NdPacket,
+        waiting: &mut Waiting,
+        now_ns: u64,
+    ) -> Option<[u8; 6]> {
         // Who says it, where, and whether it was asked to.
         let (ip, said, answers) = match nd.kind {
             NdKind::Solicitation => (nd.source, nd.mac, false),
@@ -144,7 +167,7 @@ impl Steward {
             }
         };
         if self.ours(port, nd.vlan, ip.into()).is_some() {
-            return;
+            return None;
         }
         let key = Key {
             port,
@@ -159,9 +182,7 @@ impl Steward {
         }
         self.do_work(work, waiting);
         let asked = self.ours(port, nd.vlan, nd.target.into());
-        if let Some(mac) = asked.filter(|_| nd.kind == NdKind::Solicitation) {
-            self.reply(port, &local::nd_advertisement(nd, mac));
-        }
+        asked.filter(|_| nd.kind == NdKind::Solicitation)
     }
 
     /// The MAC under which an address is ours, if it is.
@@ -257,7 +278,7 @@ impl Steward {
             return;
         }
         if let Some(error) = local::port_unreachable(frame, &udp, mac) {
-            self.reply(port, &error);
+            self.reply(port, &error, false);
         }
     }
 
@@ -274,16 +295,18 @@ impl Steward {
             .any(|l| l.is_broadcast(source))
     }
 
-    /// Sends what the plane says by itself: ahead of what it answers.
+    /// Sends what the plane says by itself, ahead of what it answers to strangers.
     fn send_frame(&self, port: u8, frame: &[u8]) {
         if let Some(packet) = self.packet(port, frame) {
             let _ = self.queues.ask(packet);
         }
     }
 
-    /// Answers, but takes no packet that a question may need.
-    fn reply(&self, port: u8, frame: &[u8]) {
-        if self.pool.in_use() + STEWARD_QUEUE < self.pool.count()
+    /// Answers; strangers with what questions leave of the pool.
+    fn reply(&self, port: u8, frame: &[u8], is_expected: bool) {
+        if is_expected {
+            self.send_frame(port, frame);
+        } else if self.pool.in_use() + STEWARD_QUEUE < self.pool.count()
             && let Some(packet) = self.packet(port, frame)
         {
             // A full queue drops: what matters is asked again.
