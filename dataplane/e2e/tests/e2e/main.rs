@@ -10,6 +10,7 @@ mod drain;
 mod dry_run;
 mod dscp;
 mod exception;
+mod exception_flood;
 mod four_to_six;
 mod gateways;
 mod hostile;
