@@ -6,7 +6,7 @@ use crate::server::Server;
 use crate::service::{Service, now};
 use crate::stats::Stats;
 use crate::store::{Store, StoreError, Stored};
-use crate::{ageing, service, socket};
+use crate::{ageing, quality, service, socket};
 use penstock_config::{Config, Control};
 use penstock_media::{Calls, Interface, Restore, Settings};
 use std::cell::{Cell, RefCell};
@@ -79,6 +79,8 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         lanes: Rc::default(),
         timeouts: Cell::new(ageing::timeouts(&config.timeouts)),
         one_way: RefCell::default(),
+        quality: Cell::new(quality::Rule::new(&config.quality)),
+        ratings: RefCell::default(),
         reloader: Reloader::new(path.into(), config),
     });
     let wanted = service.clone();
@@ -103,6 +105,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         }
     });
     tokio::task::spawn_local(ageing::run(service.clone()));
+    tokio::task::spawn_local(quality::run(service.clone()));
     tokio::task::spawn_local(socket::run(cli, service));
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("cannot tell systemd that control is ready: {error}");

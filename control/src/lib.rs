@@ -10,6 +10,7 @@
 //! | `service` | what each command does: media core, plane, store, in that order |
 //! | `link` | owns the region: commands out, refusals and *applied* in, the plane's life and death |
 //! | `ageing` | ends calls whose media does not flow |
+//! | `quality` | rates how media sounds |
 //! | `reload` | reads the configuration again |
 //! | `store` | the calls, on disk before the reply leaves |
 //! | `socket` | the command's unix socket |
@@ -26,6 +27,7 @@ pub mod daemon;
 mod lanes;
 mod link;
 mod plan;
+mod quality;
 mod reload;
 mod report;
 mod server;

@@ -12,6 +12,8 @@ pub(crate) struct Addresses {
     numbers: HashMap<(std::net::IpAddr, u16), u16>,
     /// What the profiles are for, from number 1 on.
     police: Vec<PoliceMedia>,
+    /// Which region they are of.
+    generation: u64,
 }
 
 impl Addresses {
@@ -22,6 +24,7 @@ impl Addresses {
                 .map(|a| ((a.entry.ip, a.entry.vlan), a.number))
                 .collect(),
             police: police.to_vec(),
+            generation: table.info().generation,
         }
     }
 
@@ -63,7 +66,9 @@ impl Addresses {
                 Learn::Heuristic => shm::Learn::Heuristic,
             },
             handover: stream.handover,
-            hint: stream.hint.map_or(0, shm::record::hint),
+            hint: stream
+                .hint
+                .map_or(0, |ip| shm::record::hint(ip, self.generation)),
             gate_open: stream.gate_open,
             signal: stream.signal,
             clock_hz: stream.clock_hz.min(shm::MAX_CLOCK_HZ),

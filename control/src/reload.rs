@@ -1,8 +1,8 @@
 //! Reading the configuration again while calls stand: all of it takes effect, or nothing.
 
-use crate::ageing;
 use crate::daemon::settings;
 use crate::service::Service;
+use crate::{ageing, quality};
 use penstock_config::Config;
 use sd_notify::NotifyState;
 use serde::Serialize;
@@ -62,6 +62,7 @@ impl Reloader {
         let mut calls = service.calls.borrow_mut();
         calls.configure(wanted).map_err(|held| held.to_string())?;
         service.timeouts.set(ageing::timeouts(&new.timeouts));
+        service.quality.set(quality::Rule::new(&new.quality));
         *running = in_force(&running, new);
         service.link.police(&running.police);
         // The plane may have been given addresses, and streams may want something else.
@@ -83,6 +84,7 @@ fn compare(old: &Config, new: &Config) -> Reloaded {
             ("[control] max_calls", a.max_calls == b.max_calls),
             ("[control] port_rest_s", a.port_rest_s == b.port_rest_s),
             ("[timeouts]", old.timeouts == new.timeouts),
+            ("[quality]", old.quality == new.quality),
             ("[[police]]", old.police == new.police),
         ]),
         restart: differing(&[

@@ -39,6 +39,8 @@ pub(crate) struct Service {
     pub(crate) timeouts: Cell<Timeouts>,
     /// Keys of the calls whose media flows one way only.
     pub(crate) one_way: RefCell<HashSet<u64>>,
+    pub(crate) quality: Cell<crate::quality::Rule>,
+    pub(crate) ratings: RefCell<crate::quality::Ratings>,
     pub(crate) reloader: Reloader,
 }
 
@@ -213,6 +215,7 @@ impl Service {
         }
         if pending.after().is_none() {
             self.one_way.borrow_mut().remove(&before.key);
+            self.ratings.borrow_mut().forget(before.key);
         }
         self.calls.borrow_mut().commit(pending, now());
         drop(outcome);

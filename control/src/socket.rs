@@ -131,12 +131,19 @@ fn answer(request: Get, service: &Service) -> Value {
     match request {
         Get::Calls => {
             let one_way = service.one_way.borrow();
-            let summary = |call: &Call| summary(call, one_way.contains(&call.key));
+            let ratings = service.ratings.borrow();
+            let summary = |call: &Call| {
+                let is_one_way = one_way.contains(&call.key);
+                summary(call, is_one_way, ratings.is_poor(call.key))
+            };
             let list: Vec<_> = calls.iter().map(summary).collect();
             json!({ "ok": list })
         }
         Get::Call { id } => match calls.get(&id) {
-            Some(call) => json!({ "ok": call }),
+            Some(call) => {
+                let quality = service.ratings.borrow();
+                json!({ "ok": { "call": call, "quality": quality.of(call.key) } })
+            }
             None => json!({ "error": format!("there is no call \"{id}\"") }),
         },
         Get::Stats => {
@@ -161,6 +168,7 @@ fn answer(request: Get, service: &Service) -> Value {
                 "errors": service.stats.errors(),
                 "ageing": service.stats.aged(),
                 "one_way": service.one_way.borrow().len(),
+                "poor": service.ratings.borrow().poor(),
                 "link": link,
                 "ports": ports,
             }})
@@ -168,7 +176,7 @@ fn answer(request: Get, service: &Service) -> Value {
     }
 }
 
-fn summary(call: &Call, is_one_way: bool) -> Value {
+fn summary(call: &Call, is_one_way: bool, is_poor: bool) -> Value {
     let legs = call.dialogs.iter().flat_map(|dialog| &dialog.legs);
     let tags: Vec<_> = legs.map(|leg| leg.tags.last()).collect();
     json!({
@@ -179,5 +187,6 @@ fn summary(call: &Call, is_one_way: bool) -> Value {
         "tags": tags,
         "streams": call.stream_count(),
         "one_way": is_one_way,
+        "poor": is_poor,
     })
 }

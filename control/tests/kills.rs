@@ -48,7 +48,7 @@ fn wanted(world: &World) -> BTreeSet<u16> {
     for call in calls["ok"].as_array().unwrap() {
         let detail = world.socket(&json!({"get": "call", "id": call["id"]}).to_string());
         let before = ports.len();
-        for dialog in detail["ok"]["dialogs"].as_array().unwrap() {
+        for dialog in detail["ok"]["call"]["dialogs"].as_array().unwrap() {
             for media in dialog["medias"].as_array().unwrap() {
                 let declined = |side: usize| media["sides"][side]["declined"] == true;
                 if media["locals"].is_null() || declined(0) || declined(1) {

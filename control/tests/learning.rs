@@ -3,7 +3,7 @@
 mod common;
 use common::*;
 use penstock_shm::record::{accept, hint};
-use penstock_shm::{Dscp, Learn, flag};
+use penstock_shm::{Dscp, Learn, TableView, flag};
 use serde_json::json;
 
 #[test]
@@ -28,9 +28,13 @@ fn flags_reach_the_plane() {
     });
     let facing_b = port_of(&world.ng(asked.clone()));
     let facing_a = port_of(&world.answer("asked", 5000));
+    let region = TableView::open(&world.region()).unwrap();
     let slot = plane.slot(facing_a);
     assert_eq!(slot.learn, Learn::Delayed as u8);
-    assert_eq!(slot.hint, hint("192.0.2.9".parse().unwrap()));
+    assert_eq!(
+        slot.hint,
+        hint("192.0.2.9".parse().unwrap(), region.info().generation)
+    );
     let set = flag::HANDOVER | flag::STRICT_PAYLOAD;
     assert_eq!(slot.flags & set, set);
     let rtcp = plane.slot(facing_b + 1);

@@ -305,7 +305,10 @@ fn the_socket_answers_what_it_knows() {
     let calls = world.socket(r#"{"get":"calls"}"#);
     assert_eq!(calls["ok"][0]["tags"], json!(["a", null]));
     let call = world.socket(r#"{"get":"call","id":"call"}"#);
-    assert_eq!(call["ok"]["dialogs"][0]["medias"][0]["name"], "audio");
+    assert_eq!(
+        call["ok"]["call"]["dialogs"][0]["medias"][0]["name"],
+        "audio"
+    );
     assert!(world.socket(r#"{"get":"call","id":"x"}"#)["error"].is_string());
     for bad in ["", "x", "{}", r#"{"get":"moon"}"#, &"x".repeat(10_000)] {
         assert!(world.socket(bad)["error"].is_string(), "{bad}");

@@ -33,6 +33,7 @@ mod diff;
 mod error;
 mod family;
 mod pool;
+mod quality;
 mod signal;
 
 pub use ageing::{End, Health, Sign, Timeouts, judge};
@@ -41,6 +42,7 @@ pub use calls::{Calls, Pending, Restore};
 pub use diff::{Class, Desired, Kind, Learn, Op, Shared, Stream, diff};
 pub use error::{Held, MediaError};
 pub use family::Family;
+pub use quality::{Limits, Measured, mos};
 pub use signal::{Options, Parties, Tos};
 
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
 //! Asking control.
 
 use super::CliError;
+use crate::quality::Rated;
 use penstock_config::Config;
 use penstock_media::Call;
 use serde::Deserialize;
@@ -22,6 +23,14 @@ pub(super) struct Summary {
     pub(super) created_us: u64,
     pub(super) tags: Vec<Option<String>>,
     pub(super) one_way: bool,
+    pub(super) poor: bool,
+}
+
+/// A call as control knows it, and how its streams sound.
+#[derive(Debug, Deserialize)]
+pub(super) struct Particulars {
+    pub(super) call: Call,
+    pub(super) quality: Vec<Rated>,
 }
 
 /// All calls.
@@ -30,7 +39,7 @@ pub(super) fn calls(config: &Config) -> Result<Vec<Summary>, CliError> {
 }
 
 /// One call.
-pub(super) fn call(config: &Config, id: &str) -> Result<Call, CliError> {
+pub(super) fn call(config: &Config, id: &str) -> Result<Particulars, CliError> {
     ask(config, json!({ "get": "call", "id": id }))
 }
 

@@ -1,7 +1,7 @@
 //! What is counted of a stream beyond packets, loss and jitter.
 
 use penstock_shm::counters::Drop;
-use penstock_shm::{Learn, ReportStat, StreamStat};
+use penstock_shm::{Learn, ReportStat, StreamStat, VoipStat};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -57,10 +57,41 @@ struct Rtcp {
     round_trip_ms: Option<f64>,
     round_trip_max_ms: Option<f64>,
     byes: u32,
+    /// The last VoIP metrics (RFC 3611, 4.7).
+    voip: Option<Voip>,
+}
+
+/// What the leg's own receiver says.
+#[derive(Clone, Debug, Serialize)]
+struct Voip {
+    blocks: u32,
+    loss_percent: f64,
+    /// What came too late to be played.
+    discard_percent: f64,
+    round_trip_ms: u16,
+    end_system_ms: u16,
+    r_factor: Option<u8>,
+    mos_lq: Option<f64>,
+    mos_cq: Option<f64>,
+}
+
+impl Voip {
+    fn of(voip: &VoipStat) -> Voip {
+        Voip {
+            blocks: voip.blocks,
+            loss_percent: voip.loss * 100.0,
+            discard_percent: voip.discard * 100.0,
+            round_trip_ms: voip.round_trip_ms,
+            end_system_ms: voip.end_system_ms,
+            r_factor: voip.r_factor,
+            mos_lq: voip.mos_lq,
+            mos_cq: voip.mos_cq,
+        }
+    }
 }
 
 impl Rtcp {
-    fn of(reports: &ReportStat) -> Rtcp {
+    fn of(reports: &ReportStat, voip: Option<&VoipStat>) -> Rtcp {
         let has = reports.blocks > 0;
         let ms = |us: u32| (us > 0).then(|| f64::from(us) / 1000.0);
         Rtcp {
@@ -72,6 +103,7 @@ impl Rtcp {
             round_trip_ms: ms(reports.rtt_us),
             round_trip_max_ms: ms(reports.rtt_max_us),
             byes: reports.byes,
+            voip: voip.map(Voip::of),
         }
     }
 }
@@ -106,7 +138,7 @@ impl Detail {
             variation: VARIATION_MS.into_iter().zip(meter.variation).collect(),
             dtmf: stat.reports.dtmf,
             dtmf_last: stat.reports.dtmf_last.map(digit),
-            rtcp: Rtcp::of(&stat.reports),
+            rtcp: Rtcp::of(&stat.reports, stat.voip.as_ref()),
             drops: drops
                 .filter(|(_, count)| *count > 0)
                 .map(|(reason, count)| (reason.name(), count))
@@ -146,6 +178,13 @@ impl Detail {
             rtcp.jitter.map(|jitter| format!("jitter {jitter} ticks")),
             rtcp.round_trip_ms
                 .map(|ms| format!("round trip {ms:.1} ms")),
+            rtcp.voip
+                .as_ref()
+                .map(|voip| format!("{:.1} % came too late", voip.discard_percent)),
+            rtcp.voip
+                .as_ref()
+                .and_then(|voip| voip.mos_cq)
+                .map(|mos| format!("MOS {mos:.1}")),
         ];
         add("the leg reports", reported.into_iter().flatten().collect());
         if let Some(last) = &self.dtmf_last {

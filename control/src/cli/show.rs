@@ -145,6 +145,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
             list.push(json!({
                 "call_id": call.id, "call": call.key, "tags": call.tags, "streams": own.len(),
                 "packets": packets, "lost": lost, "age_s": age_s, "one_way": call.one_way,
+                "poor": call.poor,
             }));
             continue;
         }
@@ -160,7 +161,12 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
             packets.to_string(),
             lost.to_string(),
             duration(age_s),
-            if call.one_way { "one-way" } else { "" }.to_owned(),
+            match (call.one_way, call.poor) {
+                (true, _) => "one-way",
+                (false, true) => "poor",
+                (false, false) => "",
+            }
+            .to_owned(),
         ]);
     }
     let mut out = io::stdout().lock();
@@ -172,13 +178,17 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
 }
 
 fn one_call(config: &Config, id: &str, as_json: bool) -> Result<(), CliError> {
-    let call = client::call(config, id)?;
+    let client::Particulars { call, quality } = client::call(config, id)?;
     let region = Region::open(config);
     let mut rows = region.as_ref().map(Region::rows).unwrap_or_default();
     rows.retain(|row| row.call == call.key);
     let mut out = io::stdout().lock();
     if as_json {
-        writeln!(out, "{}", json!({ "call": call, "streams": rows }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "call": call, "streams": rows, "quality": quality })
+        )?;
         return Ok(());
     }
     writeln!(out, "call {id}")?;
@@ -204,6 +214,9 @@ fn one_call(config: &Config, id: &str, as_json: bool) -> Result<(), CliError> {
         }
     }
     writeln!(out, "{}", stream_table(&rows).trim_fmt())?;
+    for rated in &quality {
+        writeln!(out, "  {}", rated.line())?;
+    }
     for row in &rows {
         for line in row.detail.lines() {
             writeln!(out, "  {} {}: {line}", row.kind, row.local)?;

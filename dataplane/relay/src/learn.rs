@@ -9,7 +9,7 @@
 //! A worker decides on the packet and asks the steward to adopt or to lock ([`Ask`]); the steward alone changes the slot.
 
 use penstock_shm::counters::Drop;
-use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, flag, hint, rank};
+use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, flag, rank};
 use penstock_shm::tally::Tally;
 use std::net::{IpAddr, SocketAddr};
 
@@ -50,7 +50,7 @@ impl Default for Patience {
 fn rank_of(source: SocketAddr, slot: &Slot) -> u8 {
     let address = digest_address(source);
     let ip = digest_ip(source.ip());
-    let is_hinted = slot.hint == hint(source.ip());
+    let is_hinted = slot.hint == ip;
     // The remote is or was locked, unless it is merely the best of a window.
     let is_locked = slot.flags & flag::LOCKED != 0;
     let was_locked = slot.flags & flag::LATCHED != 0 && (is_locked || slot.rank == rank::NONE);

@@ -1,14 +1,19 @@
-//! RTCP (RFC 3550, 6): whether a compound packet is whole, and what its reports say.
+//! RTCP (RFC 3550, 6): whether a compound packet is whole, and what its reports say, also those of RFC 3611.
 
 use crate::headers::{Rtcp, view};
 use crate::meter::{bump, raise};
 use penstock_shm::counters::Drop;
-use penstock_shm::tally::Tally;
+use penstock_shm::tally::{Tally, Voip};
 use std::sync::atomic::Ordering::Relaxed;
 
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const BYE: u8 = 203;
+const EXTENDED_REPORT: u8 = 207;
+
+/// The extended report's block of VoIP metrics (RFC 3611, 4.7): its type, and its octets.
+const VOIP_METRICS: u8 = 7;
+const VOIP_BLOCK: usize = 36;
 
 /// Octets of a report block (6.4.1).
 const BLOCK: usize = 24;
@@ -70,6 +75,7 @@ pub(crate) fn read(payload: &[u8], tally: &Tally, peer: Option<&Tally>, now_ns: 
             }
             RECEIVER_REPORT => block(packet.get(8..), header.count(), tally, peer, now_ns),
             BYE => bump(&tally.reports.byes),
+            EXTENDED_REPORT => extended(packet.get(8..), tally, now_ns),
             _ => {}
         }
         rest = behind;
@@ -117,4 +123,36 @@ fn block(blocks: Option<&[u8]>, count: u8, tally: &Tally, peer: Option<&Tally>, 
         reports.rtt_us.store(us, Relaxed);
         raise(&reports.rtt_max_us, us);
     }
+}
+
+/// The blocks of an extended report (RFC 3611, 3), as far as they fit.
+fn extended(blocks: Option<&[u8]>, tally: &Tally, now_ns: u64) {
+    let mut rest = blocks.unwrap_or_default();
+    while let Some(&[kind, _, high, low]) = rest.first_chunk() {
+        let words = usize::from(u16::from_be_bytes([high, low]));
+        let Some((block, behind)) = rest.split_at_checked(4 + 4 * words) else {
+            return;
+        };
+        if let Some(block) = block.first_chunk().filter(|_| kind == VOIP_METRICS) {
+            metrics(block, &tally.voip, now_ns);
+        }
+        rest = behind;
+    }
+}
+
+fn metrics(block: &[u8; VOIP_BLOCK], voip: &Voip, now_ns: u64) {
+    let half = |at| u32::from(u16::from_be_bytes(*view(block, at)));
+    for (field, value) in [
+        (&voip.loss, u32::from(block[8])),
+        (&voip.discard, u32::from(block[9])),
+        (&voip.round_trip_ms, half(16)),
+        (&voip.end_system_ms, half(18)),
+        (&voip.r_factor, u32::from(block[24])),
+        (&voip.mos_lq, u32::from(block[26])),
+        (&voip.mos_cq, u32::from(block[27])),
+    ] {
+        field.store(value, Relaxed);
+    }
+    voip.at_ns.set(now_ns);
+    bump(&voip.blocks);
 }

@@ -1,6 +1,6 @@
 //! What a file can get wrong although every value fits: one sentence per problem.
 
-use crate::{Address, Config, Interface, Port};
+use crate::{Address, Config, Interface, Port, Quality};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -21,7 +21,24 @@ pub(crate) fn problems(config: &Config) -> Vec<String> {
     ports(&config.ports, &mut found);
     rules(config, &mut found);
     control(config, &mut found);
+    quality(&config.quality, &mut found);
     found
+}
+
+fn quality(quality: &Quality, found: &mut Vec<String>) {
+    let limits = [
+        ("loss_percent", quality.loss_percent, 100.0),
+        ("jitter_ms", quality.jitter_ms, 60_000.0),
+        ("round_trip_ms", quality.round_trip_ms, 60_000.0),
+        ("mos", quality.mos, 5.0),
+    ];
+    for (key, value, most) in limits {
+        if !(0.0..=most).contains(&value) {
+            found.push(format!(
+                "[quality] {key} is {value}; it must be 0 to {most}"
+            ));
+        }
+    }
 }
 
 fn plane(config: &Config, found: &mut Vec<String>) {

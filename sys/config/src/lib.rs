@@ -65,6 +65,9 @@ pub struct Config {
     /// `[timeouts]`
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// `[quality]`
+    #[serde(default)]
+    pub quality: Quality,
     /// `[learning]`
     #[serde(default)]
     pub learning: Learning,
@@ -347,6 +350,34 @@ impl Default for Timeouts {
             one_way_s: 30,
             one_way_ends: false,
             final_s: 0,
+        }
+    }
+}
+
+/// How media is rated, and from where on it is reported as poor; a limit of 0 is none.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quality {
+    /// How often, s; 0 for never.
+    pub interval_s: u32,
+    /// Packets lost within the interval, percent.
+    pub loss_percent: f64,
+    /// Interarrival jitter, ms.
+    pub jitter_ms: f64,
+    /// Round trip between both legs, ms.
+    pub round_trip_ms: f64,
+    /// Mean opinion score, 1 to 5: poor is what scores less.
+    pub mos: f64,
+}
+
+impl Default for Quality {
+    fn default() -> Self {
+        Quality {
+            interval_s: 10,
+            loss_percent: 0.0,
+            jitter_ms: 0.0,
+            round_trip_ms: 0.0,
+            mos: 0.0,
         }
     }
 }

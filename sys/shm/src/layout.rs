@@ -10,7 +10,7 @@ use crate::counters::{Drop, MAX_PORTS, MAX_WORKERS, PortCounters, WorkerCounters
 use crate::record::{Head, Record, Slot};
 use crate::ring::{Line, RingState};
 use crate::sync::{AtomicU32, AtomicU64};
-use crate::tally::{Bucket, Detail, Drops, Meter, Reports, Tally};
+use crate::tally::{Bucket, Detail, Drops, Meter, Reports, Tally, Voip};
 use std::mem::offset_of;
 
 /// How many local addresses a region has room for.
@@ -295,6 +295,20 @@ pub(crate) const LAYOUT_HASH: u64 = {
             dtmf_at
         }
     );
+    h = layout!(
+        h,
+        Voip {
+            at_ns,
+            blocks,
+            loss,
+            discard,
+            round_trip_ms,
+            end_system_ms,
+            r_factor,
+            mos_lq,
+            mos_cq
+        }
+    );
     h = layout!(h, Drops { by_reason });
     h = layout!(
         h,
@@ -312,6 +326,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             meter,
             detail,
             reports,
+            voip,
             drops,
             bucket
         }
@@ -361,15 +376,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             reserved
         }
     );
-    h = layout!(
-        h,
-        Record {
-            head,
-            tally,
-            slots,
-            spare
-        }
-    );
+    h = layout!(h, Record { head, tally, slots });
     let mut i = 0;
     while i < Drop::ALL.len() {
         h = fnv(h, Drop::ALL[i].name().as_bytes());

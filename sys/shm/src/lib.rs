@@ -76,7 +76,8 @@ pub use table::{Counts, TableFull, TableWriter, UpdateError};
 pub use tally::{Counter, Meter, Tally};
 #[cfg(not(loom))]
 pub use view::{
-    MeterStat, Policy, PortStat, RegionInfo, ReportStat, StreamStat, TableView, WorkerStat,
+    MeterStat, Policy, PortStat, RegionInfo, ReportStat, StreamStat, TableView, VoipStat,
+    WorkerStat,
 };
 pub use worker::{Entry, Pinned, Turns, WorkerTable};
 

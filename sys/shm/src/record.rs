@@ -6,10 +6,9 @@
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 to 5 | [`Tally`]: what is counted | the owner worker |
-//! | 6 to 8 | [`Slot`] 0: policy and route | steward, while no worker can see it |
-//! | 9 to 11 | [`Slot`] 1 | likewise |
-//! | 12 | nothing | nobody |
+//! | 1 to 6 | [`Tally`]: what is counted | the owner worker |
+//! | 7 to 9 | [`Slot`] 0: policy and route | steward, while no worker can see it |
+//! | 10 to 12 | [`Slot`] 1 | likewise |
 //!
 //! The number is odd, so that the meters of a table fall into all sets of a cache, and its first slot lines too: with
 //! twelve they would fall into a quarter of them.
@@ -203,9 +202,10 @@ fn digest(ip: IpAddr, port: u16, key: u64) -> u32 {
     ((second ^ second >> 32) as u32).max(1)
 }
 
-/// [`StreamSpec::hint`] of an IP address: the same in both processes.
-pub fn hint(ip: IpAddr) -> u32 {
-    digest(ip, 0, 0)
+/// [`StreamSpec::hint`] of an IP address, for the region of this [`generation`](crate::RegionInfo::generation): what
+/// [`digest_ip`] is in its plane.
+pub fn hint(ip: IpAddr, generation: u64) -> u32 {
+    digest(ip, 0, generation)
 }
 
 /// An IP address as the plane names it.
@@ -553,8 +553,6 @@ pub struct Record {
     pub tally: Tally,
     /// Policy and route, twice.
     pub(crate) slots: [SlotCell; 2],
-    /// Makes the number of lines odd.
-    pub(crate) spare: [u64; 8],
 }
 
 #[cfg(not(loom))]
@@ -568,7 +566,6 @@ impl Record {
             head: Head::default(),
             tally: Tally::default(),
             slots,
-            spare: [0; 8],
         }
     }
 }

@@ -172,6 +172,27 @@ parts! {
         /// RTP timestamp of that event, which tells it from the next.
         dtmf_at: AtomicU32,
     }
+    /// The last block of VoIP metrics that RTCP brought (RFC 3611, 4.7): what the leg says of the media it receives.
+    Voip {
+        /// When it came, ns of CLOCK_MONOTONIC; 0 for never.
+        at_ns: Counter,
+        /// How many came.
+        blocks: AtomicU32,
+        /// Packets lost on the way, 256ths.
+        loss: AtomicU32,
+        /// Packets that came too late to be played, 256ths.
+        discard: AtomicU32,
+        /// Round trip between the leg and the other end of its RTCP, ms.
+        round_trip_ms: AtomicU32,
+        /// Delay inside the leg, ms.
+        end_system_ms: AtomicU32,
+        /// R factor, 0 to 100; 127 if the leg does not say.
+        r_factor: AtomicU32,
+        /// MOS for listening quality, times 10; 127 if the leg does not say.
+        mos_lq: AtomicU32,
+        /// MOS for conversational quality, likewise.
+        mos_cq: AtomicU32,
+    }
     /// Packets dropped at the endpoint, by reason.
     Drops {
         /// In the order of [`Drop::OF_STREAM`].
@@ -203,6 +224,8 @@ pub struct Tally {
     pub detail: Detail,
     /// What RTCP and DTMF said.
     pub reports: Reports,
+    /// What VoIP metrics said.
+    pub voip: Voip,
     /// Drops by reason.
     pub drops: Drops,
     /// Policing.
@@ -216,12 +239,14 @@ impl Tally {
             meter,
             detail,
             reports,
+            voip,
             drops,
             bucket,
         } = self;
         meter.reset();
         detail.reset();
         reports.reset();
+        voip.reset();
         drops.reset();
         bucket.reset();
     }
@@ -340,6 +365,11 @@ impl Last {
     }
 }
 
+impl Voip {
+    /// What a leg that does not say it has for its R factor and MOS.
+    pub const UNKNOWN: u32 = 127;
+}
+
 impl Meter {
     /// See [`Last`].
     pub fn last(&self) -> Last {
@@ -369,5 +399,5 @@ impl Meter {
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Meter>() == 64);
-    assert!(size_of::<Tally>() == 5 * 64);
+    assert!(size_of::<Tally>() == 6 * 64);
 };

@@ -10,7 +10,7 @@ use crate::pulse::PlaneState;
 use crate::record::{Dscp, Endpoint, Kind, Learn, Record, Slot, flag, state};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::Counts;
-use crate::tally::{Detail, Reports, Tally, VARIATIONS};
+use crate::tally::{Detail, Reports, Tally, VARIATIONS, Voip};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -68,8 +68,33 @@ pub struct StreamStat {
     pub meter: MeterStat,
     /// What RTCP and DTMF said.
     pub reports: ReportStat,
+    /// What the leg's VoIP metrics said last; `None` if there never were any.
+    pub voip: Option<VoipStat>,
     /// Packets dropped, in the order of [`Drop::OF_STREAM`].
     pub drops: [u32; Drop::OF_STREAM.len()],
+}
+
+/// VoIP metrics (RFC 3611, 4.7): what a leg says of the media it receives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VoipStat {
+    /// How many blocks came.
+    pub blocks: u32,
+    /// When the last one came, ns of CLOCK_MONOTONIC.
+    pub at_ns: u64,
+    /// Share of packets lost on the way, 0 to 1.
+    pub loss: f64,
+    /// Share of packets that came too late to be played, 0 to 1.
+    pub discard: f64,
+    /// Round trip between the leg and the other end of its RTCP, ms.
+    pub round_trip_ms: u16,
+    /// Delay inside the leg, ms.
+    pub end_system_ms: u16,
+    /// R factor, 0 to 100, if the leg says it.
+    pub r_factor: Option<u8>,
+    /// MOS for listening quality, 1 to 5, if the leg says it.
+    pub mos_lq: Option<f64>,
+    /// MOS for conversational quality, likewise.
+    pub mos_cq: Option<f64>,
 }
 
 /// The live slot of a stream, decoded.
@@ -371,6 +396,7 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
         policy: decode_policy(slot),
         meter: decode_meter(&record.tally, slot.clock_hz),
         reports: decode_reports(&record.tally.reports),
+        voip: decode_voip(&record.tally.voip),
         drops: std::array::from_fn(|at| record.tally.drops.by_reason[at].load(Ordering::Relaxed)),
     }
 }
@@ -490,4 +516,22 @@ fn decode_reports(reports: &Reports) -> ReportStat {
         dtmf: word(&reports.dtmf),
         dtmf_last: (dtmf_last > u8::MAX.into()).then_some(dtmf_last as u8),
     }
+}
+
+fn decode_voip(voip: &Voip) -> Option<VoipStat> {
+    let word = |word: &AtomicU32| word.load(Ordering::Relaxed);
+    let known = |value: u32| (value != Voip::UNKNOWN).then_some(value as u8);
+    let mos = |value: u32| known(value).map(|tenths| f64::from(tenths) / 10.0);
+    let blocks = word(&voip.blocks);
+    (blocks > 0).then(|| VoipStat {
+        blocks,
+        at_ns: voip.at_ns.get(),
+        loss: f64::from(word(&voip.loss)) / 256.0,
+        discard: f64::from(word(&voip.discard)) / 256.0,
+        round_trip_ms: word(&voip.round_trip_ms) as u16,
+        end_system_ms: word(&voip.end_system_ms) as u16,
+        r_factor: known(word(&voip.r_factor)),
+        mos_lq: mos(word(&voip.mos_lq)),
+        mos_cq: mos(word(&voip.mos_cq)),
+    })
 }

@@ -100,7 +100,7 @@ fn streams(table: &TableView) -> Vec<Op> {
         let private = SocketAddr::from(([198, 18, 254, 1], 4000));
         let spec = StreamSpec {
             remote: Some(if signalled { leg.phone } else { private }),
-            hint: hint(leg.phone.ip()),
+            hint: hint(leg.phone.ip(), table.info().generation),
             learn,
             signal: 1,
             clock_hz: 8000,

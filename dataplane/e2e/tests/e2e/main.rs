@@ -31,6 +31,7 @@ mod pcap;
 mod plane_killed;
 mod policing;
 mod port_down;
+mod quality;
 mod refusals;
 mod reload;
 mod rtcp;

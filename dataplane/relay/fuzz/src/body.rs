@@ -291,6 +291,7 @@ fn reading(tally: &Tally) -> (Vec<u64>, Vec<u32>) {
         meter,
         detail,
         reports,
+        voip: _,
         drops: Drops { by_reason },
         bucket: _,
     } = tally;

@@ -5,7 +5,7 @@ use crate::support::{Datagram, asking, policy, rtp, slot};
 use penstock_relay::learn::{Ask, Network, Sources};
 use penstock_relay::route::Policy;
 use penstock_relay::{Drop, Pass, Rules};
-use penstock_shm::record::{Learn, Slot, digest_address, hint, rank};
+use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, rank};
 use penstock_shm::tally::Tally;
 use std::net::SocketAddr;
 
@@ -54,7 +54,7 @@ fn adopted(learn: Learn, source: &str, rank: u8) -> Policy {
 #[test]
 fn heuristics_prefer_what_was_signalled() {
     let fresh = asking(fresh(Learn::Heuristic), |spec| {
-        spec.hint = hint("192.0.2.77".parse().unwrap());
+        spec.hint = digest_ip("192.0.2.77".parse().unwrap());
     });
     let slot = slot(&fresh);
     for (source, rank) in [

@@ -3,7 +3,7 @@
 use crate::support::{Datagram, asking, policy, slot, udp_of};
 use penstock_relay::{Drop, Pass, Rules, Stream, judge};
 use penstock_shm::record::{Kind, accept};
-use penstock_shm::tally::Tally;
+use penstock_shm::tally::{Tally, Voip};
 use proptest::prelude::*;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -78,6 +78,50 @@ fn a_report_is_read_and_the_round_trip_known() {
     // Nor does one that was under way for less than nothing.
     judged(&answer, &caller, Some(&callee), 200 * ms).unwrap();
     assert_eq!(reports.rtt_us.load(Relaxed), 30_000);
+}
+
+#[test]
+fn voip_metrics_are_read_wherever_they_stand_in_an_extended_report() {
+    let receiver_time = [0x0400_0002, 1, 2];
+    let voip = [
+        0x0700_0008,
+        9,
+        0x1a_0d_00_00,
+        0,
+        0x0096_0050,
+        0,
+        (93 << 24) | (127 << 16) | (42 << 8) | 41,
+        0,
+        0,
+    ];
+    let tally = Tally::default();
+    let report = packet(0x80, 207, &[&[7][..], &receiver_time, &voip].concat());
+    judged(&report, &tally, None, 77).unwrap();
+    let of = |word: &std::sync::atomic::AtomicU32| word.load(Relaxed);
+    let Voip {
+        loss,
+        discard,
+        round_trip_ms,
+        end_system_ms,
+        r_factor,
+        mos_lq,
+        mos_cq,
+        blocks,
+        at_ns,
+    } = &tally.voip;
+    assert_eq!((of(loss), of(discard)), (26, 13));
+    assert_eq!((of(round_trip_ms), of(end_system_ms)), (150, 80));
+    assert_eq!((of(r_factor), of(mos_lq), of(mos_cq)), (93, 42, 41));
+    assert_eq!((of(blocks), at_ns.get()), (1, 77));
+    // A block that says it is longer than the packet, or shorter than it must be, says nothing.
+    for first in [0x0700_0009u32, 0x0700_0001] {
+        let words = [&[7, first][..], &voip[1..]].concat();
+        judged(&packet(0x80, 207, &words), &tally, None, 78).unwrap();
+        assert_eq!(of(blocks), 1);
+    }
+    // What is encrypted is not looked into.
+    judged_as(&report, true, &tally, None, 79).unwrap();
+    assert_eq!(of(blocks), 1);
 }
 
 #[test]
