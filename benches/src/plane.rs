@@ -298,7 +298,7 @@ impl Link {
 
 /// Above the rate of any replay, so that policing is evaluated and passes; the bursts are those of two seconds of
 /// G.711.
-const POLICE: &str = "[[police]]\nmedia = \"any\"\npackets_per_s = 1000000\npackets_burst = 100\n\
+const POLICE: &str = "[[police]]\nnumber = 1\nmedia = \"any\"\npackets_per_s = 1000000\npackets_burst = 100\n\
     bytes_per_s = 200000000\nbytes_burst = 150000\npeak_packets_per_s = 2000000\n\
     peak_bytes_per_s = 400000000\ntolerance_ms = 60\n";
 

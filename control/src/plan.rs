@@ -10,14 +10,14 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     numbers: HashMap<(std::net::IpAddr, u16), u16>,
-    /// What the profiles are for, from number 1 on.
-    police: Vec<PoliceMedia>,
+    /// What the profiles are for, and their numbers.
+    police: Vec<(PoliceMedia, u8)>,
     /// Which region they are of.
     generation: u64,
 }
 
 impl Addresses {
-    pub(crate) fn read(table: &shm::TableView, police: &[PoliceMedia]) -> Addresses {
+    pub(crate) fn read(table: &shm::TableView, police: &[(PoliceMedia, u8)]) -> Addresses {
         let all = table.addresses().into_iter().filter(|a| a.present);
         Addresses {
             numbers: all
@@ -38,15 +38,15 @@ impl Addresses {
 
     /// The number of the first profile that is for the class; 0 for none.
     fn profile(&self, class: Class) -> u8 {
-        let is_for = |media: &PoliceMedia| match media {
+        let is_for = |(media, _): &&(PoliceMedia, u8)| match media {
             PoliceMedia::Audio => class == Class::Audio,
             PoliceMedia::Video => class == Class::Video,
             PoliceMedia::Image => class == Class::Image,
             PoliceMedia::Rtcp => class == Class::Rtcp,
             PoliceMedia::Any => true,
         };
-        let place = self.police.iter().position(is_for);
-        place.map_or(0, |place| place as u8 + 1)
+        let found = self.police.iter().find(is_for);
+        found.map_or(0, |&(_, number)| number)
     }
 
     fn spec(&self, stream: &Stream) -> Option<shm::StreamSpec> {

@@ -9,14 +9,18 @@ use serde_json::json;
 #[test]
 fn flags_reach_the_plane() {
     let mut world = World::new(64);
-    world.append("[[police]]\nmedia = \"video\"\n[[police]]\nmedia = \"audio\"\n[[police]]\n");
+    world.append(concat!(
+        "[[police]]\nnumber = 9\nmedia = \"video\"\n",
+        "[[police]]\nnumber = 5\nmedia = \"audio\"\n",
+        "[[police]]\nnumber = 15\n",
+    ));
     let plane = world.plane();
     world.start();
     world.wait_state("online");
     let plain = plane.slot(port_of(&world.offer("plain", 4000)));
     assert_eq!(plain.learn, Learn::Heuristic as u8);
     assert_eq!(plain.payload_types, [1 << 8, 0]);
-    assert_eq!((plain.accept, plain.police), (accept::ZRTP, 2));
+    assert_eq!((plain.accept, plain.police), (accept::ZRTP, 5));
     assert_eq!(Dscp::from_u8(plain.dscp), Some(Dscp::Default));
     assert_eq!(plain.flags & flag::HANDOVER, 0);
 
@@ -38,7 +42,7 @@ fn flags_reach_the_plane() {
     let set = flag::HANDOVER | flag::STRICT_PAYLOAD;
     assert_eq!(slot.flags & set, set);
     let rtcp = plane.slot(facing_b + 1);
-    assert_eq!((rtcp.accept, rtcp.police), (0, 3), "the profile for any");
+    assert_eq!((rtcp.accept, rtcp.police), (0, 15), "the profile for any");
     assert_eq!(
         Dscp::from_u8(slot.dscp),
         Some(Dscp::Default),

@@ -79,8 +79,8 @@ pub(crate) struct Link {
     dir: PathBuf,
     inner: RefCell<Inner>,
     settling: Rc<Cell<usize>>,
-    /// What the policing profiles are for.
-    police: RefCell<Vec<PoliceMedia>>,
+    /// What the policing profiles are for, and their numbers.
+    police: RefCell<Vec<(PoliceMedia, u8)>>,
     /// Rung when a job waits.
     wake: Notify,
     /// Rung when the plane reported on a call's media.
@@ -209,10 +209,10 @@ impl Link {
         }
     }
 
-    /// Says what the policing profiles are for, in their order.
+    /// Says which policing profiles there are; the first for a kind of media is the one it has.
     pub(crate) fn police(&self, profiles: &[penstock_config::Police]) {
-        self.police
-            .replace(profiles.iter().map(|profile| profile.media).collect());
+        let known = profiles.iter().map(|p| (p.media, p.number));
+        self.police.replace(known.collect());
     }
 
     /// Compares what stands with what the calls want once more.

@@ -291,3 +291,13 @@ pub fn reason(reply: &Value) -> &str {
     assert_eq!(reply["result"], "error", "{reply}");
     reply["error-reason"].as_str().unwrap()
 }
+
+/// What a command printed that has to succeed.
+pub fn out(output: &std::process::Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}

@@ -217,6 +217,22 @@ fn ip6(packet: &[u8]) -> Result<Option<Parts<'_>>, String> {
     Ok((header[6] == 17).then(|| (tos, address(8), address(24), rest)))
 }
 
+/// An ARP packet over Ethernet (RFC 826): `operation` is 1 for a question, 2 for an answer; MAC and IP address of
+/// who sends it and of whom it is about.
+pub fn arp(
+    macs: ([u8; 6], [u8; 6]),
+    operation: u8,
+    sender: ([u8; 6], [u8; 4]),
+    target: ([u8; 6], [u8; 4]),
+) -> Vec<u8> {
+    let mut frame = link(macs, 0, 0x0806);
+    frame.extend([0, 1, 8, 0, 6, 4, 0, operation]);
+    for (mac, ip) in [sender, target] {
+        frame.extend(mac.into_iter().chain(ip));
+    }
+    frame
+}
+
 /// Writes a capture.
 pub fn write_capture(path: &Path, frames: impl IntoIterator<Item = impl AsRef<[u8]>>) {
     let mut writer = PcapWriter::new(File::create(path).expect("a capture")).expect("its header");
@@ -236,6 +252,16 @@ pub fn read_capture(path: &Path) -> Vec<Vec<u8>> {
         frames.push(packet.expect("a packet").data.into_owned());
     }
     frames
+}
+
+/// The UDP datagrams of a capture, each of which is whole.
+pub fn read_datagrams(path: &Path) -> Vec<Datagram> {
+    let frames = read_capture(path).into_iter();
+    frames
+        .filter_map(|frame| {
+            Datagram::parse(&frame).unwrap_or_else(|e| panic!("{e} in {frame:02x?}"))
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -10,11 +10,14 @@ mod net;
 mod ng;
 pub mod region;
 mod rtp;
+pub mod wire;
 
 pub use daemon::{Daemon, binary, wait_for};
 pub use net::Host;
 pub use ng::{Ng, Sides, answer_request, offer_request, rtcp, sdp};
-pub use rtp::{Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet, rtp_packet};
+pub use rtp::{
+    Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet, rtp_packet, rtp_seq,
+};
 pub use rustix::process::Signal;
 
 use penstock_shm::TableView;
@@ -28,6 +31,9 @@ use std::time::Duration;
 
 /// The plane's media address in every lab.
 pub const PLANE: &str = "198.18.0.1";
+
+/// Its MAC.
+pub const PLANE_MAC: [u8; 6] = [2, 0x70, 0x73, 0, 0, 1];
 
 /// The phones' address in every lab; the tap's link is 198.18.0.0/16.
 pub const PHONES: &str = "198.18.255.1";
@@ -62,6 +68,18 @@ impl Default for Setup {
                  [[port.address]]\naddress = \"{PLANE}/16\"\n"
             ),
             cores: "[1]",
+        }
+    }
+}
+
+impl Setup {
+    /// The plane's address and MAC at this device.
+    pub fn on(device: &str) -> Setup {
+        Setup {
+            port: format!(
+                "device = \"{device}\"\nmac = \"02:70:73:00:00:01\"\n[[port.address]]\naddress = \"{PLANE}/16\"\n"
+            ),
+            ..Setup::default()
         }
     }
 }
@@ -114,6 +132,11 @@ pub fn run(program: &str, args: &[&str]) -> String {
         String::from_utf8_lossy(&out.stderr)
     );
     String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// A port of the plane's media address.
+pub fn local(port: u16) -> SocketAddr {
+    SocketAddr::new(PLANE.parse().expect("an address"), port)
 }
 
 /// A phones' address with a port; port 0 is any.

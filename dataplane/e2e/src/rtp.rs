@@ -16,6 +16,11 @@ pub fn rtp_packet(ssrc: u32, seq: u16) -> Vec<u8> {
     p
 }
 
+/// The sequence number of an RTP packet.
+pub fn rtp_seq(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[2], packet[3]])
+}
+
 /// An RTCP sender report that carries a number as its packet count (RFC 3550, 6.4.1).
 pub fn rtcp_packet(ssrc: u32, number: u32) -> Vec<u8> {
     let mut p = vec![0x80, 200, 0, 6];

@@ -77,6 +77,7 @@ impl Adjacencies {
         entry
             .port
             .store(mac_word(mac) | u64::from(vlan), Ordering::Relaxed);
+        // Pairs with the Acquire loads of `get` and `is`: who sees the number defined sees the word above.
         entry
             .hop
             .store(u64::from(port) << 8 | DEFINED, Ordering::Release);
@@ -86,7 +87,7 @@ impl Adjacencies {
     pub fn resolve(&self, n: u16, mac: [u8; 6]) {
         let hop = &self.entries[usize::from(n)].hop;
         let port = hop.load(Ordering::Relaxed) & 0xff00;
-        // Release: pairs with the worker's Acquire load in `get`, for the entry's other word.
+        // Pairs with `get` and `is`, as in `define`: every store has to, since they may see this one first.
         hop.store(mac_word(mac) | port | DEFINED | RESOLVED, Ordering::Release);
     }
 
@@ -94,11 +95,13 @@ impl Adjacencies {
     pub fn lose(&self, n: u16) {
         let hop = &self.entries[usize::from(n)].hop;
         let port = hop.load(Ordering::Relaxed) & 0xff00;
+        // Pairs with `get` and `is`, as in `resolve`.
         hop.store(port | DEFINED, Ordering::Release);
     }
 
     /// No slot names the number any more, and no worker knows it.
     pub fn undefine(&self, n: u16) {
+        // Pairs with `get`, though who sees 0 looks no further.
         self.entries[usize::from(n)].hop.store(0, Ordering::Release);
     }
 
@@ -106,6 +109,7 @@ impl Adjacencies {
     #[inline]
     pub fn get(&self, n: u16) -> Option<Hop> {
         let entry = self.entries.get(usize::from(n))?;
+        // Pairs with the stores of `define`, `resolve` and `lose`: the other word is written.
         let hop = entry.hop.load(Ordering::Acquire);
         if hop & DEFINED == 0 {
             return None;
@@ -129,6 +133,7 @@ impl Adjacencies {
             return false;
         };
         let words = [
+            // Pairs as in `get`.
             entry.hop.load(Ordering::Acquire),
             entry.port.load(Ordering::Relaxed),
         ];

@@ -28,9 +28,10 @@ use health::Health;
 use links::Links;
 use neighbour::Neighbours;
 use penstock_config::Config;
+use penstock_relay::LocalAddrs;
 use penstock_shm::copies::CopyWriter;
 use penstock_shm::{
-    AddressEntry, Attached, Plane, RegionConfig, TableWriter, WorkerTable, monotonic_ns,
+    AddressEntry, Attached, Plane, RegionConfig, Ringer, TableWriter, WorkerTable, monotonic_ns,
 };
 use plan::{Machine, Plan};
 use slow::Queues;
@@ -43,7 +44,7 @@ use std::sync::Arc;
 use steward::{Announcements, Bucket, Reloader, Steward};
 use streams::Streams;
 use timers::Watch;
-use worker::{Shared, Worker};
+use worker::{MediaPorts, Shared, Worker};
 
 /// Relays media between DPDK ports.
 ///
@@ -135,6 +136,72 @@ fn run(args: &Args) -> Result<(), Failure> {
     if !plan.problems.is_empty() {
         return Err(Failure::new(plan.problems.join("\n")));
     }
+    let (region, plane) = open_region(&config)?;
+    let (stop_pipe, reload_pipe) =
+        on_signals().map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
+    let eal = ports::start_eal(&config, &plan)?;
+    penstock_dpdk::block_rt_signals();
+    let (pools, steward_pool) = ports::pools(&eal, &plan)?;
+    let mut opened = ports::open(&eal, &config, &plan, &pools)?;
+
+    let workers = config.plane.cores.len();
+    let copies = plane.copy_writers(&region, workers)?;
+    let mut parts = plane.split(workers + 1);
+    let steward_counters = parts.workers.pop().expect("one more than workers");
+    let macs: Vec<[u8; 6]> = opened.iter().map(|port| port.mac).collect();
+    let shared = shared(&config, parts.bell.ringer())?;
+    let ours = our_addresses(&config, &macs, &shared.adjacencies, &mut parts.table)?;
+    let mut streams = Streams::new(
+        parts.table,
+        addresses::by_number(&ours.locals, &ours.numbers),
+        ours.links,
+        Arc::clone(&shared.rules),
+        rules::window(&config),
+    );
+    let resumed = streams.resume(monotonic_ns());
+
+    let turns = parts.workers.iter().map(|table| table.turns()).collect();
+    let mut running = Vec::new();
+    for (index, table) in parts.workers.into_iter().zip(copies).enumerate() {
+        let sides = renewal::sides(&config, &ours.locals, &ours.numbers, opened.len());
+        let worker = worker(&config, index, table, &mut opened, sides, shared.clone());
+        running.push(eal.launch(index, move || worker.run())?);
+    }
+    let capacity = streams.table().capacity();
+    let steward = Steward {
+        streams,
+        watch: Watch::new(rules::timers(&config), capacity),
+        commands: parts.commands,
+        events: parts.events,
+        bell: parts.bell,
+        pulse: parts.pulse,
+        locals: ours.locals,
+        adjacencies: Arc::clone(&shared.adjacencies),
+        queues: Arc::clone(&shared.queues),
+        pool: steward_pool,
+        counters: steward_counters,
+        icmp: Bucket::new(config.plane.icmp_per_s, monotonic_ns()),
+        kernels: opened.iter().map(ports::Opened::kernel).collect(),
+        announcements: Announcements::new(opened.len(), monotonic_ns()),
+        reloader: Reloader::new(args.config.clone(), config, macs, reload_pipe),
+        notice: Arc::clone(&shared.notice),
+    };
+    say_ready(workers, resumed);
+    let media = plan.ports.len();
+    let health = Health::new(turns, plan.workers.clone(), &opened, media, monotonic_ns());
+    steward.run(stop_pipe.as_fd(), health);
+
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    shared.notice.stop();
+    shared.queues.wake();
+    for worker in running {
+        worker.join();
+    }
+    log_counts(&opened);
+    Ok(())
+}
+
+fn open_region(config: &Config) -> Result<(RegionConfig, Plane), Failure> {
     let region = RegionConfig {
         dir: config.region.dir.clone(),
         table_dir: config.region.table_dir.clone(),
@@ -150,103 +217,64 @@ fn run(args: &Args) -> Result<(), Failure> {
             "the old region was set aside; control will refill the new one"
         ),
     }
-    let (stop_pipe, reload_pipe) =
-        on_signals().map_err(|e| Failure::new(format!("cannot handle signals: {e}")))?;
-    let eal = ports::start_eal(&config, &plan)?;
-    penstock_dpdk::block_rt_signals();
-    let (pools, steward_pool) = ports::pools(&eal, &plan)?;
-    let mut opened = ports::open(&eal, &config, &plan, &pools)?;
+    Ok((region, plane))
+}
 
-    let workers = config.plane.cores.len();
-    let copies = plane.copy_writers(&region, workers)?;
-    let mut parts = plane.split(workers + 1);
-    let steward_counters = parts.workers.pop().expect("one more than workers");
-    let macs: Vec<[u8; 6]> = opened.iter().map(|port| port.mac).collect();
-    let adjacencies = Arc::new(Adjacencies::new());
-    let mut locals = addresses::locals(&config, &macs);
-    let neighbours = Neighbours::new(adjacency::CAPACITY);
+/// What workers and steward share, as it is at the start.
+fn shared(config: &Config, ringer: Ringer) -> Result<Shared, Failure> {
+    let queues = Queues::new(config.plane.cores.len())
+        .map_err(|e| Failure::new(format!("cannot make the workers' bells: {e}")))?;
+    Ok(Shared {
+        adjacencies: Arc::new(Adjacencies::new()),
+        rules: Arc::new(rules::rules(config)),
+        queues: Arc::new(queues),
+        ringer,
+        notice: Arc::default(),
+        port_unreachable: config.plane.port_unreachable,
+    })
+}
+
+/// Our addresses, the numbers the region has for them, and the next hops behind them.
+struct Ours {
+    locals: Vec<addresses::Local>,
+    numbers: Vec<u16>,
+    links: Links,
+}
+
+/// `macs` by port.
+fn our_addresses(
+    config: &Config,
+    macs: &[[u8; 6]],
+    adjacencies: &Arc<Adjacencies>,
+    table: &mut TableWriter,
+) -> Result<Ours, Failure> {
+    let mut locals = addresses::locals(config, macs);
     let mut links = Links::new(
-        neighbours,
-        Arc::clone(&adjacencies),
+        Neighbours::new(adjacency::CAPACITY),
+        Arc::clone(adjacencies),
         &mut locals,
         monotonic_ns(),
     );
-    fix_neighbours(&config, &locals, &mut links)?;
-    let numbers = number_addresses(&mut parts.table, &locals)?;
-    let queues = Queues::new(workers)
-        .map_err(|e| Failure::new(format!("cannot make the workers' bells: {e}")))?;
-    let queues = Arc::new(queues);
-    let rules = Arc::new(rules::rules(&config));
-    let notice = Arc::new(renewal::Notice::default());
-
-    let mut streams = Streams::new(
-        parts.table,
-        addresses::by_number(&locals, &numbers),
-        links,
-        Arc::clone(&rules),
-        rules::window(&config),
-    );
-    let resumed = streams.resume(monotonic_ns());
-
-    let ringer = parts.bell.ringer();
-    let turns = parts.workers.iter().map(|table| table.turns()).collect();
-    let mut running = Vec::new();
-    for (index, table) in parts.workers.into_iter().zip(copies).enumerate() {
-        let shared = Shared {
-            adjacencies: Arc::clone(&adjacencies),
-            rules: Arc::clone(&rules),
-            queues: Arc::clone(&queues),
-            ringer: ringer.clone(),
-            notice: Arc::clone(&notice),
-            port_unreachable: config.plane.port_unreachable,
-        };
-        let worker = worker(
-            &config,
-            index,
-            table,
-            &mut opened,
-            &locals,
-            &numbers,
-            shared,
-        );
-        running.push(eal.launch(index, move || worker.run())?);
-    }
-    let capacity = streams.table().capacity();
-    let steward = Steward {
-        streams,
-        watch: Watch::new(rules::timers(&config), capacity),
-        commands: parts.commands,
-        events: parts.events,
-        bell: parts.bell,
-        pulse: parts.pulse,
+    fix_neighbours(config, &locals, &mut links)?;
+    let numbers = number_addresses(table, &locals)?;
+    Ok(Ours {
         locals,
-        adjacencies,
-        queues: Arc::clone(&queues),
-        pool: steward_pool,
-        counters: steward_counters,
-        icmp: Bucket::new(config.plane.icmp_per_s, monotonic_ns()),
-        kernels: opened.iter().map(ports::Opened::kernel).collect(),
-        announcements: Announcements::new(opened.len(), monotonic_ns()),
-        reloader: Reloader::new(args.config.clone(), config, macs, reload_pipe),
-        notice: Arc::clone(&notice),
-    };
+        numbers,
+        links,
+    })
+}
+
+fn say_ready(workers: usize, resumed: u32) {
     tracing::info!(workers, resumed, "relaying");
     let status = format!("relaying with {workers} worker(s)");
     let _ = sd_notify::notify(&[
         sd_notify::NotifyState::Ready,
         sd_notify::NotifyState::Status(&status),
     ]);
-    let media = plan.ports.len();
-    let health = Health::new(turns, plan.workers.clone(), &opened, media, monotonic_ns());
-    steward.run(stop_pipe.as_fd(), health);
+}
 
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    notice.stop();
-    queues.wake();
-    for worker in running {
-        worker.join();
-    }
-    for port in &opened {
+fn log_counts(opened: &[ports::Opened]) {
+    for port in opened {
         if let Ok(stats) = port.port().stats() {
             tracing::info!(
                 port = port.port().name(),
@@ -257,7 +285,6 @@ fn run(args: &Args) -> Result<(), Failure> {
             );
         }
     }
-    Ok(())
 }
 
 /// A pipe that is readable once SIGTERM or SIGINT has come, and one that is when SIGHUP has.
@@ -335,11 +362,9 @@ fn worker(
     index: usize,
     (table, copies): (WorkerTable, CopyWriter),
     opened: &mut [ports::Opened],
-    locals: &[addresses::Local],
-    numbers: &[u16],
+    parts: Vec<(LocalAddrs, Vec<MediaPorts>)>,
     shared: Shared,
 ) -> Worker {
-    let parts = renewal::sides(config, locals, numbers, opened.len());
     let sides = opened.iter_mut().zip(parts);
     let sides = sides.map(|(opened, (ours, media))| opened.side(index, ours, media));
     Worker::new(

@@ -13,7 +13,11 @@ const LARGEST: u64 = 1500;
 /// Policing, source lists, and when a lock may move.
 pub fn rules(config: &Config) -> Rules {
     let mut profiles = Profiles::default();
-    for (profile, police) in profiles.0[1..].iter_mut().zip(&config.police) {
+    for police in &config.police {
+        // The configuration was checked: there is room for each number.
+        let Some(profile) = profiles.0.get_mut(usize::from(police.number)) else {
+            continue;
+        };
         let rate = Rate::new;
         let early =
             |per_s: u64, least: u64| rate(per_s, (per_s * police.tolerance_ms / 1000).max(least));
@@ -61,5 +65,29 @@ pub fn timers(config: &Config) -> Timers {
         silence_ns: ns(timeouts.silence_s),
         hold_ns: ns(timeouts.hold_s),
         one_way_ns: ns(timeouts.one_way_s),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_keeps_its_number_wherever_it_stands() {
+        let [audio, video] = [(3, 100), (15, 2000)].map(|(number, packets_per_s)| {
+            format!("[[police]]\nnumber = {number}\npackets_per_s = {packets_per_s}\npackets_burst = 50\n")
+        });
+        let parse = |police: &str| {
+            let text = format!("{}\n{police}", penstock_config::DEFAULTS);
+            Config::parse(&text, "test.toml".as_ref()).expect("a good file")
+        };
+        let one = rules(&parse(&[&*audio, &*video].concat())).profiles;
+        assert_eq!(one.0[3].sustained_packets, Rate::new(100, 50));
+        assert_eq!(one.0[15].sustained_packets, Rate::new(2000, 50));
+        let other = rules(&parse(&[&*video, &*audio].concat())).profiles;
+        assert_eq!(other, one);
+        let alone = rules(&parse(&video)).profiles;
+        assert_eq!(alone.0[15], one.0[15]);
+        assert_eq!(alone.0[3], Profile::default());
     }
 }

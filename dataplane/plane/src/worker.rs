@@ -79,6 +79,7 @@ pub struct MediaPorts {
 }
 
 /// What all workers share.
+#[derive(Clone)]
 pub struct Shared {
     /// Next hops.
     pub adjacencies: Arc<Adjacencies>,

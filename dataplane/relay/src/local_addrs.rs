@@ -134,8 +134,9 @@ impl LocalAddrs {
         }
     }
 
+    /// As [`get`](Self::get), of an IPv6 address.
     #[inline]
-    fn get6(&self, vlan: u16, address: [u8; 16]) -> Option<u16> {
+    pub fn get6(&self, vlan: u16, address: [u8; 16]) -> Option<u16> {
         let address = u128::from_ne_bytes(address);
         let mut at = place6(vlan, address);
         loop {

@@ -229,6 +229,7 @@ fn restart(tally: &Tally, rtp: Rtp<'_>, transit: u32) {
     meter.ssrc.store(rtp.ssrc_word(), Relaxed);
     meter.ext_seq.store(seq, Relaxed);
     detail.base_seq.store(seq, Relaxed);
+    // Pairs with `Meter::received`: the packets before have been counted.
     meter.apart.store(before, Release);
     meter.jitter_q4.store(0, Relaxed);
     meter.transit.store(transit, Relaxed);

@@ -175,15 +175,9 @@ fn leave6(
         checksum => checksum,
     };
     *view_mut(head, 0) = l2.tagged(slot);
-    *view_mut(head, TAGGED - 2) = ethertype::IPV6.to_be_bytes();
-    // The first eight octets of the header that leaves are those of `Slot::head`.
-    *view_mut(head, TAGGED) = *view::<8, 24>(&slot.head, 0);
+    put6(head, TAGGED, slot, length.to_be_bytes());
     head[TAGGED] |= tos >> 4;
     head[TAGGED + 1] |= tos << 4;
-    *view_mut(head, TAGGED + 4) = length.to_be_bytes();
-    *view_mut(head, TAGGED + 8) = slot.ip6_src;
-    *view_mut(head, TAGGED + 24) = slot.ip6_dst;
-    *view_mut(head, HEAD6 - 8) = *view::<4, 24>(&slot.head, 20);
     *view_mut(head, HEAD6 - 2) = checksum;
     Some(place)
 }
@@ -245,11 +239,36 @@ pub(crate) fn known4<const N: usize>(
     let old = u16::from_ne_bytes(*view(head, at + IP4 + 6));
     put4(head, at, slot, total_len);
     if old != 0 {
-        // RFC 1624, equation 2: the one that never makes 0 of anything else, as UDP wants it.
-        let (sum, carry) = old.overflowing_add(slot.udp_delta);
-        let new = sum.wrapping_add(u16::from(carry));
-        *view_mut(head, at + IP4 + 6) = new.to_ne_bytes();
+        *view_mut(head, at + IP4 + 6) = moved(old, slot);
     }
+}
+
+/// Rewrites the IPv6 header at `at` and the UDP header behind it, which has a checksum: likewise.
+#[inline(always)]
+pub(crate) fn known6<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, length: [u8; 2]) {
+    let old = u16::from_ne_bytes(*view(head, at + IP6 + 6));
+    put6(head, at, slot, length);
+    *view_mut(head, at + IP6 + 6) = moved(old, slot);
+}
+
+/// A checksum that is not 0, moved by `Slot::udp_delta`: RFC 1624, equation 2, the one that never makes 0 of anything
+/// else, as UDP wants it.
+#[inline(always)]
+fn moved(old: u16, slot: &Slot) -> [u8; 2] {
+    let (sum, carry) = old.overflowing_add(slot.udp_delta);
+    sum.wrapping_add(u16::from(carry)).to_ne_bytes()
+}
+
+/// The type field in front, the header and the ports; traffic class and the rest of the first eight octets are those of
+/// `Slot::head`.
+#[inline(always)]
+fn put6<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, length: [u8; 2]) {
+    *view_mut(head, at - 2) = ethertype::IPV6.to_be_bytes();
+    *view_mut(head, at) = *view::<8, 24>(&slot.head, 0);
+    *view_mut(head, at + 4) = length;
+    *view_mut(head, at + 8) = slot.ip6_src;
+    *view_mut(head, at + 24) = slot.ip6_dst;
+    *view_mut(head, at + IP6) = *view::<4, 24>(&slot.head, 20);
 }
 
 #[inline(always)]

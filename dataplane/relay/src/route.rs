@@ -64,8 +64,7 @@ pub struct Egress {
 }
 
 /// What [`usual`](crate::usual) packets may not have: the long way looks after these.
-const NEVER_USUAL: u16 =
-    flag::V6 | flag::EGRESS_V6 | flag::CAPTURE | flag::COPY_DSCP | flag::DENIED;
+const NEVER_USUAL: u16 = flag::CAPTURE | flag::COPY_DSCP | flag::DENIED;
 
 /// What [`usual`](crate::usual) packets need.
 const USUAL: u16 = flag::GATE_OPEN | flag::LOCKED | flag::ROUTED | flag::RTP;
@@ -263,18 +262,20 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
     if egress.copy_dscp {
         slot.flags |= flag::COPY_DSCP;
     }
-    if slot.flags & (USUAL | NEVER_USUAL) == USUAL {
+    let stays = (slot.flags & flag::V6 == 0) == (slot.flags & flag::EGRESS_V6 == 0);
+    if stays && slot.flags & (USUAL | NEVER_USUAL) == USUAL {
         slot.usual_hop = slot.adjacency;
     }
 }
 
-/// Sum over the addresses and ports of what arrives over IPv4 from the remote.
+/// Sum over the addresses and ports of what arrives from the remote.
 fn arriving(slot: &Slot, endpoint: &SocketAddr) -> u16 {
-    let IpAddr::V4(ip) = endpoint.ip() else {
-        return 0;
+    let addresses = match endpoint.ip() {
+        IpAddr::V4(ip) => bytes(&ip.octets()) + bytes(&slot.remote_v4),
+        IpAddr::V6(ip) => bytes(&ip.octets()) + bytes(&slot.remote_v6),
     };
-    let local = bytes(&ip.octets()) + bytes(&endpoint.port().to_be_bytes());
-    fold(local + bytes(&slot.remote_v4) + bytes(&slot.remote_port))
+    let ports = bytes(&endpoint.port().to_be_bytes()) + bytes(&slot.remote_port);
+    fold(addresses + ports)
 }
 
 /// RTP clock ticks per ns, times 2^32, to the nearest; 0 for a clock beyond 1 GHz, which none is.

@@ -1,13 +1,13 @@
 //! What a file can get wrong although every value fits: one sentence per problem.
 
-use crate::{Address, Config, Interface, Port, Quality};
+use crate::{Address, Config, Interface, Police, Port, Quality};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
 /// Local addresses that one region has room for.
 const MAX_ADDRESSES: usize = 64;
-/// Policing profiles that a region has numbers for.
-const MAX_POLICE: usize = 15;
+/// Policing profiles' highest number: what a stream's record has room for.
+const MAX_POLICE: u8 = 15;
 
 /// Packets a second that a limit can tell apart.
 const MAX_EXCEPTION_PER_S: u32 = 10_000_000;
@@ -78,108 +78,134 @@ fn ports(ports: &[Port], found: &mut Vec<String>) {
     if ports.is_empty() {
         found.push("no [[port]]: name at least one device that media arrives at".into());
     }
-    let (mut names, mut devices, mut addresses) = (HashSet::new(), HashSet::new(), HashSet::new());
-    let mut count = 0;
+    let mut seen = Seen::default();
     for port in ports {
-        let name = &port.name;
-        if !names.insert(name) {
-            found.push(format!(
-                "two [[port]] are named \"{name}\"; give each its own name"
-            ));
-        }
-        if !devices.insert(port.device.name()) {
-            found.push(format!(
-                "port \"{name}\": device {} is another port's already",
-                port.device.name()
-            ));
-        }
-        if let Some(exception) = &port.exception {
-            if !devices.insert(exception.name()) {
-                found.push(format!(
-                    "port \"{name}\": exception device {} is another port's already",
-                    exception.name()
-                ));
-            }
-            if !exception.is_virtual() {
-                found.push(format!(
-                    "port \"{name}\": exception {} is not a virtual device (net_tap9,iface=... or net_virtio_user9,path=/dev/vhost-net)",
-                    exception.as_str()
-                ));
-            }
-        }
-        if port.exception_per_s > MAX_EXCEPTION_PER_S {
-            found.push(format!(
-                "port \"{name}\": exception_per_s {} is not 0 to {MAX_EXCEPTION_PER_S}",
-                port.exception_per_s
-            ));
-        }
-        if !(576..=9600).contains(&port.mtu) {
-            found.push(format!(
-                "port \"{name}\": mtu {} is not 576 to 9600",
-                port.mtu
-            ));
-        }
-        if !(64..=32_768).contains(&port.descriptors) || !port.descriptors.is_power_of_two() {
-            found.push(format!(
-                "port \"{name}\": descriptors {} is not a power of two from 64 to 32768",
-                port.descriptors
-            ));
-        }
-        if !(1..=32).contains(&port.queues) {
-            found.push(format!(
-                "port \"{name}\": queues {} is not 1 to 32",
-                port.queues
-            ));
-        }
-        if port.addresses.is_empty() {
-            found.push(format!(
-                "port \"{name}\" has no [[port.address]]; give it one"
-            ));
-        }
-        for address in &port.addresses {
-            count += 1;
-            let ip = address.address.ip;
-            if !addresses.insert((ip, address.vlan)) {
-                found.push(format!(
-                    "port \"{name}\": address {ip} (VLAN {}) stands twice; overlapping addresses need different VLANs",
-                    address.vlan
-                ));
-            }
-            if address.vlan > 4094 {
-                found.push(format!(
-                    "port \"{name}\": vlan {} is not 0 to 4094",
-                    address.vlan
-                ));
-            }
-            if address.pcp > 7 {
-                found.push(format!(
-                    "port \"{name}\": pcp {} is not 0 to 7",
-                    address.pcp
-                ));
-            }
-            if address.pcp != 0 && address.vlan == 0 {
-                found.push(format!(
-                    "port \"{name}\": address {ip} has pcp {} but no vlan; frames without a tag have no priority",
-                    address.pcp
-                ));
-            }
-            gateways(name, address, found);
-        }
-        for neighbour in &port.neighbours {
-            let on_link =
-                |a: &Address| a.vlan == neighbour.vlan && a.address.contains(neighbour.address);
-            if !port.addresses.iter().any(on_link) {
-                found.push(format!(
-                    "port \"{name}\": neighbour {} (VLAN {}) is on none of the port's networks",
-                    neighbour.address, neighbour.vlan
-                ));
-            }
-        }
+        devices(port, &mut seen, found);
+        numbers(port, found);
+        addresses(port, &mut seen, found);
+        neighbours(port, found);
     }
+    let count: usize = ports.iter().map(|port| port.addresses.len()).sum();
     if count > MAX_ADDRESSES {
         found.push(format!(
             "{count} addresses; a region has room for {MAX_ADDRESSES}"
         ));
+    }
+}
+
+/// What no two ports may have.
+#[derive(Default)]
+struct Seen<'a> {
+    names: HashSet<&'a str>,
+    devices: HashSet<&'a str>,
+    addresses: HashSet<(IpAddr, u16)>,
+}
+
+fn devices<'a>(port: &'a Port, seen: &mut Seen<'a>, found: &mut Vec<String>) {
+    let name = &port.name;
+    if !seen.names.insert(name) {
+        found.push(format!(
+            "two [[port]] are named \"{name}\"; give each its own name"
+        ));
+    }
+    if !seen.devices.insert(port.device.name()) {
+        found.push(format!(
+            "port \"{name}\": device {} is another port's already",
+            port.device.name()
+        ));
+    }
+    let Some(exception) = &port.exception else {
+        return;
+    };
+    if !seen.devices.insert(exception.name()) {
+        found.push(format!(
+            "port \"{name}\": exception device {} is another port's already",
+            exception.name()
+        ));
+    }
+    if !exception.is_virtual() {
+        found.push(format!(
+            "port \"{name}\": exception {} is not a virtual device (net_tap9,iface=... or net_virtio_user9,path=/dev/vhost-net)",
+            exception.as_str()
+        ));
+    }
+}
+
+fn numbers(port: &Port, found: &mut Vec<String>) {
+    let name = &port.name;
+    if port.exception_per_s > MAX_EXCEPTION_PER_S {
+        found.push(format!(
+            "port \"{name}\": exception_per_s {} is not 0 to {MAX_EXCEPTION_PER_S}",
+            port.exception_per_s
+        ));
+    }
+    if !(576..=9600).contains(&port.mtu) {
+        found.push(format!(
+            "port \"{name}\": mtu {} is not 576 to 9600",
+            port.mtu
+        ));
+    }
+    if !(64..=32_768).contains(&port.descriptors) || !port.descriptors.is_power_of_two() {
+        found.push(format!(
+            "port \"{name}\": descriptors {} is not a power of two from 64 to 32768",
+            port.descriptors
+        ));
+    }
+    if !(1..=32).contains(&port.queues) {
+        found.push(format!(
+            "port \"{name}\": queues {} is not 1 to 32",
+            port.queues
+        ));
+    }
+}
+
+fn addresses(port: &Port, seen: &mut Seen<'_>, found: &mut Vec<String>) {
+    let name = &port.name;
+    if port.addresses.is_empty() {
+        found.push(format!(
+            "port \"{name}\" has no [[port.address]]; give it one"
+        ));
+    }
+    for address in &port.addresses {
+        let ip = address.address.ip;
+        if !seen.addresses.insert((ip, address.vlan)) {
+            found.push(format!(
+                "port \"{name}\": address {ip} (VLAN {}) stands twice; overlapping addresses need different VLANs",
+                address.vlan
+            ));
+        }
+        if address.vlan > 4094 {
+            found.push(format!(
+                "port \"{name}\": vlan {} is not 0 to 4094",
+                address.vlan
+            ));
+        }
+        if address.pcp > 7 {
+            found.push(format!(
+                "port \"{name}\": pcp {} is not 0 to 7",
+                address.pcp
+            ));
+        }
+        if address.pcp != 0 && address.vlan == 0 {
+            found.push(format!(
+                "port \"{name}\": address {ip} has pcp {} but no vlan; frames without a tag have no priority",
+                address.pcp
+            ));
+        }
+        gateways(name, address, found);
+    }
+}
+
+fn neighbours(port: &Port, found: &mut Vec<String>) {
+    for neighbour in &port.neighbours {
+        let on_link =
+            |a: &Address| a.vlan == neighbour.vlan && a.address.contains(neighbour.address);
+        if !port.addresses.iter().any(on_link) {
+            found.push(format!(
+                "port \"{}\": neighbour {} (VLAN {}) is on none of the port's networks",
+                port.name, neighbour.address, neighbour.vlan
+            ));
+        }
     }
 }
 
@@ -200,14 +226,23 @@ fn rules(config: &Config, found: &mut Vec<String>) {
     if config.sources.unknown_ports_per_s == 0 {
         found.push("[sources] unknown_ports_per_s must be 1 or more".into());
     }
-    if config.police.len() > MAX_POLICE {
-        found.push(format!(
-            "{} [[police]] profiles; there is room for {MAX_POLICE}",
-            config.police.len()
-        ));
-    }
-    for (i, police) in config.police.iter().enumerate() {
-        let number = i + 1;
+    police(&config.police, found);
+}
+
+fn police(profiles: &[Police], found: &mut Vec<String>) {
+    let mut numbers = HashSet::new();
+    for police in profiles {
+        let number = police.number;
+        if !(1..=MAX_POLICE).contains(&number) {
+            found.push(format!(
+                "[[police]] number {number} is not 1 to {MAX_POLICE}; give each profile a number of its own"
+            ));
+        }
+        if !numbers.insert(number) {
+            found.push(format!(
+                "two [[police]] have number {number}; give each its own"
+            ));
+        }
         let mut pair = |rate: u64, burst: u64, what: &str| {
             if (rate == 0) != (burst == 0) {
                 found.push(format!(

@@ -305,6 +305,8 @@ impl Default for Sources {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Police {
+    /// What a stream's record calls it, 1 to 15: it does not depend on the place in the list.
+    pub number: u8,
     /// What it is for.
     pub media: PoliceMedia,
     /// Packets a second in the long run.

@@ -179,6 +179,14 @@ pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpAd
     })
 }
 
+/// `ADDRESS/LENGTH`, with a length that the address's version has.
+fn address_and_length(text: &str) -> Option<(IpAddr, u8)> {
+    let (ip, len) = text.split_once('/')?;
+    let (ip, len): (IpAddr, u8) = (ip.parse().ok()?, len.parse().ok()?);
+    let most = if ip.is_ipv4() { 32 } else { 128 };
+    (len <= most).then_some((ip, len))
+}
+
 /// An address with the length of its network prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
@@ -210,11 +218,8 @@ impl FromStr for Prefix {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("\"{text}\" is not an address with a prefix (198.18.0.1/24)");
-        let (ip, len) = text.split_once('/').ok_or_else(wrong)?;
-        let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
-        let len: u8 = len.parse().map_err(|_| wrong())?;
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        if len == 0 || len > most || ip.is_unspecified() || ip.is_multicast() {
+        let (ip, len) = address_and_length(text).ok_or_else(wrong)?;
+        if len == 0 || ip.is_unspecified() || ip.is_multicast() {
             return Err(wrong());
         }
         Ok(Prefix { ip, len })
@@ -242,13 +247,8 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("\"{text}\" is not a network (192.0.2.0/24 or 2001:db8::/32)");
-        let (ip, len) = text.split_once('/').ok_or_else(wrong)?;
-        let ip: IpAddr = ip.parse().map_err(|_| wrong())?;
-        let len: u8 = len.parse().map_err(|_| wrong())?;
-        let most = if ip.is_ipv4() { 32 } else { 128 };
-        (len <= most)
-            .then_some(Network { ip, len })
-            .ok_or_else(wrong)
+        let (ip, len) = address_and_length(text).ok_or_else(wrong)?;
+        Ok(Network { ip, len })
     }
 }
 from_text!(Network);

@@ -130,6 +130,16 @@ fn mistakes_get_a_sentence() {
             "[[port.address]]\naddress = \"198.18.1.1/24\"\npcp = 5",
             "address 198.18.1.1 has pcp 5 but no vlan",
         ),
+        ("[[police]]\nmedia = \"audio\"", "number 0 is not 1 to 15"),
+        ("[[police]]\nnumber = 16", "number 16 is not 1 to 15"),
+        (
+            "[[police]]\nnumber = 2\n[[police]]\nnumber = 2",
+            "two [[police]] have number 2",
+        ),
+        (
+            "[[police]]\nnumber = 7\npackets_per_s = 1",
+            "[[police]] number 7: packets_per_s and packets_burst go together",
+        ),
         (
             "[[control.interface]]\nname = \"b\"\naddress = \"198.18.0.9\"\nports = \"4000-4999\"",
             "no [[port]] has the address 198.18.0.9",

@@ -223,6 +223,7 @@ impl ControlBell {
     /// Announces sleep. True if there is no event and nothing was applied after `applied_seen`.
     pub fn arm(&self, applied_seen: u64) -> bool {
         self.bell.arm();
+        // Pairs with `Receiver::release`, as in `Applied::get`.
         let quiet = self.events.waiting() == 0
             && self.commands.tail.0.load(Ordering::Acquire) == applied_seen;
         if !quiet {

@@ -207,6 +207,7 @@ pub(crate) struct Follower {
 impl Follower {
     /// Follows from the next copy on.
     pub(crate) fn new(ring: Shared<CopyRing>) -> Follower {
+        // Pairs with `write`.
         let next = ring.head.0.load(Ordering::Acquire);
         Follower {
             ring,

@@ -87,6 +87,7 @@ impl Record {
 
     /// A live stream ends; its meter stays readable.
     pub(crate) fn end(&self, index: &AtomicU32, now_ns: u64) {
+        // Pairs with the Acquire loads of the index, though who sees 0 looks no further.
         index.store(0, Ordering::Release);
         self.head.ended_ns.store(now_ns, Ordering::Relaxed);
         // Pairs with `read`'s caller, who sees the time with the state.

@@ -402,6 +402,7 @@ fn check_identity(mapping: &Mapping, magic: u64, name: &str) -> Result<(), Strin
         return Err(format!("{name} is cut short"));
     }
     let id = identity(mapping);
+    // Pairs with the store of the file's maker: the rest of the identity stands.
     if id.magic.load(Ordering::Acquire) != magic {
         return Err(format!("{name} is no file of Penstock's"));
     }
@@ -554,6 +555,7 @@ fn make_pair(config: &RegionConfig, table: &Path) -> Result<Pair, RegionError> {
         id.length.store(mapping.len() as u64, Ordering::Relaxed);
         id.abi.store(ABI, Ordering::Relaxed);
         id.streams.store(config.streams, Ordering::Relaxed);
+        // Pairs with the load in `check_identity`.
         id.magic.store(magic, Ordering::Release);
         Ok(mapping)
     };

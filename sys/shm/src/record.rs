@@ -397,7 +397,7 @@ pub struct Slot {
     /// One's-complement sum of the addresses and ports that leave, folded to 16 bits. Sums are over words
     /// in native byte order.
     pub udp_sum: u16,
-    /// What the UDP checksum grows by, from what arrives to what leaves, if LOCKED and IPv4 on both
+    /// What the UDP checksum grows by, from what arrives to what leaves, if LOCKED and of one IP version on both
     /// sides: the sum over the old addresses and ports less `udp_sum`.
     pub udp_delta: u16,
     /// The IPv4 header that leaves, with total length and checksum zero, or with EGRESS_V6 the first eight
@@ -405,7 +405,7 @@ pub struct Slot {
     pub head: [u8; 24],
     /// The checksum that the IPv4 header would have with a total length of 0.
     pub ip4_sum: u16,
-    /// `adjacency`, if the stream's packets are usual ones: locked RTP from IPv4 to IPv4, with its gate open
+    /// `adjacency`, if the stream's packets are usual ones: locked RTP that stays in its IP version, with its gate open
     /// and a route; else [`Slot::NOT_USUAL`].
     pub usual_hop: u16,
     /// Number of times the stream's slots were filled: tells a worker that a latch was answered.

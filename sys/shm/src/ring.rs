@@ -26,6 +26,7 @@ pub(crate) struct RingState {
 impl RingState {
     /// Slots that wait, or more than any capacity if a side wrote nonsense.
     pub(crate) fn waiting(&self) -> u64 {
+        // Pair with `release` and `push`: slots are neither counted twice nor before they are there.
         let tail = self.tail.0.load(Ordering::Acquire);
         self.head.0.load(Ordering::Acquire).wrapping_sub(tail)
     }
@@ -103,6 +104,7 @@ pub(crate) struct Overrun;
 impl Receiver {
     /// Goes on where the last consumer released. `slots.len()` is a power of two.
     pub(crate) fn new(state: Shared<RingState>, slots: Shared<[BlockCell]>) -> Receiver {
+        // Pairs with the former consumer's `release`, should it have been another process.
         let cursor = state.tail.0.load(Ordering::Acquire);
         Receiver {
             state,
@@ -144,6 +146,7 @@ impl Receiver {
 
     /// Moves the cursor past everything: the way out of nonsense.
     pub(crate) fn skip_all(&mut self) {
+        // Pairs with `push`, as in `waiting`.
         self.cursor = self.state.head.0.load(Ordering::Acquire);
     }
 

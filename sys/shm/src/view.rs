@@ -289,6 +289,7 @@ impl TableView {
     pub fn info(&self) -> RegionInfo {
         let identity = &self.table.head.identity;
         let plane: &PlaneInfo = &self.table.head.plane;
+        // Pairs with `Pulse::start`: the rest is that of the plane of this epoch, or of a later one.
         let epoch = plane.epoch.load(Ordering::Acquire);
         let capacity = self.table.records.len() as u32;
         let live = plane.live.load(Ordering::Relaxed);
@@ -318,6 +319,7 @@ impl TableView {
     /// The number of the stream installed at the endpoint.
     pub fn find(&self, endpoint: Endpoint) -> Option<u32> {
         let index = self.table.head.index.get(endpoint.to_bits() as usize)?;
+        // Pairs with `Record::enter_index`: the record is filled.
         entry_number(index.load(Ordering::Acquire))
     }
 

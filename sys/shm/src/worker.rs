@@ -188,6 +188,14 @@ impl<'a> Entry<'a> {
         prefetch(&raw const self.record.tally.meter);
     }
 
+    /// Likewise, for an IPv6 packet: it needs the slot's second line as well.
+    #[inline(always)]
+    pub fn prefetch6(self) {
+        self.prefetch();
+        // As below: asked for by address.
+        prefetch(&raw const self.slot().remote_v6);
+    }
+
     /// Starts loading what policing looks at now and then.
     #[inline]
     pub fn prefetch_policing(self) {

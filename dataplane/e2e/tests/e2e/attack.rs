@@ -5,9 +5,10 @@
 //! and port.
 
 use penstock_e2e::feed::{Feed, records};
-use penstock_e2e::frame::{Datagram, Sum, link, read_capture};
+use penstock_e2e::frame::{Datagram, arp, read_datagrams};
 use penstock_e2e::region::{Totals, endpoint, stream, worker};
-use penstock_e2e::{PLANE, Setup, lab, rtp_packet, wait_for};
+use penstock_e2e::wire::{self, NOTHING, PHONE_MAC, PHONES, captures, setup};
+use penstock_e2e::{PLANE_MAC, lab, local, rtp_packet, rtp_seq, wait_for};
 use penstock_shm::counters::Drop;
 use penstock_shm::record::hint;
 use penstock_shm::{Learn, Op, StreamSpec, StreamStat, TableView};
@@ -18,10 +19,7 @@ const PACKETS: u64 = 10_000_000;
 /// Frames sent at once, some of them the phones'.
 const BLOCK: usize = 1024;
 
-const MAC: [u8; 6] = [2, 0x70, 0x73, 0, 0, 1];
-const PHONE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const ATTACKER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xbd];
-const PHONES: [[u8; 4]; 2] = [[198, 18, 2, 1], [198, 18, 2, 2]];
 /// What is sent in the RTP packets that are not a phone's.
 const ATTACK: &[u8] = b"attack attack attack attack";
 
@@ -65,9 +63,7 @@ struct Leg {
 fn legs() -> Vec<Leg> {
     let leg = |n: usize| {
         let port = 20_000 + 4 * (n / 2) as u16;
-        let local = |side: usize| {
-            SocketAddr::new(PLANE.parse().expect("an address"), port + 2 * side as u16)
-        };
+        let local = |side: usize| local(port + 2 * side as u16);
         Leg {
             call: n / 2,
             phone: SocketAddr::from((PHONES[n % 2], 40_000 + 2 * n as u16)),
@@ -77,20 +73,6 @@ fn legs() -> Vec<Leg> {
         }
     };
     (0..2 * CALLS.len()).map(leg).collect()
-}
-
-fn setup(device: &str) -> Setup {
-    let neighbours = PHONES.map(|[a, b, c, d]| {
-        format!("[[port.neighbour]]\naddress = \"{a}.{b}.{c}.{d}\"\nmac = \"02:00:00:00:00:01\"\n")
-    });
-    let port = format!(
-        "device = \"{device}\"\nmac = \"02:70:73:00:00:01\"\n[[port.address]]\naddress = \"{PLANE}/16\"\n{}",
-        neighbours.concat()
-    );
-    Setup {
-        port,
-        ..Setup::default()
-    }
 }
 
 fn streams(table: &TableView) -> Vec<Op> {
@@ -114,19 +96,10 @@ fn streams(table: &TableView) -> Vec<Op> {
     legs().into_iter().map(spec).collect()
 }
 
-fn datagram(mac: [u8; 6], from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> Vec<u8> {
-    let macs = (MAC, mac);
-    let (vlan, tos, sum) = (0, 0, Sum::Right);
-    Datagram {
-        macs,
-        vlan,
-        tos,
-        from,
-        to,
-        sum,
-        payload,
-    }
-    .frame()
+fn frame(mac: [u8; 6], from: SocketAddr, to: SocketAddr, payload: Vec<u8>) -> Vec<u8> {
+    let macs = (PLANE_MAC, mac);
+    let sent = wire::datagram(from, to, payload);
+    Datagram { macs, ..sent }.frame()
 }
 
 /// Well-made RTP that says it is the leg's.
@@ -144,12 +117,13 @@ fn bye(leg: &Leg) -> Vec<u8> {
 
 /// ARP that says this address is at the attacker's.
 fn claim(ip: [u8; 4], is_reply: bool) -> Vec<u8> {
-    let to = if is_reply { MAC } else { [0xff; 6] };
-    let mut arp = link((to, ATTACKER_MAC), 0, 0x0806);
-    arp.extend([0, 1, 8, 0, 6, 4, 0, 1 + u8::from(is_reply)]);
-    arp.extend(ATTACKER_MAC.into_iter().chain(ip));
-    arp.extend(to.into_iter().chain(ip));
-    arp
+    let to = if is_reply { PLANE_MAC } else { [0xff; 6] };
+    arp(
+        (to, ATTACKER_MAC),
+        1 + u8::from(is_reply),
+        (ATTACKER_MAC, ip),
+        (to, ip),
+    )
 }
 
 /// What a frame is to be counted as once the streams are locked.
@@ -169,7 +143,7 @@ const ANYWHERE: usize = 2;
 fn attack(leg: &Leg, n: usize, kind: usize) -> (Vec<u8>, Counted) {
     let with_port = |from: SocketAddr, port| SocketAddr::new(from.ip(), port);
     let to_leg = |from, payload| {
-        let frame = datagram(ATTACKER_MAC, from, leg.local, payload);
+        let frame = frame(ATTACKER_MAC, from, leg.local, payload);
         (frame, Counted::Source)
     };
     let digits = (n as u32).wrapping_mul(0x9e37_79b9).to_be_bytes();
@@ -192,10 +166,13 @@ fn attack(leg: &Leg, n: usize, kind: usize) -> (Vec<u8>, Counted) {
         5 => to_leg(anywhere, [&[0, 1, 0, 0][..], &[7; 16]].concat()),
         6 => {
             let to = with_port(leg.local, 1024 + (n as u16).wrapping_mul(31) % 15_000);
-            let frame = datagram(ATTACKER_MAC, anywhere, to, forged(leg, n));
+            let frame = frame(ATTACKER_MAC, anywhere, to, forged(leg, n));
             (frame, Counted::UnknownPort)
         }
-        7 => (claim(PHONES[n % 2], n.is_multiple_of(3)), Counted::Steward),
+        7 => (
+            claim(PHONES[n % 2].octets(), n.is_multiple_of(3)),
+            Counted::Steward,
+        ),
         _ => (
             claim([198, 18, 0, 1], n.is_multiple_of(3)),
             Counted::Steward,
@@ -255,7 +232,7 @@ impl Link<'_> {
     fn talk(&mut self) {
         self.seq += 1;
         let say = |leg: &Leg| {
-            datagram(
+            frame(
                 PHONE_MAC,
                 leg.phone,
                 leg.local,
@@ -296,10 +273,8 @@ fn all_locked(table: &TableView, legs: &[Leg]) -> bool {
 
 #[test]
 fn ten_million_packets_move_nothing() {
-    let lab = lab!("attack", setup("net_null0,no-rx=1"));
-    let mut plane = lab.plane();
-    lab.install(1, &streams(&lab.table()));
-    plane.stop_well();
+    let lab = lab!("attack", setup(NOTHING));
+    lab.install_beforehand(streams);
 
     let (input, output) = (lab.dir().join("in"), lab.dir().join("out.pcap"));
     let legs = legs();
@@ -310,8 +285,7 @@ fn ten_million_packets_move_nothing() {
         sent: 0,
         attacks: 0,
     };
-    let (input, out) = (input.display(), output.display());
-    lab.configure(&setup(&format!("net_pcap0,rx_pcap={input},tx_pcap={out}")));
+    lab.configure(&setup(&captures(&[&input], &[&output])));
     let mut plane = lab.plane();
     link.feed.started();
     let table = lab.table();
@@ -322,7 +296,7 @@ fn ten_million_packets_move_nothing() {
     assert!(link.attacks >= PACKETS, "{}", link.attacks);
     drop(link.feed);
     plane.stop_well();
-    check_output(&read_capture(&output), &legs, quiet_from, link.seq);
+    check_output(&read_datagrams(&output), &legs, quiet_from, link.seq);
 }
 
 /// Attacks before the phones say a word, and while their streams learn; ends when all are locked to the phones.
@@ -421,24 +395,21 @@ fn after(link: &mut Link<'_>, table: &TableView) {
 
 /// From the phones' packet `quiet_from` on nothing leaves that is not a phone's, and what they say is whole; a stream
 /// that learns nothing never lets anything else out.
-fn check_output(frames: &[Vec<u8>], legs: &[Leg], quiet_from: u16, last: u16) {
+fn check_output(datagrams: &[Datagram], legs: &[Leg], quiet_from: u16, last: u16) {
     let mut heard: Vec<Vec<u16>> = vec![Vec::new(); legs.len()];
     let mut quiet = false;
-    for frame in frames {
-        let Some(left) = Datagram::parse(frame).expect("a sound frame") else {
-            continue;
-        };
+    for left in datagrams {
         let n = legs
             .iter()
             .position(|leg| leg.peer_local == left.from)
             .expect("a leg");
-        let seq = u16::from_be_bytes([left.payload[2], left.payload[3]]);
+        let seq = rtp_seq(&left.payload);
         let is_phones = left.payload == rtp_packet(legs[n].ssrc, seq);
         quiet |= is_phones && seq > quiet_from;
         let is_strict = CALLS[legs[n].call].learn == Learn::Off;
         assert!(is_phones || !(quiet || is_strict), "of leg {n}: {left:?}");
         if is_phones && (quiet || is_strict) {
-            assert_eq!(left.macs, (PHONE_MAC, MAC));
+            assert_eq!(left.macs, (PHONE_MAC, PLANE_MAC));
             heard[n].push(seq);
         }
     }

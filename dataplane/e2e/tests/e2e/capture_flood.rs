@@ -1,12 +1,12 @@
 //! A flood on a captured call: copies are lost and counted, of the call's packets not one, nor of its neighbour's.
 
-use penstock_e2e::frame::{Datagram, Sum, read_capture, write_capture};
-use penstock_e2e::region::{balanced, endpoint, totals};
-use penstock_e2e::{PLANE, Setup, lab, rtp_packet, wait_for};
+use penstock_e2e::frame::{Datagram, Sum, read_datagrams, write_capture};
+use penstock_e2e::region::{balanced, totals};
+use penstock_e2e::wire::{self, NOTHING, captures, phone, setup};
+use penstock_e2e::{lab, local, rtp_packet, rtp_seq, wait_for};
 use penstock_shm::copies::{CopyReader, Direction};
-use penstock_shm::{Learn, Op, StreamSpec, TableView};
+use penstock_shm::{Op, StreamSpec, TableView};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 const PACKETS: u16 = 30_000;
@@ -16,50 +16,12 @@ const BESIDE: u16 = 20_010;
 /// Leaves from this much above the port it came to.
 const AWAY: u16 = 1000;
 
-fn setup(device: &str) -> Setup {
-    let port = format!(
-        "device = \"{device}\"\nmac = \"02:70:73:00:00:01\"\n[[port.address]]\naddress = \"{PLANE}/16\"\n\
-         [[port.neighbour]]\naddress = \"198.18.2.1\"\nmac = \"02:00:00:00:00:01\"\n"
-    );
-    Setup {
-        port,
-        ..Setup::default()
-    }
+fn frame(port: u16, seq: u16) -> Vec<u8> {
+    wire::datagram(phone(port), local(port), rtp_packet(port.into(), seq)).frame()
 }
 
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::new(PLANE.parse().expect("an address"), port)
-}
-
-fn phone(port: u16) -> SocketAddr {
-    SocketAddr::from(([198, 18, 2, 1], port))
-}
-
-fn datagram(port: u16, seq: u16) -> Datagram {
-    Datagram {
-        macs: ([2, 0x70, 0x73, 0, 0, 1], [2, 0, 0, 0, 0, 1]),
-        vlan: 0,
-        tos: 0,
-        from: phone(port),
-        to: local(port),
-        sum: Sum::Right,
-        payload: rtp_packet(port.into(), seq),
-    }
-}
-
-fn install(table: &TableView, port: u16, capture: bool) -> [Op; 2] {
-    let at = |port| endpoint(table, local(port), 0);
-    let both = [(port, port + AWAY), (port + AWAY, port)];
-    both.map(|(port, peer)| {
-        Op::Set(StreamSpec {
-            remote: Some(phone(port)),
-            learn: Learn::Off,
-            signal: 1,
-            clock_hz: 8000,
-            capture,
-            ..StreamSpec::new(at(port), at(peer))
-        })
-    })
+fn streams(table: &TableView, port: u16, capture: bool) -> [Op; 2] {
+    wire::pair(table, port, port + AWAY).map(|spec| Op::Set(StreamSpec { capture, ..spec }))
 }
 
 /// A reader's copies: which packet, which way.
@@ -77,7 +39,7 @@ impl Seen {
             assert_eq!(usize::from(about.len), copy.frame.len());
             let datagram = Datagram::parse(copy.frame).expect("sound").expect("UDP");
             assert_eq!(datagram.sum, Sum::Right);
-            let seq = u16::from_be_bytes([datagram.payload[2], datagram.payload[3]]);
+            let seq = rtp_seq(&datagram.payload);
             assert_eq!(datagram.payload, rtp_packet(CAPTURED.into(), seq));
             let (from, to) = match about.direction {
                 Direction::Ingress => (phone(CAPTURED), local(CAPTURED)),
@@ -94,18 +56,17 @@ impl Seen {
 
 #[test]
 fn a_flood_loses_copies_and_not_one_packet() {
-    let lab = lab!("capture-flood", setup("net_null0,no-rx=1"));
+    let lab = lab!("capture-flood", setup(NOTHING));
     let mut plane = lab.plane();
     let table = lab.table();
-    lab.install(7, &install(&table, CAPTURED, true));
-    lab.install(8, &install(&table, BESIDE, false));
+    lab.install(7, &streams(&table, CAPTURED, true));
+    lab.install(8, &streams(&table, BESIDE, false));
     plane.stop_well();
 
     let (input, output) = (lab.dir().join("in.pcap"), lab.dir().join("out.pcap"));
-    let pair = |seq| [CAPTURED, BESIDE].map(|port| datagram(port, seq).frame());
+    let pair = |seq| [CAPTURED, BESIDE].map(|port| frame(port, seq));
     write_capture(&input, (1..=PACKETS).flat_map(pair));
-    let (rx, tx) = (input.display(), output.display());
-    lab.configure(&setup(&format!("net_pcap0,rx_pcap={rx},tx_pcap={tx}")));
+    lab.configure(&setup(&captures(&[&input], &[&output])));
     let open = || CopyReader::open(lab.region()).expect("the copies");
     let mut readers = [open(), open()];
     let mut seen = [Seen::default(), Seen::default()];
@@ -138,10 +99,7 @@ fn a_flood_loses_copies_and_not_one_packet() {
 
     // Each left once, in order, whether captured or not.
     let mut next = [1u16; 2];
-    for frame in read_capture(&output) {
-        let Some(left) = Datagram::parse(&frame).expect("a sound frame") else {
-            continue;
-        };
+    for left in read_datagrams(&output) {
         let stream = usize::from(left.to.port() == BESIDE + AWAY);
         let port = [CAPTURED, BESIDE][stream];
         assert_eq!((left.to, left.sum), (phone(port + AWAY), Sum::Right));

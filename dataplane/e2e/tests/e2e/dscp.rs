@@ -3,12 +3,12 @@
 
 use penstock_e2e::frame::{Datagram, Sum, read_capture, write_capture};
 use penstock_e2e::region::{balanced, endpoint, worker};
-use penstock_e2e::{Lab, Setup, lab, rtp_packet, wait_for};
+use penstock_e2e::wire::{NOTHING, captures};
+use penstock_e2e::{PLANE_MAC, Setup, lab, rtp_packet, wait_for};
 use penstock_shm::{Dscp, Learn, Op, StreamSpec, TableView};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-const MAC: [u8; 6] = [2, 0x70, 0x73, 0, 0, 1];
 const PHONE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 
 /// A local address, its VLAN and priority, and its default as configured.
@@ -136,7 +136,7 @@ fn traffic() -> Vec<(Datagram, Datagram)> {
     for (seq, tos) in (1..).zip(CAME.into_iter().cycle().take(60)) {
         for (from, to, asked, port) in routes() {
             let sent = Datagram {
-                macs: (MAC, PHONE_MAC),
+                macs: (PLANE_MAC, PHONE_MAC),
                 vlan: from.vlan,
                 tos,
                 from: from.phone(port),
@@ -150,7 +150,7 @@ fn traffic() -> Vec<(Datagram, Datagram)> {
                 asked
             };
             let leaves = Datagram {
-                macs: (PHONE_MAC, MAC),
+                macs: (PHONE_MAC, PLANE_MAC),
                 // The whole tag: priority and VLAN.
                 vlan: to.pcp << 13 | to.vlan,
                 tos: match dscp {
@@ -167,25 +167,14 @@ fn traffic() -> Vec<(Datagram, Datagram)> {
     all
 }
 
-fn install(lab: &Lab) {
-    lab.configure(&setup("net_null0,no-rx=1"));
-    let mut plane = lab.plane();
-    lab.install(1, &streams(&lab.table()));
-    plane.stop_well();
-}
-
 #[test]
 fn each_packet_leaves_in_its_class() {
-    let lab = lab!("dscp", setup("net_null0,no-rx=1"));
-    install(&lab);
+    let lab = lab!("dscp", setup(NOTHING));
+    lab.install_beforehand(streams);
     let traffic = traffic();
     let (input, output) = (lab.dir().join("in.pcap"), lab.dir().join("out.pcap"));
     write_capture(&input, traffic.iter().map(|(sent, _)| sent.frame()));
-    lab.configure(&setup(&format!(
-        "net_pcap0,rx_pcap={},tx_pcap={}",
-        input.display(),
-        output.display()
-    )));
+    lab.configure(&setup(&captures(&[&input], &[&output])));
     let mut plane = lab.plane();
     let table = lab.table();
     let read = || worker(&table, 0).rx == traffic.len() as u64;

@@ -2,6 +2,7 @@
 
 use penstock_e2e::frame::{Datagram, Sum, read_capture, write_capture};
 use penstock_e2e::region::{balanced, totals, worker};
+use penstock_e2e::wire;
 use penstock_e2e::{
     Host, Lab, PHONES, PLANE, Phone, Setup, exchange, lab, meanwhile, meet, phone_at, wait_for,
 };
@@ -133,20 +134,13 @@ fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
 #[test]
 fn what_arrives_at_another_worker_reaches_the_kernel_unchanged() {
     let frame = |n: u16| {
-        let macs = ([2, 0x70, 0x73, 0, 0, 1], [2, 0, 0, 0, 0, 1]);
-        let (from, to) = (at(PHONES, n), at(SIP, 5060));
-        let (vlan, tos, sum) = (n % 3, 0, Sum::Wrong);
-        let payload = vec![n as u8; usize::from(n) * 10];
-        Datagram {
-            macs,
-            vlan,
-            tos,
-            from,
-            to,
-            sum,
-            payload,
-        }
-        .frame()
+        let sent = wire::datagram(
+            at(PHONES, n),
+            at(SIP, 5060),
+            vec![n as u8; usize::from(n) * 10],
+        );
+        let (vlan, sum) = (n % 3, Sum::Wrong);
+        Datagram { vlan, sum, ..sent }.frame()
     };
     let devices = |dir: &std::path::Path, port: &str| Setup {
         port: format!(

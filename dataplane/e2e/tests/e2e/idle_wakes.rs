@@ -1,32 +1,21 @@
 //! A plane with nothing to do sleeps, and is awake as soon as there is something.
 
-use penstock_e2e::region::endpoint;
-use penstock_e2e::{Lab, PLANE, Phone, Setup, lab, phone_at, wait_for};
-use penstock_shm::{Learn, Op, StreamSpec};
+use penstock_e2e::wire::{self, NOTHING};
+use penstock_e2e::{Lab, PLANE, Phone, Setup, lab, local, phone_at, wait_for};
+use penstock_shm::Op;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// A worker that nobody wakes sleeps for 100 ms: 50 on average, and the answer takes another such sleep.
 const AWAKE: Duration = Duration::from_millis(25);
 
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::new(PLANE.parse().expect("an address"), port)
-}
-
 /// Two streams, each other's peers.
 fn call(lab: &Lab, phones: [SocketAddr; 2]) {
-    let table = lab.table();
-    let at = |n: usize| endpoint(&table, local(20_000 + 2 * n as u16), 0);
-    let spec = |n: usize| {
-        Op::Set(StreamSpec {
-            remote: Some(phones[n]),
-            learn: Learn::Off,
-            signal: 1,
-            clock_hz: 8000,
-            ..StreamSpec::new(at(n), at(1 - n))
-        })
-    };
-    lab.install(1, &[spec(0), spec(1)]);
+    let mut specs = wire::pair(&lab.table(), 20_000, 20_002);
+    for (spec, phone) in specs.iter_mut().zip(phones) {
+        spec.remote = Some(phone);
+    }
+    lab.install(1, &specs.map(Op::Set));
 }
 
 /// In one of three rounds at least half the times are short: a busy machine may spoil the others, and nobody has that luck
@@ -109,12 +98,7 @@ fn at_rest_it_sleeps() {
     assert!(sleeps, "{polls} polls, on interrupts");
     plane.stop_well();
 
-    let port =
-        format!("device = \"net_null0,no-rx=1\"\n[[port.address]]\naddress = \"{PLANE}/16\"\n");
-    lab.configure(&Setup {
-        port,
-        ..Setup::default()
-    });
+    lab.configure(&Setup::on(NOTHING));
     let plane = lab.plane();
     let polls = polls_in_a_second(&lab);
     assert!((100..10_000).contains(&polls), "{polls} polls, in naps");

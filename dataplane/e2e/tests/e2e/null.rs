@@ -1,22 +1,13 @@
 //! A device that never ends: every packet is a drop with a name, and the plane stops when told to.
 
 use penstock_e2e::region::{balanced, totals};
-use penstock_e2e::{PLANE, Setup, Signal, lab, wait_for};
+use penstock_e2e::{Setup, Signal, lab, wait_for};
 use penstock_shm::counters::Drop;
 use std::time::Duration;
 
-fn endless() -> Setup {
-    let port =
-        format!("device = \"net_null0\"\nmtu = 1500\n[[port.address]]\naddress = \"{PLANE}/16\"\n");
-    Setup {
-        port,
-        ..Setup::default()
-    }
-}
-
 #[test]
 fn each_packet_is_counted_under_a_name() {
-    let lab = lab!("null", endless());
+    let lab = lab!("null", Setup::on("net_null0"));
     let mut plane = lab.plane();
     let table = lab.table();
     assert!(
@@ -37,7 +28,7 @@ fn each_packet_is_counted_under_a_name() {
 
 #[test]
 fn both_signals_end_it_cleanly_under_load() {
-    let lab = lab!("signals", endless());
+    let lab = lab!("signals", Setup::on("net_null0"));
     for signal in [Signal::TERM, Signal::INT] {
         let mut plane = lab.plane();
         let before = totals(&lab.table()).rx;

@@ -2,7 +2,7 @@
 //! nobody else notices.
 
 use penstock_e2e::region::{balanced, endpoint, stream};
-use penstock_e2e::{Lab, PLANE, Phone, lab, meanwhile, phone_at, wait_for};
+use penstock_e2e::{Lab, Phone, lab, local, meanwhile, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Op, StreamSpec, StreamStat, TableView};
 use std::net::SocketAddr;
@@ -27,13 +27,7 @@ struct Call {
 impl Call {
     fn new(lab: &Lab, n: u16, police: u8) -> (Call, Vec<Op>) {
         let table = lab.table();
-        let local = |side: u16| {
-            SocketAddr::new(
-                PLANE.parse().expect("an address"),
-                20_000 + 4 * n + 2 * side,
-            )
-        };
-        let at = [local(0), local(1)];
+        let at = [0, 2].map(|side| local(20_000 + 4 * n + side));
         let phones = [0u16, 1].map(|side| {
             Phone::new(
                 lab,
@@ -82,8 +76,8 @@ fn a_flood_is_cut_to_the_profile() {
     lab.edit(
         "[control]\n",
         &format!(
-            "[[police]]\nmedia = \"audio\"\npackets_per_s = {PACKETS_PER_S}\npackets_burst = {PACKETS_BURST}\n\
-             [[police]]\nmedia = \"video\"\nbytes_per_s = {BYTES_PER_S}\nbytes_burst = {BYTES_BURST}\n[control]\n"
+            "[[police]]\nnumber = 1\nmedia = \"audio\"\npackets_per_s = {PACKETS_PER_S}\npackets_burst = {PACKETS_BURST}\n\
+             [[police]]\nnumber = 2\nmedia = \"video\"\nbytes_per_s = {BYTES_PER_S}\nbytes_burst = {BYTES_BURST}\n[control]\n"
         ),
     );
     let _plane = lab.plane();

@@ -1,7 +1,7 @@
 //! Who may send at all: networks that are denied, networks that alone are allowed, and who floods ports without a stream.
 
 use penstock_e2e::region::{balanced, stream, totals};
-use penstock_e2e::{Lab, PLANE, Phone, exchange, lab, meanwhile, meet, phone_at, wait_for};
+use penstock_e2e::{Lab, Phone, exchange, lab, local, meanwhile, meet, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -91,8 +91,9 @@ fn a_flood_to_unknown_ports_costs_its_own_source_no_call() {
         let stranger = lab.socket(phone_at(0));
         for n in 0..FLOOD {
             let port = 40_000 + (n % 1000) as u16;
-            let to = SocketAddr::new(PLANE.parse().expect("an address"), port);
-            stranger.send_to(&[0x80; 172], to).expect("a packet");
+            stranger
+                .send_to(&[0x80; 172], local(port))
+                .expect("a packet");
             if n % 50 == 0 {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -1,9 +1,10 @@
 //! Which worker owns a stream: it follows its packets, and strangers cannot take it or stand in its way.
 
 use penstock_e2e::feed::{Feed, records};
-use penstock_e2e::frame::{Datagram, Sum, read_capture};
-use penstock_e2e::region::{balanced, endpoint, stream, totals, worker};
-use penstock_e2e::{Lab, PLANE, Setup, lab, rtp_packet, wait_for};
+use penstock_e2e::frame::read_datagrams;
+use penstock_e2e::region::{balanced, stream, totals, worker};
+use penstock_e2e::wire::{self, NOTHING, captures, phone, setup_two};
+use penstock_e2e::{Daemon, Lab, lab, local, rtp_packet, rtp_seq, wait_for};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Learn, Op, StreamSpec, StreamStat, TableView};
 use std::net::SocketAddr;
@@ -16,42 +17,13 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// to itself here.
 const FEW: u32 = 64;
 
-fn setup(device: &str) -> Setup {
-    let port = format!(
-        "device = \"{device}\"\nmac = \"02:70:73:00:00:01\"\n[[port.address]]\naddress = \"{PLANE}/16\"\n\
-         [[port.neighbour]]\naddress = \"198.18.2.1\"\nmac = \"02:00:00:00:00:01\"\n"
-    );
-    Setup {
-        port,
-        cores: "[0, 1]",
-        ..Setup::default()
-    }
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::new(PLANE.parse().expect("an address"), port)
-}
-
-fn phone(port: u16) -> SocketAddr {
-    SocketAddr::from(([198, 18, 2, 1], port))
-}
-
 fn port(n: u16) -> u16 {
     20_000 + 2 * n
 }
 
 /// Packet `seq` to stream `n` from there.
 fn frame_from(from: SocketAddr, n: u16, seq: u16) -> Vec<u8> {
-    let datagram = Datagram {
-        macs: ([2, 0x70, 0x73, 0, 0, 1], [2, 0, 0, 0, 0, 1]),
-        vlan: 0,
-        tos: 0,
-        from,
-        to: local(port(n)),
-        sum: Sum::Right,
-        payload: rtp_packet(n.into(), seq),
-    };
-    datagram.frame()
+    wire::datagram(from, local(port(n)), rtp_packet(n.into(), seq)).frame()
 }
 
 /// Packets of these numbers, each of every stream.
@@ -61,25 +33,22 @@ fn packets(seqs: impl IntoIterator<Item = u16>) -> Vec<u8> {
 }
 
 fn streams(table: &TableView) -> Vec<Op> {
-    let at = |port| endpoint(table, local(port), 0);
-    let spec = |n: u16, (from, to): (u16, u16)| StreamSpec {
-        remote: Some(phone(from + port(n))),
-        learn: if n.is_multiple_of(2) {
-            Learn::Off
-        } else {
-            Learn::Heuristic
-        },
-        signal: 1,
-        clock_hz: 8000,
-        ..StreamSpec::new(at(from + port(n)), at(to + port(n)))
+    let learns = |n: u16| match n.is_multiple_of(2) {
+        true => Learn::Off,
+        false => Learn::Heuristic,
     };
-    let both = |n| [spec(n, (0, 10_000)), spec(n, (10_000, 0))];
+    let both = |n| {
+        wire::pair(table, port(n), 10_000 + port(n)).map(|spec| StreamSpec {
+            learn: learns(n),
+            ..spec
+        })
+    };
     (0..STREAMS).flat_map(both).map(Op::Set).collect()
 }
 
 /// A plane with two workers, a queue of its own each, and what they send.
 struct Two {
-    plane: penstock_e2e::Daemon,
+    plane: Daemon,
     feeds: [Feed; 2],
     out: [PathBuf; 2],
     table: TableView,
@@ -87,16 +56,12 @@ struct Two {
 
 impl Two {
     fn start(lab: &Lab) -> Two {
-        let mut plane = lab.plane();
-        lab.install(1, &streams(&lab.table()));
-        plane.stop_well();
+        lab.install_beforehand(streams);
         let file = |name: &str| lab.dir().join(name);
         let (ins, out) = ([file("in0"), file("in1")], [file("out0"), file("out1")]);
         let mut feeds = [Feed::new(&ins[0]), Feed::new(&ins[1])];
-        let [in0, in1, out0, out1] =
-            [&ins[0], &ins[1], &out[0], &out[1]].map(|path| path.display());
-        let device = format!("net_pcap0,rx_pcap={in0},rx_pcap={in1},tx_pcap={out0},tx_pcap={out1}");
-        lab.configure(&setup(&device));
+        let device = captures(&[&ins[0], &ins[1]], &[&out[0], &out[1]]);
+        lab.configure(&setup_two(&device));
         let plane = lab.plane();
         feeds.iter_mut().for_each(Feed::started);
         let table = lab.table();
@@ -123,12 +88,9 @@ fn all_owned_by(table: &TableView, worker: usize) -> bool {
 /// What a worker sent of each stream, by number, each packet unchanged.
 fn sent(capture: &Path) -> Vec<Vec<u16>> {
     let mut sent = vec![Vec::new(); usize::from(STREAMS)];
-    for frame in read_capture(capture) {
-        let Some(left) = Datagram::parse(&frame).expect("a sound frame") else {
-            continue;
-        };
+    for left in read_datagrams(capture) {
         let n = (left.from.port() - port(0) - 10_000) / 2;
-        let seq = u16::from_be_bytes([left.payload[2], left.payload[3]]);
+        let seq = rtp_seq(&left.payload);
         assert_eq!(left.payload, rtp_packet(n.into(), seq));
         sent[usize::from(n)].push(seq);
     }
@@ -149,7 +111,7 @@ const ALL: u16 = 600;
 /// The first packets come in at worker 0, all others at worker 1, as when a NIC's RSS table changes.
 #[test]
 fn a_stream_follows_its_packets() {
-    let lab = lab!("streams_move", setup("net_null0,no-rx=1"));
+    let lab = lab!("streams_move", setup_two(NOTHING));
     let Two {
         mut plane,
         feeds: [mut first, mut second],
@@ -202,7 +164,7 @@ fn a_stream_follows_its_packets() {
 #[test]
 fn strangers_neither_take_a_stream_nor_fill_the_ring() {
     const STRANGERS: u64 = 500_000;
-    let lab = lab!("strangers_elsewhere", setup("net_null0,no-rx=1"));
+    let lab = lab!("strangers_elsewhere", setup_two(NOTHING));
     let Two {
         mut plane,
         feeds: [mut first, mut second],

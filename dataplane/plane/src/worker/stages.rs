@@ -70,7 +70,10 @@ pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
         let frame = mbuf.frame_if(alike)?;
         let (packet, endpoint) = Usual::of(frame, mac, &side.locals, &mut last, ip_checked)?;
         let entry = view.entry_at(endpoint)?;
-        entry.prefetch();
+        match packet {
+            Usual::V4(_) => entry.prefetch(),
+            Usual::V6(_) => entry.prefetch6(),
+        }
         Some((packet, entry))
     })
 }
@@ -103,9 +106,9 @@ fn waits(waiting: &[&Meter], entry: &Entry<'_>) -> bool {
     waiting.iter().any(|&meter| ptr::eq(meter, entry.meter()))
 }
 
-/// Passes the first packets, as far as they are usual ones to this next hop; says how many.
+/// Passes the first packets, as far as they are usual ones of this IP version to this next hop; says how many.
 #[inline(never)]
-fn run(
+fn run<const V6: bool>(
     looks: &mut [Option<Look<'_, '_>>],
     hop: u16,
     l2: UntaggedL2,
@@ -115,10 +118,17 @@ fn run(
     let mut count = 0;
     // This loop is the plane's innermost: nothing in it may call.
     for look in looks {
-        let passes = look.as_mut().is_some_and(|(packet, entry)| {
-            entry.slot().usual_hop == hop
-                && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
-        });
+        let passes = match look {
+            Some((Usual::V4(packet), entry)) if !V6 => {
+                entry.slot().usual_hop == hop
+                    && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
+            }
+            Some((Usual::V6(packet), entry)) if V6 => {
+                entry.slot().usual_hop == hop
+                    && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
+            }
+            _ => false,
+        };
         if !passes {
             break;
         }
@@ -149,7 +159,11 @@ impl Step<'_> {
                 Some(entry) if !waits(&waiting, &entry) => i + 1,
                 _ => i,
             };
-            let count = run(&mut looks[i..upto], hop, l2, guard, now_ns);
+            let these = &mut looks[i..upto];
+            let count = match these.first() {
+                Some(Some((Usual::V6(_), _))) => run::<true>(these, hop, l2, guard, now_ns),
+                _ => run::<false>(these, hop, l2, guard, now_ns),
+            };
             i += count;
             if count == 0 && !self.police(&looks[i..]) {
                 passed.failed |= 1 << i;

@@ -141,8 +141,9 @@ fn first_look(frame: &[u8], mac: [u8; 6], ip_checked: bool) -> Option<Udp> {
         assert!(usual.is_none(), "{class:?}");
         return None;
     };
-    if let Some((_, endpoint)) = usual(&mut copy, mac, ip_checked) {
-        assert_eq!((udp.l3, udp.v6, udp.vlan), (14, false, 0));
+    if let Some((usual, endpoint)) = usual(&mut copy, mac, ip_checked) {
+        assert_eq!((udp.l3, udp.vlan), (14, 0));
+        assert_eq!(udp.v6, matches!(usual, Usual::V6(_)));
         assert_eq!(frame.len(), 14 + udp.packet_len(), "nothing behind it");
         let (addr, port) = (ADDRESS, udp.port);
         assert_eq!(endpoint, Endpoint { addr, port }.to_bits());
@@ -156,12 +157,15 @@ const ADDRESS: u16 = 3;
 /// The usual packet in a frame, on a port whose one address is the frame's destination.
 pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<(Usual<'_>, u32)> {
     let mut locals = LocalAddrs::new();
-    let destination: [u8; 4] = *frame.get(30..)?.first_chunk()?;
-    // No port has that address.
-    if destination == [0; 4] {
-        return None;
+    let destination4: [u8; 4] = *frame.get(30..)?.first_chunk()?;
+    let destination6 = frame.get(38..).and_then(<[u8]>::first_chunk::<16>);
+    // No port has the address zero.
+    if destination4 != [0; 4] {
+        let _ = locals.insert(0, destination4.into(), ADDRESS);
     }
-    let _ = locals.insert(0, destination.into(), ADDRESS);
+    if let Some(&destination) = destination6.filter(|ip| **ip != [0; 16]) {
+        let _ = locals.insert(0, destination.into(), ADDRESS);
+    }
     let mut last = LastAddress::NONE;
     Usual::of(frame, Mac::new(mac), &locals, &mut last, ip_checked)
 }
@@ -247,17 +251,21 @@ pub fn relay(
     verdict.ok().map(|_| Way::Long)
 }
 
-/// What a relay mostly sees, if it passes: untagged IPv4 with nothing behind it, from a locked source,
-/// RTP with neither contributing sources nor an extension, to IPv4.
+/// What a relay mostly sees, if it passes: untagged, with nothing behind it, from a locked source,
+/// RTP with neither contributing sources nor an extension, to the same IP version.
 fn is_ordinary(frame: &[u8], udp: &Udp, slot: &Slot) -> bool {
     let payload = &udp_part(frame, udp)[8..];
     let is = |bit| slot.flags & bit != 0;
     let is_locked_rtp = is(flag::LOCKED) && is(flag::RTP);
     is_locked_rtp
-        && !is(flag::EGRESS_V6 | flag::CAPTURE | flag::COPY_DSCP | flag::DENIED)
-        && (udp.l3, udp.v6) == (14, false)
+        && !is(flag::CAPTURE | flag::COPY_DSCP | flag::DENIED)
+        && [is(flag::V6), is(flag::EGRESS_V6)] == [udp.v6; 2]
+        && udp.l3 == 14
         && frame.len() == 14 + udp.packet_len()
-        && frame[30..34] != [0; 4]
+        && match udp.v6 {
+            false => frame[30..34] != [0; 4],
+            true => frame[38..54] != [0; 16],
+        }
         && payload.len() >= 12
         && matches!(payload[0], 0x80 | 0xa0)
         && !matches!(payload[1], 192..=223)

@@ -257,7 +257,7 @@ fn a_packet_needs_a_route_of_either_version() {
         for v6 in [false, true] {
             let routed = route::fill(&policy, None, Some(&egress(v6)), 1);
             assert_eq!(verdict(&datagram, &routed, &Tally::default()), PASS);
-            let is_usual = !policy.v6 && !v6;
+            let is_usual = policy.v6 == v6;
             assert_eq!(routed.usual_hop == Slot::NOT_USUAL, !is_usual);
         }
     }

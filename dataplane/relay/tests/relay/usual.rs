@@ -60,6 +60,15 @@ fn ordinary_packets_go_the_short_way() {
     }
     let shortest = Datagram::v4(&rtp(1, 2, 3)[..12]).frame();
     assert_eq!(way(&shortest, &slot), Some(Way::Short));
+    for payload in [&rtp(1, 2, 3)[..], &rtp(1, 2, 3)[..12]] {
+        let v6 = Datagram::v6(payload);
+        let slot = crate::support::slot(&policy(v6.source));
+        assert_eq!(way(&v6.frame(), &slot), Some(Way::Short));
+        // Traffic class, flow label and hop limit are nobody's but the link's.
+        let mut frame = v6.frame();
+        (frame[14], frame[15], frame[21]) = (0x6b, 0x8f, 3);
+        assert_eq!(way(&frame, &slot), Some(Way::Short));
+    }
     let latched = Policy {
         latched: true,
         ..asking(policy(ordinary().source), |spec| {
@@ -94,7 +103,9 @@ fn what_is_less_usual_goes_the_long_way() {
     }
     let v6 = Datagram::v6(&rtp(1, 2, 3));
     let slot6 = crate::support::slot(&policy(v6.source));
-    assert_eq!(way(&v6.frame(), &slot6), Some(Way::Long));
+    let mut padded = Datagram::v6(&rtp(1, 2, 3));
+    padded.padding = 1;
+    assert_eq!(way(&padded.frame(), &slot6), Some(Way::Long));
     let sound = policy(ordinary().source);
     for policy in [
         Policy {
@@ -210,8 +221,28 @@ fn nothing_forbidden_slips_through() {
             unusual.flags
         );
     }
-    let v6 = slot(&policy(Datagram::v6(&[]).source));
-    assert_eq!(v6.usual_hop, Slot::NOT_USUAL);
+    let v6 = Datagram::v6(&rtp(1, 2, 3));
+    let slot6 = slot(&policy(v6.source));
+    assert_ne!(slot6.usual_hop, Slot::NOT_USUAL);
+    assert_eq!(way(&ordinary().frame(), &slot6), None);
+    let other6 = |remote: &str| slot(&policy(remote.parse().unwrap()));
+    for slot in [
+        other6("[2001:db8::77:1]:40000"),
+        slot(&policy(std::net::SocketAddr::new(v6.source.ip(), 1))),
+        Slot {
+            longest: 219,
+            ..slot6
+        },
+    ] {
+        assert_eq!(way(&v6.frame(), &slot), None);
+    }
+    // Without a checksum (RFC 8200, 8.1), behind an extension header, of IP version 7.
+    for (at, value) in [(60, 0), (20, 0), (14, 0x70)] {
+        let mut frame = v6.frame();
+        frame[at] = value;
+        frame[at + usize::from(at == 60)] = value;
+        assert_eq!(way(&frame, &slot6), None, "{at}");
+    }
     let sound = slot(&sound);
     for slot in [
         other("198.51.100.7:40001"),
