@@ -67,6 +67,34 @@ fn add(workers: impl IntoIterator<Item = WorkerStat>) -> Totals {
     sum
 }
 
+/// Packets that a stream dropped for this reason.
+///
+/// # Panics
+/// If the reason is none of streams.
+pub fn dropped_of(stream: &StreamStat, reason: Drop) -> u64 {
+    stream.drops[reason.stream_index().expect("a reason of streams")].into()
+}
+
+/// Asserts that what was dropped is what streams dropped and the `strays`, which found none, reason by reason. Of a
+/// plane that has not restarted, and whose records are all still there.
+pub fn assert_attributed(table: &TableView, strays: &[(Drop, u64)]) {
+    let (all, streams) = (totals(table), table.iter().collect::<Vec<_>>());
+    for &reason in Drop::ALL {
+        let is_it = |stray: &&(Drop, u64)| stray.0 == reason;
+        let astray: u64 = strays.iter().filter(is_it).map(|(_, n)| n).sum();
+        let of_streams = match reason.stream_index() {
+            Some(_) => streams.iter().map(|s| dropped_of(s, reason)).sum(),
+            None => 0,
+        };
+        let counted = all.dropped(reason);
+        assert_eq!(of_streams + astray, counted, "{}: {all:?}", reason.name());
+    }
+    for stream in streams {
+        let sum: u32 = stream.drops.iter().sum();
+        assert_eq!(sum, stream.meter.dropped, "{stream:?}");
+    }
+}
+
 /// Waits until no packet is under way, asserts that each worker (and the steward, which counts as one
 /// more) accounts for all it received, and returns the sum.
 pub fn balanced(table: &TableView) -> Totals {

@@ -6,6 +6,7 @@ use crate::renewal::Renewal;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::Mbuf;
 use penstock_relay::learn::Ask;
+use penstock_shm::RecordId;
 use rustix::event::{EventfdFlags, eventfd};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +24,8 @@ pub struct Arrived {
 pub struct Unresolved {
     /// The next hop's number.
     pub adjacency: u16,
+    /// The stream that it is of.
+    pub stream: RecordId,
     /// The packet.
     pub mbuf: Mbuf,
 }
@@ -48,6 +51,8 @@ pub struct ToWorker {
     pub mbuf: Mbuf,
     /// Relayed by a worker that has no queue at the port, rather than sent by the steward.
     pub relayed: bool,
+    /// The stream that it is of; none for the steward's and the kernel's.
+    pub stream: Option<RecordId>,
 }
 
 /// A packet given to the worker that owns its stream.

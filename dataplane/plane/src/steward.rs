@@ -22,7 +22,8 @@ use crate::waiting::Waiting;
 use penstock_dpdk::{Mbuf, MbufPool};
 use penstock_relay::Drop;
 use penstock_shm::{
-    CommandConsumer, Event, EventProducer, MAX_OPS, PlaneBell, Pulse, WorkerTable, monotonic_ns,
+    CommandConsumer, Event, EventProducer, MAX_OPS, PlaneBell, Pulse, RecordId, WorkerTable,
+    monotonic_ns,
 };
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -99,8 +100,7 @@ impl Steward {
                 self.do_work(work, &mut waiting);
             }
             self.announce(now_ns, |port| health.link_up(port));
-            let given_up = waiting.expire(now_ns);
-            self.counters.counters().drops[Drop::NextHop as usize].add(given_up);
+            waiting.expire(now_ns, |stream| self.dropped(stream, Drop::NextHop));
             if now_ns >= expire_at {
                 self.streams.table().expire(now_ns);
                 expire_at = now_ns + EXPIRE_NS;
@@ -220,34 +220,38 @@ impl Steward {
 
     /// Media without a next hop: waits, or goes on if the next hop was resolved meanwhile.
     fn unresolved(&mut self, packet: Unresolved, waiting: &mut Waiting, now_ns: u64) {
-        let Unresolved {
-            adjacency,
-            mut mbuf,
-        } = packet;
-        match self.adjacencies.get(adjacency) {
+        let stream = packet.stream;
+        match self.adjacencies.get(packet.adjacency) {
             Some(hop) if hop.resolved => {
+                let mut mbuf = packet.mbuf;
                 address(&mut mbuf, hop.l2.destination());
-                self.relayed(hop.port as u8, mbuf);
+                self.relayed(hop.port as u8, stream, mbuf);
             }
             _ => {
-                if !waiting.push(adjacency, mbuf, now_ns) {
-                    self.counters.counters().drops[Drop::NextHop as usize].add(1);
+                if !waiting.push(packet, now_ns) {
+                    self.dropped(stream, Drop::NextHop);
                 }
             }
         }
     }
 
+    /// A stream's packet is dropped.
+    fn dropped(&mut self, stream: RecordId, reason: Drop) {
+        self.counters.counters().drops[reason as usize].add(1);
+        self.streams.table().count_dropped(stream, reason);
+    }
+
     /// Sends a stream's packet whose next hop is known by now.
-    fn relayed(&mut self, port: u8, mbuf: Mbuf) {
-        let counters = self.counters.counters();
+    fn relayed(&mut self, port: u8, stream: RecordId, mbuf: Mbuf) {
         let packet = ToWorker {
             port,
             mbuf,
             relayed: true,
+            stream: Some(stream),
         };
         match self.queues.send(0, packet) {
-            Ok(()) => counters.handed_over.add(1),
-            Err(_) => counters.drops[Drop::TxFull as usize].add(1),
+            Ok(()) => self.counters.counters().handed_over.add(1),
+            Err(_) => self.dropped(stream, Drop::TxFull),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Packets whose next hop is not resolved yet: a few, for a while.
 
+use crate::slow::Unresolved;
 use penstock_dpdk::Mbuf;
+use penstock_shm::RecordId;
 use std::collections::{HashMap, VecDeque};
 
 /// Packets that wait for one next hop.
@@ -10,9 +12,15 @@ const IN_ALL: usize = 1024;
 /// How long they wait.
 const PATIENCE_NS: u64 = 2_000_000_000;
 
+struct Waits {
+    since_ns: u64,
+    stream: RecordId,
+    mbuf: Mbuf,
+}
+
 /// The waiting packets, by next hop.
 pub struct Waiting {
-    queues: HashMap<u16, VecDeque<(u64, Mbuf)>>,
+    queues: HashMap<u16, VecDeque<Waits>>,
     count: usize,
 }
 
@@ -25,37 +33,40 @@ impl Waiting {
         }
     }
 
-    /// Keeps a packet, or says that there is no room and drops it.
-    pub fn push(&mut self, adjacency: u16, mbuf: Mbuf, now_ns: u64) -> bool {
-        let queue = self.queues.entry(adjacency).or_default();
+    /// Keeps a stream's packet, or says that there is no room and drops it.
+    pub fn push(&mut self, packet: Unresolved, now_ns: u64) -> bool {
+        let queue = self.queues.entry(packet.adjacency).or_default();
         if queue.len() >= PER_HOP || self.count >= IN_ALL {
             return false;
         }
-        queue.push_back((now_ns, mbuf));
+        queue.push_back(Waits {
+            since_ns: now_ns,
+            stream: packet.stream,
+            mbuf: packet.mbuf,
+        });
         self.count += 1;
         true
     }
 
     /// The packets that wait for a next hop, in order.
-    pub fn take(&mut self, adjacency: u16) -> impl Iterator<Item = Mbuf> + use<> {
+    pub fn take(&mut self, adjacency: u16) -> impl Iterator<Item = (RecordId, Mbuf)> + use<> {
         let queue = self.queues.remove(&adjacency).unwrap_or_default();
         self.count -= queue.len();
-        queue.into_iter().map(|(_, mbuf)| mbuf)
+        queue.into_iter().map(|waits| (waits.stream, waits.mbuf))
     }
 
-    /// Drops those that waited too long, and says how many.
-    pub fn expire(&mut self, now_ns: u64) -> u64 {
-        let before = self.count;
+    /// Drops those that waited too long, and tells their streams.
+    pub fn expire(&mut self, now_ns: u64, mut dropped: impl FnMut(RecordId)) {
         self.queues.retain(|_, queue| {
-            while queue
-                .front()
-                .is_some_and(|(since, _)| since + PATIENCE_NS < now_ns)
+            let is_late = |waits: &Waits| waits.since_ns + PATIENCE_NS < now_ns;
+            while let Some(waits) = queue.front()
+                && is_late(waits)
             {
+                dropped(waits.stream);
                 queue.pop_front();
                 self.count -= 1;
             }
             !queue.is_empty()
         });
-        (before - self.count) as u64
     }
 }

@@ -25,11 +25,11 @@ use flood::Floods;
 use idle::Idle;
 use moves::Moves;
 use penstock_config::{Polling, PortRange};
-use penstock_dpdk::{Burst, PerPacket, RxQueue, TxBatch, TxQueue};
+use penstock_dpdk::{Burst, Mbuf, PerPacket, RxQueue, Sent, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs, Rules};
 use penstock_shm::copies::CopyWriter;
 use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
-use stages::{Passed, Step, look};
+use stages::{Looks, Passed, Step, look};
 use std::sync::Arc;
 
 /// What a worker has of a port.
@@ -172,9 +172,43 @@ struct Out {
 )]
 enum Exit {
     /// By a queue of its own.
-    Own(TxQueue, TxBatch),
+    Own(TxQueue, Outgoing),
     /// By leaving the packet to that worker.
     Through(usize),
+}
+
+/// Packets collected for a queue, and of which streams they are.
+struct Outgoing {
+    batch: TxBatch,
+    /// Numbers of records, by packet.
+    records: [u32; TxBatch::CAPACITY],
+}
+
+impl Outgoing {
+    /// Of no stream.
+    const NONE: u32 = u32::MAX;
+
+    fn new() -> Outgoing {
+        Outgoing {
+            batch: TxBatch::new(),
+            records: [Outgoing::NONE; TxBatch::CAPACITY],
+        }
+    }
+
+    /// As [`TxBatch::push`], of this record or of [`Outgoing::NONE`].
+    #[inline]
+    fn push(&mut self, mbuf: Mbuf, record: u32) -> Result<(), Mbuf> {
+        let at = self.batch.len();
+        self.batch.push(mbuf)?;
+        self.records[at] = record;
+        Ok(())
+    }
+
+    /// The records of what a queue did not take of the batch.
+    fn unsent(&self, sent: Sent) -> impl Iterator<Item = u32> {
+        let unsent = self.records.iter().skip(sent.sent).take(sent.unsent);
+        unsent.copied().filter(|record| *record != Outgoing::NONE)
+    }
 }
 
 impl Worker {
@@ -189,7 +223,7 @@ impl Worker {
         unknown_ports_per_s: u32,
     ) -> Worker {
         let exit = |side: &mut PortSide| match side.tx.take() {
-            Some(tx) => Exit::Own(tx, TxBatch::new()),
+            Some(tx) => Exit::Own(tx, Outgoing::new()),
             None => Exit::Through(side.sender),
         };
         let is_media = |side: &&PortSide| matches!(side.role, Role::Media { .. });
@@ -301,18 +335,16 @@ impl Worker {
             out: &mut self.out,
         };
         let mut passed = Passed::default();
-        {
-            let mut looks = PerPacket::new();
-            let looks = if side.checks_ip {
-                look::<true>(burst, side, view, &mut looks)
-            } else {
-                look::<false>(burst, side, view, &mut looks)
-            };
-            step.pass(looks, &mut passed);
-        }
+        let mut looks = PerPacket::<Looks<'_>>::new();
+        let seen = if side.checks_ip {
+            look::<true>(burst, side, view, &mut looks)
+        } else {
+            look::<false>(burst, side, view, &mut looks)
+        };
+        step.pass(seen, &mut passed);
         match passed.exit() {
-            Some(exit) => step.send_burst(exit, burst),
-            None => step.finish(burst, &passed),
+            Some(exit) => step.send_burst(exit, burst, &looks),
+            None => step.finish(burst, &passed, &looks),
         }
     }
 
@@ -367,36 +399,35 @@ impl Worker {
         total
     }
 
-    #[cold]
     fn send_left(&mut self, packet: ToWorker) {
         let ToWorker {
             port,
             mbuf,
             relayed,
+            stream,
         } = packet;
-        let counters = self.table.counters();
-        if relayed {
-            counters.rx.add(1);
-        }
-        let Some(Exit::Own(tx, batch)) = self.out.exits.get_mut(usize::from(port)) else {
-            // Nobody is asked to send where he has no queue.
-            let lost = u64::from(relayed);
-            counters.drops[Drop::TxFull as usize].add(lost);
-            return;
+        // Nobody is asked to send where he has no queue.
+        let is_sent = match self.out.exits.get_mut(usize::from(port)) {
+            Some(Exit::Own(tx, Outgoing { batch, .. })) => {
+                batch.push(mbuf).is_ok() && tx.send(batch).sent == 1
+            }
+            _ => false,
         };
-        let refused = batch.push(mbuf).is_err();
-        let sent = tx.send(batch);
+        let view = self.table.pin();
+        let counters = view.counters();
         if !relayed {
-            counters.tx_steward.add(sent.sent as u64);
+            return counters.tx_steward.add(u64::from(is_sent));
+        }
+        counters.rx.add(1);
+        if !is_sent {
+            counters.drops[Drop::TxFull as usize].add(1);
+            if let Some(stream) = stream {
+                view.count_dropped(stream, Drop::TxFull);
+            }
+        } else if usize::from(port) >= self.out.first_exception {
+            counters.to_kernel.add(1);
         } else {
-            let to_kernel = usize::from(port) >= self.out.first_exception;
-            let count = if to_kernel {
-                &counters.to_kernel
-            } else {
-                &counters.forwarded
-            };
-            count.add(sent.sent as u64);
-            counters.drops[Drop::TxFull as usize].add(sent.unsent as u64 + u64::from(refused));
+            counters.forwarded.add(1);
         }
     }
 }

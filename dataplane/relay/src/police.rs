@@ -73,7 +73,7 @@ pub struct Profile {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Profiles(pub [Profile; MAX_POLICIES]);
 
-/// Decides on a packet, once the packets allowed before have passed, and counts it if it is one too many.
+/// Decides on a packet, once the packets allowed before have passed.
 #[cold]
 pub(crate) fn look(
     tally: &Tally,
@@ -82,11 +82,7 @@ pub(crate) fn look(
     bytes: usize,
     now_ns: u64,
 ) -> Result<(), Drop> {
-    let verdict = renew(tally, slot, profiles, bytes, now_ns);
-    if verdict.is_err() {
-        tally.bucket.dropped.add(1);
-    }
-    verdict
+    renew(tally, slot, profiles, bytes, now_ns)
 }
 
 /// Settles what has passed, and allows what may pass now: a packet of `bytes` octets of UDP payload at least, or none

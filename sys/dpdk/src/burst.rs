@@ -208,15 +208,46 @@ impl Drop for Drain<'_> {
     }
 }
 
-/// Room for a value of each packet of a [`Burst`].
-pub struct PerPacket<T>([MaybeUninit<Option<T>>; Burst::CAPACITY]);
+/// What is noted of a packet: see [`PerPacket`].
+pub trait Note {
+    /// A part that may borrow from the packet.
+    type Borrowed<'p>;
+    /// A part that is still there when the packet is gone.
+    type Kept;
+}
 
-impl<T> PerPacket<T> {
+/// The value of a packet, if it has one.
+type Noted<'p, N> = Option<(<N as Note>::Borrowed<'p>, <N as Note>::Kept)>;
+
+/// Room for a value of each packet of a [`Burst`].
+pub struct PerPacket<N: Note> {
+    // Invariant: the first `len` were written. Their borrowed parts may be of packets that are gone.
+    values: [MaybeUninit<Noted<'static, N>>; Burst::CAPACITY],
+    len: usize,
+}
+
+impl<N: Note> PerPacket<N> {
     /// Without any value yet.
     #[inline(always)]
     pub const fn new() -> Self {
-        const { assert!(!mem::needs_drop::<T>()) };
-        Self([const { MaybeUninit::uninit() }; Burst::CAPACITY])
+        const { assert!(!mem::needs_drop::<Noted<'static, N>>()) };
+        Self {
+            values: [const { MaybeUninit::uninit() }; Burst::CAPACITY],
+            len: 0,
+        }
+    }
+
+    /// The part that was kept of a packet of the burst last seen, by its number there.
+    pub fn kept(&self, at: usize) -> Option<&N::Kept> {
+        let value = self.values.get(..self.len)?.get(at)?.as_ptr();
+        // SAFETY: it was written (the invariant), and what `fill` gave out is no longer used while `self` is borrowed. No
+        // more is read than whether there is a value, and where: its borrowed part, of whatever lifetime, is not.
+        unsafe {
+            match *value {
+                Some((_, ref kept)) => Some(kept),
+                None => None,
+            }
+        }
     }
 
     /// What `value` makes of each packet, in order. Asks for the packets' first lines, each some packets
@@ -225,11 +256,11 @@ impl<T> PerPacket<T> {
     pub fn fill<'p>(
         &mut self,
         burst: &'p mut Burst,
-        mut value: impl FnMut(&'p mut Mbuf) -> Option<T>,
-    ) -> &mut [Option<T>] {
+        mut value: impl FnMut(&'p mut Mbuf) -> Noted<'p, N>,
+    ) -> &mut [Noted<'p, N>] {
         let len = burst.len;
         let mut packet = burst.slots.as_mut_ptr().cast::<Mbuf>();
-        let first = self.0.as_mut_ptr().cast::<Option<T>>();
+        let first = self.values.as_mut_ptr().cast::<Noted<'p, N>>();
         let mut to = first;
         let ask = |slot: *mut Mbuf| {
             // SAFETY: `slot` is one of the burst's, which all hold a pointer (its invariant). It is not followed.
@@ -259,12 +290,13 @@ impl<T> PerPacket<T> {
                 to = to.wrapping_add(1);
             }
         }
-        // SAFETY: each of the first `len` was written.
+        self.len = len;
+        // SAFETY: each of the first `len` was written. Types that differ in a lifetime alone are laid out alike.
         unsafe { slice::from_raw_parts_mut(first, len) }
     }
 }
 
-impl<T> Default for PerPacket<T> {
+impl<N: Note> Default for PerPacket<N> {
     fn default() -> Self {
         Self::new()
     }

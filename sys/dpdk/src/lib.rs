@@ -68,7 +68,7 @@ mod pool;
 mod port;
 mod queue;
 
-pub use burst::{Burst, Drain, PerPacket, TxBatch};
+pub use burst::{Burst, Drain, Note, PerPacket, TxBatch};
 pub use cpu::{pause, tsc, tsc_hz};
 pub use eal::{
     Eal, EalConfig, Hugepages, Worker, block_rt_signals, hugepages_free_mb, knows_device,

@@ -4,7 +4,7 @@ mod common;
 
 use std::fs;
 
-use penstock_dpdk::{Burst, PerPacket};
+use penstock_dpdk::{Burst, Note, PerPacket};
 
 fn capture(packets: &[Vec<u8>]) -> Vec<u8> {
     let mut file = Vec::new();
@@ -20,6 +20,14 @@ fn capture(packets: &[Vec<u8>]) -> Vec<u8> {
         file.extend(packet);
     }
     file
+}
+
+/// A packet's first octet and its length.
+struct Look;
+
+impl Note for Look {
+    type Borrowed<'p> = &'p u8;
+    type Kept = usize;
 }
 
 #[test]
@@ -45,19 +53,30 @@ fn capture_is_replayed() {
     }
     assert_eq!(rx.receive(&mut burst, 1), 0, "the capture is over");
     let alike = burst.alike();
-    let mut seen = PerPacket::new();
-    let seen = seen.fill(&mut burst, |mbuf| {
+    let mut notes = PerPacket::<Look>::new();
+    assert_eq!(notes.kept(0), None);
+    let seen = notes.fill(&mut burst, |mbuf| {
         assert_eq!(mbuf.frame_if(alike).is_none(), mbuf.is_chained());
-        mbuf.frame_if(alike).map(|frame| (frame[0], frame.len()))
+        let frame = mbuf.frame_if(alike)?;
+        let len = frame.len();
+        Some((&frame[0], len))
     });
     let whole = |packet: &Vec<u8>| (packet.len() < 2000).then(|| (packet[0], packet.len()));
-    assert!(seen.iter().copied().eq(packets.iter().map(whole)));
+    let seen = seen
+        .iter()
+        .map(|note| note.map(|(first, len)| (*first, len)));
+    assert!(seen.eq(packets.iter().map(whole)));
     for (mbuf, packet) in burst.iter().zip(&packets) {
         assert!(packet.starts_with(mbuf.frame()));
         assert_eq!(mbuf.is_chained(), mbuf.frame().len() < packet.len());
     }
     burst.clear();
     assert_eq!(pool.in_use(), 0, "the chained ones were freed whole");
+    let kept = (0..=packets.len()).map(|at| notes.kept(at).copied());
+    let lens = packets
+        .iter()
+        .map(|packet| whole(packet).map(|(_, len)| len));
+    assert!(kept.eq(lens.chain([None])), "what outlives the packets");
     let stats = port.stats().unwrap();
     let bytes = packets.iter().map(Vec::len).sum::<usize>();
     assert_eq!((stats.ipackets, stats.ibytes), (44, bytes as u64));

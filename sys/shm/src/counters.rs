@@ -26,28 +26,26 @@ macro_rules! drops {
                 match self { $(Drop::$name => concat!($($doc),+)),+ }
             }
 
-            /// The reasons that are counted at the stream as well, in order.
-            pub const OF_STREAM: &'static [Drop] = {
-                let (_, from_first) = Drop::ALL.split_at(FIRST_OF_STREAM as usize);
-                from_first.split_at(LAST_OF_STREAM as usize - FIRST_OF_STREAM as usize + 1).0
-            };
+            /// The reasons that are counted at the stream as well, in order: every packet dropped after its stream was
+            /// found, by whatever thread.
+            ///
+            /// What belongs to no stream is in the counters of workers alone: malformed packets told by their
+            /// headers, and for `tx-full` and `no-route` the kernel's packets. So is a packet that outlives its stream on its
+            /// way from one thread to another: one that another worker was to send, of a stream that has ended; one that
+            /// the steward had, of a stream whose record is free.
+            pub const OF_STREAM: &'static [Drop] = Drop::ALL.split_at(FIRST_OF_STREAM as usize).1;
 
             /// Its place in [`Drop::OF_STREAM`].
             pub const fn stream_index(self) -> Option<usize> {
-                let (first, last) = (FIRST_OF_STREAM as usize, LAST_OF_STREAM as usize);
-                let this = self as usize;
-                if this >= first && this <= last { Some(this - first) } else { None }
+                (self as usize).checked_sub(FIRST_OF_STREAM as usize)
             }
         }
     };
 }
 
-const FIRST_OF_STREAM: Drop = Drop::GateClosed;
-const LAST_OF_STREAM: Drop = Drop::TooBig;
+const FIRST_OF_STREAM: Drop = Drop::Malformed;
 
 drops! {
-    /// Shorter than the headers it announces, or longer than one mbuf.
-    Malformed = "malformed",
     /// Not addressed to this port's MAC.
     NotOurMac = "not-our-mac",
     /// An EtherType or IP protocol the plane does not handle.
@@ -64,6 +62,12 @@ drops! {
     NoStream = "no-stream",
     /// For no stream, or for the kernel beyond its limit, from a source that floods with such packets: not answered.
     Flood = "flood",
+    /// The steward's queue was full (ARP, neighbour discovery, ICMP).
+    SlowPath = "slow-path",
+    /// More packets for the kernel than its exception port's limit allows.
+    KernelLimit = "kernel-limit",
+    /// Shorter than the headers it announces, or longer than one mbuf.
+    Malformed = "malformed",
     /// The stream's gate is closed (hold).
     GateClosed = "gate-closed",
     /// The source is not the stream's learned or signalled one.
@@ -90,10 +94,6 @@ drops! {
     NextHop = "next-hop",
     /// The egress queue was full.
     TxFull = "tx-full",
-    /// The steward's queue was full (ARP, neighbour discovery, ICMP).
-    SlowPath = "slow-path",
-    /// More packets for the kernel than its exception port's limit allows.
-    KernelLimit = "kernel-limit",
     /// Another worker owns the stream and its hand-over ring was full.
     HandOver = "hand-over",
 }

@@ -251,7 +251,6 @@ pub(crate) const LAYOUT_HASH: u64 = {
             bytes,
             last_seen_ns,
             allowed,
-            dropped,
             ssrc,
             ext_seq,
             apart,
@@ -316,8 +315,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             due_ns,
             packets,
             bytes,
-            at_ns,
-            dropped
+            at_ns
         }
     );
     h = layout!(

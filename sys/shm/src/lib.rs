@@ -70,7 +70,8 @@ pub use plane::{CommandConsumer, EventProducer, Plane, PlaneBell, PlaneParts, Pu
 #[cfg(not(loom))]
 pub use pulse::{PlaneState, STILL_NS};
 pub use record::{
-    Dscp, Endpoint, Head, Kind, Learn, MAX_POLICIES, Record, Slot, StreamSpec, flag, state,
+    Dscp, Endpoint, Head, Kind, Learn, MAX_POLICIES, Record, RecordId, Slot, StreamSpec, flag,
+    state,
 };
 pub use table::{Counts, TableFull, TableWriter, UpdateError};
 pub use tally::{Counter, Meter, Tally};

@@ -31,6 +31,13 @@ impl Record {
         self.generation() & 1 == 1 && self.head.state.load(Ordering::Relaxed) == state::LIVE
     }
 
+    /// As [`Record::is_live`], of this generation. If it is, the record is not another stream's before the worker that
+    /// asks passes a quiescent point: had it passed one since the stream ended, it would see that.
+    pub(crate) fn is_still_live(&self, generation: u32) -> bool {
+        // Pairs with the Release fence of `take`: who sees a later stream's LIVE sees that this generation is over.
+        self.head.state.load(Ordering::Acquire) == state::LIVE && self.generation() == generation
+    }
+
     pub(crate) fn generation(&self) -> u32 {
         self.head.generation.load(Ordering::Relaxed)
     }

@@ -6,7 +6,7 @@
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 to 6 | [`Tally`]: what is counted | the owner worker |
+//! | 1 to 6 | [`Tally`]: what is counted | the owner worker; drops: who drops |
 //! | 7 to 9 | [`Slot`] 0: policy and route | steward, while no worker can see it |
 //! | 10 to 12 | [`Slot`] 1 | likewise |
 //!
@@ -309,6 +309,15 @@ impl StreamSpec {
             media: 0,
         }
     }
+}
+
+/// A stream, and not the one that has its record later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordId {
+    /// Number of the record.
+    pub number: u32,
+    /// Its [`Head::generation`].
+    pub generation: u32,
 }
 
 /// Identity and state of a record. Written by the steward, read by anyone.

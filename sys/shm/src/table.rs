@@ -2,11 +2,11 @@
 
 use crate::address::{Address, AddressEntry, TooManyAddresses};
 use crate::cell::Shared;
-use crate::counters::PortCounters;
+use crate::counters::{Drop, PortCounters};
 use crate::layout::{AddressCell, PlaneInfo};
 use crate::life::entry_number;
 use crate::qsbr::Epochs;
-use crate::record::{Endpoint, Head, Record, Slot, state};
+use crate::record::{Endpoint, Head, Record, RecordId, Slot, state};
 use crate::sync::{AtomicU32, Ordering};
 use crate::tally::Tally;
 use std::collections::VecDeque;
@@ -375,6 +375,15 @@ impl TableWriter {
     /// The record's counters, to read.
     pub fn tally(&self, number: u32) -> &Tally {
         &self.record(number).tally
+    }
+
+    /// Counts a packet that was dropped after a worker found its stream, unless the record is free by now.
+    pub fn count_dropped(&self, id: RecordId, reason: Drop) {
+        if let Some(record) = self.records.get(id.number as usize)
+            && record.generation() == id.generation
+        {
+            record.tally.count_dropped(reason);
+        }
     }
 
     /// Has the stream's owner look at its policing before the next packet.

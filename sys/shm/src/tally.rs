@@ -1,5 +1,5 @@
 //! What is counted of a stream, a line of memory for each part. Written by the stream's owner worker alone,
-//! with relaxed stores; readers check [`Head::generation`](crate::Head::generation) before and after.
+//! with relaxed stores, but for [`Drops`]; readers check [`Head::generation`](crate::Head::generation) before and after.
 
 use crate::counters::Drop;
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -90,7 +90,7 @@ pub const VARIATIONS: usize = 7;
 parts! {
     /// What every packet is counted in.
     Meter {
-        /// Packets that passed every check.
+        /// Packets that passed every check. What happens to them then (no next hop, a full queue) is in [`Drops`] too.
         packets: Counter,
         /// Their UDP payload, octets.
         bytes: Counter,
@@ -99,8 +99,6 @@ parts! {
         /// How many `packets` may be reached before policing has to look again; 0 before the first packet. The
         /// steward sets it to 0 when it changes the policing.
         allowed: Counter,
-        /// Packets to this endpoint that were dropped.
-        dropped: AtomicU32,
         /// SSRC of the present source (RFC 3550, 5.1), as it lies in the packet: see [`Meter::ssrc`].
         ssrc: AtomicU32,
         /// Extended highest sequence number (RFC 3550, A.1).
@@ -193,10 +191,11 @@ parts! {
         /// MOS for conversational quality, likewise.
         mos_cq: AtomicU32,
     }
-    /// Packets dropped at the endpoint, by reason.
+    /// The stream's packets that were dropped, by reason. Counted by whoever drops one: its owner, the worker where it came
+    /// in or that sends it, the steward.
     Drops {
         /// In the order of [`Drop::OF_STREAM`].
-        by_reason: [AtomicU32; 16],
+        by_reason: [AtomicU32; Drop::OF_STREAM.len()],
     }
     /// The token buckets that police the stream (H.248.53: sustained rate with burst size, peak rate with tolerance).
     Bucket {
@@ -209,8 +208,6 @@ parts! {
         bytes: Counter,
         /// When that was, ns of CLOCK_MONOTONIC; 0 for never.
         at_ns: Counter,
-        /// Packets that policing dropped.
-        dropped: Counter,
     }
 }
 
@@ -272,21 +269,20 @@ impl Tally {
         if others > i32::MAX as u32 { 0 } else { others }
     }
 
-    /// Counts a packet to this endpoint that was dropped.
+    /// Packets of this stream that were dropped, for any reason.
+    pub fn dropped(&self) -> u32 {
+        let counts = self.drops.by_reason.iter();
+        counts.fold(0, |sum, n| sum.wrapping_add(n.load(Ordering::Relaxed)))
+    }
+
+    /// Counts a packet of this stream that was dropped. Any thread may.
     #[inline]
     pub fn count_dropped(&self, reason: Drop) {
-        let add = |counter: &AtomicU32| {
-            counter.store(
-                counter.load(Ordering::Relaxed).wrapping_add(1),
-                Ordering::Relaxed,
-            );
-        };
-        add(&self.meter.dropped);
         if let Some(counter) = reason
             .stream_index()
             .and_then(|at| self.drops.by_reason.get(at))
         {
-            add(counter);
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

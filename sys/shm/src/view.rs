@@ -163,7 +163,7 @@ pub struct MeterStat {
     pub bytes: u64,
     /// When the last one came, ns of CLOCK_MONOTONIC; 0 for never.
     pub last_seen_ns: u64,
-    /// Packets that were dropped.
+    /// Packets that were dropped: the sum of [`StreamStat::drops`], but for what came between the two.
     pub dropped: u32,
     /// The present source, if RTP came.
     pub ssrc: Option<u32>,
@@ -399,7 +399,12 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
         meter: decode_meter(&record.tally, slot.clock_hz),
         reports: decode_reports(&record.tally.reports),
         voip: decode_voip(&record.tally.voip),
-        drops: std::array::from_fn(|at| record.tally.drops.by_reason[at].load(Ordering::Relaxed)),
+        drops: record
+            .tally
+            .drops
+            .by_reason
+            .each_ref()
+            .map(|count| count.load(Ordering::Relaxed)),
     }
 }
 
@@ -461,7 +466,7 @@ fn decode_meter(tally: &Tally, clock_hz: u32) -> MeterStat {
         packets: meter.packets.get(),
         bytes: meter.bytes.get(),
         last_seen_ns: meter.last_seen_ns.get(),
-        dropped: word(&meter.dropped),
+        dropped: tally.dropped(),
         ssrc: seen.then(|| meter.ssrc()),
         payload_type: seen.then(|| last.payload_type()),
         received,

@@ -10,9 +10,9 @@
 //! ```
 
 use crate::cell::{Shared, SlotCell};
-use crate::counters::WorkerCounters;
+use crate::counters::{self, WorkerCounters};
 use crate::qsbr::Epochs;
-use crate::record::{Endpoint, Record, Slot};
+use crate::record::{Endpoint, Record, RecordId, Slot};
 use crate::sync::{AtomicU32, Ordering, fence};
 use crate::tally::{Last, Meter, Tally};
 use std::marker::PhantomData;
@@ -128,6 +128,23 @@ impl<'a> Pinned<'a> {
         (offset / size_of::<Record>()) as u32
     }
 
+    /// The stream of an entry, for later.
+    pub fn id(self, entry: Entry<'a>) -> RecordId {
+        RecordId {
+            number: self.number(entry),
+            generation: entry.record.generation(),
+        }
+    }
+
+    /// Counts a packet that was dropped after another thread found its stream, unless that has ended meanwhile.
+    pub fn count_dropped(self, id: RecordId, reason: counters::Drop) {
+        if let Some(record) = self.records.get(id.number as usize)
+            && record.is_still_live(id.generation)
+        {
+            record.tally.count_dropped(reason);
+        }
+    }
+
     /// The worker's counters.
     #[inline(always)]
     pub fn counters(self) -> &'a WorkerCounters {
@@ -228,7 +245,7 @@ impl<'a> Entry<'a> {
         self.record.endpoint()
     }
 
-    /// All counters, likewise.
+    /// All counters, likewise, but for [`Tally::count_dropped`].
     #[inline(always)]
     pub fn tally(self) -> &'a Tally {
         &self.record.tally

@@ -7,8 +7,8 @@ use common::{config, endpoint, temp_dir};
 use penstock_shm::counters::Drop;
 use penstock_shm::tally::Last;
 use penstock_shm::{
-    Counts, Endpoint, Plane, PlaneParts, RegionConfig, Slot, TableView, UpdateError, WorkerTable,
-    flag,
+    Counts, Endpoint, Plane, PlaneParts, RecordId, RegionConfig, Slot, TableView, Tally,
+    UpdateError, WorkerTable, flag,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -393,4 +393,52 @@ fn meters_are_decoded_by_rfc_3550() {
     );
     parts.workers[0].counters().drops[3].add(5);
     assert_eq!(view.workers()[0].drops[3].1, 5);
+}
+
+/// Counts one drop each way, as a worker and as the steward do.
+fn drop_late(parts: &mut PlaneParts, id: RecordId) {
+    parts.workers[0].pin().count_dropped(id, Drop::TxFull);
+    parts.table.count_dropped(id, Drop::NextHop);
+}
+
+#[test]
+fn a_late_drop_is_its_streams_or_nobodys() {
+    let dir = temp_dir();
+    let config = config(&dir, 1);
+    let mut parts = Plane::open(&config).unwrap().split(1);
+    let view = TableView::open(&config.dir).unwrap();
+    let counted = || {
+        let stat = view.stream(0).unwrap();
+        let of = |reason: Drop| stat.drops[reason.stream_index().unwrap()];
+        (of(Drop::TxFull), of(Drop::NextHop), stat.meter.dropped)
+    };
+    let at = endpoint(0, 1000);
+    let number = parts.table.insert(at, 1, 1).unwrap();
+    let pinned = parts.workers[0].pin();
+    let id = pinned.id(pinned.entry(at).unwrap());
+    assert_eq!(id.number, number);
+    drop_late(&mut parts, id);
+    assert_eq!(counted(), (1, 1, 2));
+    // Its record is ended: that of a worker's may soon be another's, the steward knows when.
+    assert!(parts.table.remove(number, 2));
+    drop_late(&mut parts, id);
+    assert_eq!(counted(), (1, 2, 3));
+    assert!(parts.table.acknowledge(number, id.generation));
+    drop_late(&mut parts, id);
+    assert_eq!(parts.table.tally(number).dropped(), 3);
+    let again = parts.table.insert(endpoint(0, 1002), 2, 3).unwrap();
+    assert_eq!(again, number);
+    drop_late(&mut parts, id);
+    assert_eq!(counted(), (0, 0, 0));
+}
+
+#[test]
+fn several_threads_count_drops() {
+    let tally = Tally::default();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..100_000).for_each(|_| tally.count_dropped(Drop::Source)));
+        }
+    });
+    assert_eq!(tally.dropped(), 400_000);
 }

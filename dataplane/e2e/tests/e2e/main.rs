@@ -7,6 +7,7 @@ mod capture;
 mod capture_flood;
 mod control_killed;
 mod drain;
+mod drops;
 mod dry_run;
 mod dscp;
 mod exception;

@@ -2,7 +2,7 @@
 
 use penstock_e2e::feed::{Feed, records};
 use penstock_e2e::frame::read_datagrams;
-use penstock_e2e::region::{balanced, stream, totals, worker};
+use penstock_e2e::region::{assert_attributed, balanced, stream, totals, worker};
 use penstock_e2e::wire::{self, NOTHING, captures, phone, setup_two};
 use penstock_e2e::{Daemon, Lab, lab, local, rtp_packet, rtp_seq, wait_for};
 use penstock_shm::counters::Drop;
@@ -204,6 +204,8 @@ fn strangers_neither_take_a_stream_nor_fill_the_ring() {
         (STRANGERS, STRANGERS),
         "{bad:?}"
     );
+    // They count at the streams, whose owner never saw them.
+    assert_attributed(&table, &[]);
     assert_eq!(bad.handed_over + good.handed_over, 0);
     assert!(table.workers().iter().all(|w| w.streams_moved == 0));
     assert!(all_owned_by(&table, 0), "{:?}", stats(&table));

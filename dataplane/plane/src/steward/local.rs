@@ -200,9 +200,9 @@ impl Steward {
             let Some(hop) = self.adjacencies.get(number) else {
                 continue;
             };
-            for mut mbuf in waiting.take(number) {
+            for (stream, mut mbuf) in waiting.take(number) {
                 address(&mut mbuf, hop.l2.destination());
-                self.relayed(hop.port as u8, mbuf);
+                self.relayed(hop.port as u8, stream, mbuf);
             }
         }
     }
@@ -329,6 +329,7 @@ fn to_worker(port: u8, mut mbuf: Mbuf) -> ToWorker {
         port,
         mbuf,
         relayed: false,
+        stream: None,
     }
 }
 

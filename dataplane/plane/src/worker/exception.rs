@@ -1,7 +1,7 @@
 //! What the kernel gets of a port, and what it sends.
 
 use super::stages::Step;
-use super::{Exit, Role, Worker};
+use super::{Exit, Outgoing, Role, Worker};
 use penstock_dpdk::{Burst, Mbuf};
 use penstock_relay::{Drop, is_kernels, source_ip};
 
@@ -13,7 +13,7 @@ impl Worker {
         counters.rx.add(burst.len() as u64);
         counters.from_kernel.add(burst.len() as u64);
         // Worker 0, which alone receives from the kernel, has a queue at every port.
-        let Some(Exit::Own(tx, batch)) = self.out.exits.get_mut(port) else {
+        let Some(Exit::Own(tx, Outgoing { batch, .. })) = self.out.exits.get_mut(port) else {
             counters.drops[Drop::TxFull as usize].add(burst.len() as u64);
             return burst.clear();
         };
@@ -36,7 +36,7 @@ impl Step<'_> {
                 if is_kernels(mbuf.frame(), reason, &self.side.locals) =>
             {
                 match self.is_too_much(&mbuf) {
-                    None => self.send(exit, mbuf),
+                    None => self.send(exit, mbuf, None),
                     Some(reason) => self.drop(mbuf, reason),
                 }
             }

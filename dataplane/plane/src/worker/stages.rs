@@ -1,10 +1,10 @@
 //! The stages over one burst: `look`, `pass`, and `finish` for what is not usual.
 
-use super::{Exit, Out, PortSide, Role, Shared};
+use super::{Exit, Out, Outgoing, PortSide, Role, Shared};
 use crate::slow::{Arrived, HandOver, Latch, ToWorker, Unresolved};
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
-use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket};
+use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, Note, PerPacket, Sent};
 use penstock_relay::learn::Ask;
 use penstock_relay::local;
 use penstock_relay::police;
@@ -17,6 +17,7 @@ use penstock_shm::copies::Direction;
 use penstock_shm::record::{Slot, flag};
 use penstock_shm::tally::{Last, Meter};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
+use std::marker::PhantomData;
 use std::ptr;
 
 /// Not the number of any next hop, nor [`Slot::NOT_USUAL`].
@@ -24,6 +25,14 @@ const NO_HOP: u16 = Slot::NOT_USUAL - 1;
 
 /// A usual packet and its stream.
 pub(super) type Look<'p, 't> = (Usual<'p>, Entry<'t>);
+
+/// The looks at a burst: the streams are known still when it is sent.
+pub(super) struct Looks<'t>(PhantomData<&'t ()>);
+
+impl<'t> Note for Looks<'t> {
+    type Borrowed<'p> = Usual<'p>;
+    type Kept = Entry<'t>;
+}
 
 /// Which packets of a burst passed the short way.
 #[derive(Default)]
@@ -52,7 +61,7 @@ pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
     burst: &'p mut Burst,
     side: &PortSide,
     view: &Pinned<'t>,
-    looks: &'l mut PerPacket<Look<'p, 't>>,
+    looks: &'l mut PerPacket<Looks<'t>>,
 ) -> &'l mut [Option<Look<'p, 't>>] {
     let mac = Mac::new(side.mac);
     let alike = burst.alike();
@@ -223,22 +232,43 @@ impl Step<'_> {
     }
 
     /// Sends the whole burst through one port.
-    pub(super) fn send_burst(&mut self, exit: usize, burst: &mut Burst) {
+    pub(super) fn send_burst(
+        &mut self,
+        exit: usize,
+        burst: &mut Burst,
+        looks: &PerPacket<Looks<'_>>,
+    ) {
         if let Some(Exit::Own(tx, _)) = self.out.exits.get_mut(exit) {
             let sent = tx.send_burst(burst);
             self.counters.forwarded.add(sent.sent as u64);
-            self.counters.drops[Drop::TxFull as usize].add(sent.unsent as u64);
+            if sent.unsent > 0 {
+                self.unsent(sent, looks);
+            }
             return;
         }
-        for mbuf in burst.drain() {
-            self.send(exit, mbuf);
+        for (i, mbuf) in burst.drain().enumerate() {
+            self.send(exit, mbuf, looks.kept(i).copied());
         }
         self.flush();
     }
 
+    /// A burst's last packets found the queue full.
+    #[cold]
+    #[inline(never)]
+    fn unsent(&self, sent: Sent, looks: &PerPacket<Looks<'_>>) {
+        self.counters.drops[Drop::TxFull as usize].add(sent.unsent as u64);
+        let last = (sent.sent..sent.sent + sent.unsent).filter_map(|i| looks.kept(i));
+        last.for_each(|entry| entry.tally().count_dropped(Drop::TxFull));
+    }
+
     /// The last stage of a burst that is mixed: one packet after the other, in order.
     #[inline(never)]
-    pub(super) fn finish(&mut self, burst: &mut Burst, passed: &Passed) {
+    pub(super) fn finish(
+        &mut self,
+        burst: &mut Burst,
+        passed: &Passed,
+        looks: &PerPacket<Looks<'_>>,
+    ) {
         let mut exits = passed.exits.iter().peekable();
         let mut exit = 0;
         for (i, mbuf) in burst.drain().enumerate() {
@@ -246,7 +276,7 @@ impl Step<'_> {
                 exit = usize::from(port);
             }
             if passed.failed >> i & 1 == 0 {
-                self.send(exit, mbuf);
+                self.send(exit, mbuf, looks.kept(i).copied());
             } else {
                 self.long_way(mbuf);
             }
@@ -300,15 +330,14 @@ impl Step<'_> {
             // Strangers neither take a stream nor fill its owner's ring.
             if let Err(reason) = may_enter(mbuf.frame(), udp, stream, rules, self.now_ns) {
                 self.capture(&mbuf, entry, Direction::Ingress);
-                return self.drop(mbuf, reason);
+                return self.drop_of(entry, mbuf, reason);
             }
         }
         if !self.view.claim(meter) {
             return self.hand_over(mbuf, entry);
         }
         if slot.flags & flag::LOCKED == 0 && self.is_from_us(&mbuf, udp) {
-            stream.tally.count_dropped(Drop::Source);
-            return self.drop(mbuf, Drop::Source);
+            return self.drop_of(entry, mbuf, Drop::Source);
         }
         self.capture(&mbuf, entry, Direction::Ingress);
         match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
@@ -317,75 +346,105 @@ impl Step<'_> {
                     && !self.latch(&mbuf, udp, entry, ask)
                 {
                     // Nobody honest sends from one of our own addresses.
-                    return self.drop(mbuf, Drop::Source);
+                    return self.drop_of(entry, mbuf, Drop::Source);
                 }
             }
+            // Counted at the stream already.
             Err(reason) => return self.drop(mbuf, reason),
         }
         let Some(hop) = self.shared.adjacencies.get(slot.adjacency) else {
-            return self.drop(mbuf, Drop::NoRoute);
+            return self.drop_of(entry, mbuf, Drop::NoRoute);
         };
         let Some(buffer) = mbuf.with_headroom_mut() else {
-            return self.drop(mbuf, Drop::Malformed);
+            return self.drop_of(entry, mbuf, Drop::Malformed);
         };
         match rewrite(buffer, HEADROOM, udp, slot, &hop.l2) {
             Ok(range) => mbuf.set_range(range),
-            Err(reason) => return self.drop(mbuf, reason),
+            Err(reason) => return self.drop_of(entry, mbuf, reason),
         }
         self.capture(&mbuf, entry, Direction::Egress);
         if hop.resolved {
-            return self.send(hop.port, mbuf);
+            return self.send(hop.port, mbuf, Some(entry));
         }
-        let adjacency = slot.adjacency;
-        let waits = Unresolved { adjacency, mbuf };
+        let waits = Unresolved {
+            adjacency: slot.adjacency,
+            stream: self.view.id(entry),
+            mbuf,
+        };
         match self.shared.queues.unresolved.push(waits) {
             Ok(()) => self.consumed(),
-            Err(Unresolved { mbuf, .. }) => self.drop(mbuf, Drop::NextHop),
+            Err(Unresolved { mbuf, .. }) => self.drop_of(entry, mbuf, Drop::NextHop),
         }
     }
 
-    pub(super) fn send(&mut self, port: usize, mbuf: Mbuf) {
-        match self.out.exits.get_mut(port) {
-            Some(Exit::Own(_, batch)) => {
-                if let Err(mbuf) = batch.push(mbuf) {
-                    self.drop(mbuf, Drop::TxFull);
-                }
+    /// Sends a packet of this stream, or of none.
+    pub(super) fn send(&mut self, port: usize, mbuf: Mbuf, stream: Option<Entry<'_>>) {
+        let refused = match self.out.exits.get_mut(port) {
+            Some(Exit::Own(_, outgoing)) => {
+                let record = stream.map_or(Outgoing::NONE, |entry| self.view.number(entry));
+                outgoing
+                    .push(mbuf, record)
+                    .map_err(|mbuf| (mbuf, Drop::TxFull))
             }
-            Some(Exit::Through(sender)) => {
-                let sender = *sender;
-                self.send_through(sender, port, mbuf);
-            }
-            None => self.drop(mbuf, Drop::NoRoute),
+            Some(&mut Exit::Through(sender)) => self
+                .send_through(sender, port, mbuf, stream)
+                .map_err(|mbuf| (mbuf, Drop::TxFull)),
+            None => Err((mbuf, Drop::NoRoute)),
+        };
+        match (refused, stream) {
+            (Ok(()), _) => {}
+            (Err((mbuf, reason)), Some(entry)) => self.drop_of(entry, mbuf, reason),
+            (Err((mbuf, reason)), None) => self.drop(mbuf, reason),
         }
     }
 
     /// Sends what was collected, in order per port, and frees what was dropped.
     fn flush(&mut self) {
         for (i, exit) in self.out.exits.iter_mut().enumerate() {
-            let Exit::Own(tx, batch) = exit else { continue };
-            let sent = tx.send(batch);
+            let Exit::Own(tx, outgoing) = exit else {
+                continue;
+            };
+            let sent = tx.send(&mut outgoing.batch);
             let count = if i < self.out.first_exception {
                 &self.counters.forwarded
             } else {
                 &self.counters.to_kernel
             };
             count.add(sent.sent as u64);
-            self.counters.drops[Drop::TxFull as usize].add(sent.unsent as u64);
+            if sent.unsent > 0 {
+                self.counters.drops[Drop::TxFull as usize].add(sent.unsent as u64);
+                let tallies = outgoing.unsent(sent).flat_map(|of| self.view.tally(of));
+                tallies.for_each(|tally| tally.count_dropped(Drop::TxFull));
+            }
         }
         self.out.dead.clear();
     }
 
+    /// Leaves a packet to the worker that has a queue at the port; gives it back if there is no room.
     #[cold]
-    fn send_through(&mut self, sender: usize, port: usize, mbuf: Mbuf) {
+    fn send_through(
+        &self,
+        sender: usize,
+        port: usize,
+        mbuf: Mbuf,
+        stream: Option<Entry<'_>>,
+    ) -> Result<(), Mbuf> {
         let packet = ToWorker {
             port: port as u8,
             mbuf,
             relayed: true,
+            stream: stream.map(|entry| self.view.id(entry)),
         };
-        match self.shared.queues.send(sender, packet) {
-            Ok(()) => self.counters.handed_over.add(1),
-            Err(ToWorker { mbuf, .. }) => self.drop(mbuf, Drop::TxFull),
-        }
+        let sent = self.shared.queues.send(sender, packet);
+        self.counters.handed_over.add(u64::from(sent.is_ok()));
+        sent.map_err(|packet| packet.mbuf)
+    }
+
+    /// Drops a packet of a stream.
+    #[cold]
+    fn drop_of(&mut self, entry: Entry<'_>, mbuf: Mbuf, reason: Drop) {
+        entry.tally().count_dropped(reason);
+        self.drop(mbuf, reason);
     }
 
     pub(super) fn drop(&mut self, mbuf: Mbuf, reason: Drop) {
@@ -402,7 +461,7 @@ impl Step<'_> {
             .owner(entry.meter())
             .filter(|&owner| owner != self.number);
         let Some(owner) = owner else {
-            return self.drop(mbuf, Drop::HandOver);
+            return self.drop_of(entry, mbuf, Drop::HandOver);
         };
         let handed = HandOver {
             port,
@@ -414,7 +473,7 @@ impl Step<'_> {
             Ok(()) => self.counters.handed_over.add(1),
             Err(HandOver { mbuf, .. }) => {
                 self.capture(&mbuf, entry, Direction::Ingress);
-                self.drop(mbuf, Drop::HandOver);
+                self.drop_of(entry, mbuf, Drop::HandOver);
             }
         }
     }
