@@ -11,6 +11,7 @@ pub const CAPACITY: usize = 32_768;
 
 const RESOLVED: u64 = 1;
 const DEFINED: u64 = 2;
+const OWN: u64 = 4;
 
 /// The table. Numbers are handed out by [`crate::neighbour::Neighbours`].
 pub struct Adjacencies {
@@ -34,6 +35,8 @@ pub struct Hop {
     pub l2: L2Header,
     /// Whether the next hop's MAC is known.
     pub resolved: bool,
+    /// Whether it is an address of `port` itself: what goes there enters again.
+    pub own: bool,
     /// The header for the short way, which takes resolved next hops without a tag.
     pub usual: Option<UntaggedL2>,
     /// The entry this was made of.
@@ -47,6 +50,7 @@ impl Hop {
             port: 0,
             l2: L2Header::new([0; 6], [0; 6], 0),
             resolved: false,
+            own: false,
             usual: None,
             words: [0; 2],
         }
@@ -81,6 +85,16 @@ impl Adjacencies {
         entry
             .hop
             .store(u64::from(port) << 8 | DEFINED, Ordering::Release);
+    }
+
+    /// Makes number `n` an address of the port itself. It is never resolved, so that what goes there goes the long way.
+    pub fn define_own(&self, n: u16, port: u8, mac: [u8; 6], vlan: u16) {
+        self.define(n, port, mac, vlan);
+        let hop = mac_word(mac) | u64::from(port) << 8 | DEFINED | OWN;
+        // Release: as in `resolve`.
+        self.entries[usize::from(n)]
+            .hop
+            .store(hop, Ordering::Release);
     }
 
     /// The next hop's MAC is known, or has changed.
@@ -121,6 +135,7 @@ impl Adjacencies {
             port: (hop >> 8) as u8 as usize,
             l2,
             resolved,
+            own: hop & OWN != 0,
             usual: l2.untagged().filter(|_| resolved),
             words: [hop, port],
         })
@@ -169,6 +184,11 @@ mod tests {
         assert!(!hop.resolved && hop.usual.is_none() && hop.port == 3);
         table.undefine(7);
         assert!(table.get(7).is_none());
+        table.define_own(9, 2, [2, 0, 0, 0, 0, 9], 100);
+        let hop = table.get(9).unwrap();
+        assert!(hop.own && !hop.resolved && hop.usual.is_none() && hop.port == 2);
+        let mac = [2, 0, 0, 0, 0, 9];
+        assert_eq!(hop.l2, L2Header::new(mac, mac, 100));
         assert!(table.get(8).is_none() && table.get(CAPACITY as u16).is_none());
     }
 }

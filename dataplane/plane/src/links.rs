@@ -6,7 +6,7 @@ use crate::adjacency::Adjacencies;
 use crate::gateways::Group;
 use crate::neighbour::{Action, Key, Mac, Neighbours};
 use penstock_shm::{Refusal, TableWriter, flag};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub struct Work {
 pub struct Links {
     neighbours: Neighbours,
     groups: Vec<Group>,
+    /// Numbers of our own addresses that routes lead to.
+    own: HashMap<Key, u16>,
     adjacencies: Arc<Adjacencies>,
     sweep: Sweep,
 }
@@ -62,6 +64,7 @@ impl Links {
         let mut links = Links {
             neighbours,
             groups: Vec::new(),
+            own: HashMap::new(),
             adjacencies,
             sweep: Sweep::default(),
         };
@@ -111,7 +114,8 @@ impl Links {
         self.choose(now_ns, &mut Work::default());
     }
 
-    /// Gives up the groups that no address has any more; no route names them.
+    /// Gives up the groups that no address has any more, and the numbers of our own that are gone; no route names
+    /// them.
     pub fn disband(&mut self, locals: &[Local], table: &mut TableWriter, now_ns: u64) {
         let is_used = |group: &Group| locals.iter().any(|l| l.group == Some(group.number()));
         let (stay, go): (Vec<_>, Vec<_>) = self.groups.drain(..).partition(is_used);
@@ -129,6 +133,10 @@ impl Links {
             self.sweep
                 .retired
                 .push_back((table.retire(), group.number()));
+        }
+        let is_gone = |key: &Key, _: &mut u16| !locals.iter().any(|l| l.neighbour(l.ip) == *key);
+        for (_, number) in self.own.extract_if(is_gone) {
+            self.sweep.retired.push_back((table.retire(), number));
         }
     }
 
@@ -155,6 +163,20 @@ impl Links {
                 .define(hop.number, key.port, local.mac, key.vlan);
         }
         Ok(hop.number)
+    }
+
+    /// The number of one of our own addresses as a next hop. It stays as long as the address.
+    pub fn own(&mut self, local: &Local, now_ns: u64) -> Result<u16, Refusal> {
+        let key = local.neighbour(local.ip);
+        if let Some(&number) = self.own.get(&key) {
+            return Ok(number);
+        }
+        let number = self.neighbours.take(now_ns);
+        let number = number.ok_or(Refusal::TooManyNextHops)?;
+        self.adjacencies
+            .define_own(number, local.port, local.mac, local.vlan);
+        self.own.insert(key, number);
+        Ok(number)
     }
 
     /// Fixes a neighbour from the configuration.

@@ -63,6 +63,8 @@ pub struct HandOver {
     pub from: u8,
     /// The stream's record.
     pub record: u32,
+    /// How many endpoints of the plane have sent it on before.
+    pub crossed: u8,
     /// The packet.
     pub mbuf: Mbuf,
 }

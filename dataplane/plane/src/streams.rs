@@ -16,7 +16,7 @@ use penstock_shm::{
     Command, Dscp, Endpoint, Event, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
 };
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -226,7 +226,10 @@ impl Streams {
                     return Err((Refusal::WrongFamily, spec.endpoint));
                 }
                 // A stream that learns may be signalled a private address behind a NAT.
-                if spec.learn == Learn::Off && local.next_hop(remote.ip()).is_none() {
+                if spec.learn == Learn::Off
+                    && self.own(local, remote.ip()).is_none()
+                    && local.next_hop(remote.ip()).is_none()
+                {
                     return Err((Refusal::NoRoute, spec.endpoint));
                 }
             }
@@ -248,6 +251,13 @@ impl Streams {
 
     fn local(&self, endpoint: Endpoint) -> Option<&Local> {
         self.locals.get(usize::from(endpoint.addr))?.as_ref()
+    }
+
+    /// The address of ours that `ip` is, seen from `local`: of whatever port, but in the same VLAN, since a VLAN is a
+    /// network of its own, in which the address may be another host's.
+    fn own(&self, local: &Local, ip: IpAddr) -> Option<&Local> {
+        let mut locals = self.locals.iter().flatten();
+        locals.find(|own| (own.ip, own.vlan) == (ip, local.vlan))
     }
 
     /// The record of an endpoint, taken if it has none. An endpoint that another call left behind is
@@ -476,7 +486,12 @@ impl Streams {
         let old = self.table.slot(number);
         let mut policy = draft.policy;
         let denied = |remote: SocketAddr| !self.rules.sources.admit(remote.ip());
-        policy.denied = policy.remote.is_some_and(denied);
+        let own = |remote: SocketAddr| {
+            let local = self.local(self.endpoint(number));
+            local.is_some_and(|local| self.own(local, remote.ip()).is_some())
+        };
+        policy.own_remote = policy.remote.is_some_and(own);
+        policy.denied = !policy.own_remote && policy.remote.is_some_and(denied);
         let slot = route::fill(&policy, Some(peer), egress.as_ref(), old.version);
         if slot != old || old.version == 0 {
             self.table
@@ -507,8 +522,12 @@ impl Streams {
         ) else {
             return Ok(None);
         };
-        let Some(hop) = local.next_hop(destination.ip()) else {
-            return Ok(None);
+        let adjacency = match self.own(&local, destination.ip()).cloned() {
+            Some(own) => self.links.own(&own, now_ns)?,
+            None => match local.next_hop(destination.ip()) {
+                Some(hop) => self.links.number(hop, &local, now_ns)?,
+                None => return Ok(None),
+            },
         };
         let dscp = match peer.spec.dscp {
             Dscp::Default => local.dscp,
@@ -518,7 +537,7 @@ impl Streams {
             endpoint: SocketAddr::new(arrival, own.port),
             source: SocketAddr::new(local.ip, source.port),
             destination,
-            adjacency: self.links.number(hop, &local, now_ns)?,
+            adjacency,
             mtu: local.mtu,
             tos: match dscp {
                 Dscp::Set(dscp) => dscp << 2,

@@ -10,6 +10,7 @@
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
 mod capture;
+mod delivery;
 mod exception;
 mod flood;
 mod idle;
@@ -21,6 +22,7 @@ use crate::clock::Clock;
 use crate::limit::Limit;
 use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker};
+use delivery::Deliveries;
 use flood::Floods;
 use idle::Idle;
 use moves::Moves;
@@ -163,6 +165,8 @@ struct Out {
     kernel_floods: Floods,
     /// Where copies of captured calls go.
     copies: CopyWriter,
+    /// What goes from endpoint to endpoint of the plane.
+    deliveries: Deliveries,
 }
 
 /// How this worker sends through a port.
@@ -235,6 +239,7 @@ impl Worker {
             floods: Floods::new(unknown_ports_per_s),
             kernel_floods: Floods::new(unknown_ports_per_s),
             copies,
+            deliveries: Deliveries::new(),
         };
         let idle = Idle::new(polling, &ports);
         Worker {
@@ -271,6 +276,9 @@ impl Worker {
             }
             if !self.shared.queues.of(self.number).1.is_empty() {
                 got += self.handed_over(&mut burst);
+            }
+            if !self.out.deliveries.is_empty() {
+                got += self.deliver();
             }
             if got == 0 {
                 self.clock.idle();
@@ -331,6 +339,7 @@ impl Worker {
             view,
             counters,
             now_ns,
+            crossed: 0,
             shared: &self.shared,
             out: &mut self.out,
         };
@@ -356,17 +365,24 @@ impl Worker {
             if burst.len() == self.burst_max || (!burst.is_empty() && next.port != port) {
                 self.relay(usize::from(port), burst);
             }
-            port = next.port;
             total += 1;
             let view = self.table.pin();
             self.moves.count(next.record, usize::from(next.from), &view);
-            let _ = burst.push(next.mbuf);
+            if next.crossed > 0 {
+                self.out.deliveries.hand_over(next, view.counters());
+            } else {
+                port = next.port;
+                let _ = burst.push(next.mbuf);
+            }
             if total == Burst::CAPACITY {
                 break;
             }
         }
         if !burst.is_empty() {
             self.relay(usize::from(port), burst);
+        }
+        if !self.out.deliveries.is_empty() {
+            self.deliver();
         }
         let view = self.table.pin();
         let moved = self.moves.give(&view, self.number);

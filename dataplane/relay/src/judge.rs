@@ -196,7 +196,9 @@ fn unguarded(
         return Err(Drop::GateClosed);
     }
     let source = source(frame, udp).ok_or(Drop::Malformed)?;
-    if !rules.sources.admit(source.ip()) {
+    // The plane's own packets were admitted where they came in.
+    let is_own = slot.own_remote != 0 && slot.remote() == Some(source);
+    if !is_own && !rules.sources.admit(source.ip()) {
         return Err(Drop::Denied);
     }
     let ask = learn::admit(source, slot, tally, &rules.patience, now_ns)?;

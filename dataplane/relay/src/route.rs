@@ -26,6 +26,8 @@ pub struct Policy {
     pub latched: bool,
     /// `remote` may not send (source lists).
     pub denied: bool,
+    /// `remote` is an address of the plane itself.
+    pub own_remote: bool,
     /// [`Slot::rank`].
     pub rank: u8,
     /// [`Slot::known`].
@@ -88,6 +90,7 @@ impl Policy {
             locked: spec.remote.is_some() && spec.learn == Learn::Off,
             latched: false,
             denied: false,
+            own_remote: false,
             rank: rank::NONE,
             known: 0,
             former: false,
@@ -135,6 +138,7 @@ impl Policy {
             locked: is(flag::LOCKED),
             latched: is(flag::LATCHED),
             denied: is(flag::DENIED),
+            own_remote: slot.own_remote != 0,
             rank: slot.rank,
             known: slot.known,
             former: is(flag::FORMER),
@@ -205,6 +209,7 @@ pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, versio
         event_type: spec.event_type,
         accept: spec.accept,
         police: spec.police,
+        own_remote: policy.own_remote.into(),
         ..Slot::CLOSED
     };
     if let Some(peer) = peer {
@@ -263,7 +268,8 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
         slot.flags |= flag::COPY_DSCP;
     }
     let stays = (slot.flags & flag::V6 == 0) == (slot.flags & flag::EGRESS_V6 == 0);
-    if stays && slot.flags & (USUAL | NEVER_USUAL) == USUAL {
+    // Who forges our address would come the short way.
+    if stays && slot.own_remote == 0 && slot.flags & (USUAL | NEVER_USUAL) == USUAL {
         slot.usual_hop = slot.adjacency;
     }
 }

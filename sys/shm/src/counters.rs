@@ -32,7 +32,8 @@ macro_rules! drops {
             /// What belongs to no stream is in the counters of workers alone: malformed packets told by their
             /// headers, and for `tx-full` and `no-route` the kernel's packets. So is a packet that outlives its stream on its
             /// way from one thread to another: one that another worker was to send, of a stream that has ended; one that
-            /// the steward had, of a stream whose record is free.
+            /// the steward had, of a stream whose record is free; and one between endpoints of the plane that was handed
+            /// over to a worker whose queue for such packets is full.
             pub const OF_STREAM: &'static [Drop] = Drop::ALL.split_at(FIRST_OF_STREAM as usize).1;
 
             /// Its place in [`Drop::OF_STREAM`].
@@ -90,9 +91,11 @@ drops! {
     NoRoute = "no-route",
     /// Larger than the egress port's MTU.
     TooBig = "too-big",
+    /// Sent on by four endpoints of the plane in turn, and to a fifth.
+    Loop = "loop",
     /// The next hop's MAC could not be resolved in time, or too many packets wait for it.
     NextHop = "next-hop",
-    /// The egress queue was full.
+    /// The egress queue was full, or the worker's own for packets from one endpoint of the plane to another.
     TxFull = "tx-full",
     /// Another worker owns the stream and its hand-over ring was full.
     HandOver = "hand-over",
@@ -106,7 +109,8 @@ pub const MAX_WORKERS: usize = 32;
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct WorkerCounters {
-    /// Packets received from the ports and from other workers' hand-overs.
+    /// Packets received from the ports and from other workers' hand-overs. One that goes from endpoint to endpoint of the
+    /// plane was received once.
     pub rx: Counter,
     /// Packets handed to an egress queue that took them.
     pub forwarded: Counter,

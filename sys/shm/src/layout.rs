@@ -371,6 +371,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             accept,
             police,
             pcp,
+            own_remote,
             reserved
         }
     );

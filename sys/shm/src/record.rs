@@ -480,8 +480,10 @@ pub struct Slot {
     pub police: u8,
     /// 802.1p priority of what leaves tagged, 0 to 7.
     pub pcp: u8,
+    /// 1 if [`Slot::remote`] is one of the plane's own endpoints, whose packets come from no port; else 0.
+    pub own_remote: u8,
     /// Zero.
-    pub reserved: [u8; 13],
+    pub reserved: [u8; 12],
 }
 
 #[cfg(not(loom))]
@@ -536,7 +538,8 @@ impl Slot {
         accept: 0,
         police: 0,
         pcp: 0,
-        reserved: [0; 13],
+        own_remote: 0,
+        reserved: [0; 12],
     };
 
     /// The remote address this stream accepts packets from and its peer sends to.

@@ -14,6 +14,7 @@ mod exception;
 mod exception_flood;
 mod four_to_six;
 mod gateways;
+mod hairpin;
 mod hostile;
 mod hung_worker;
 mod icmp;

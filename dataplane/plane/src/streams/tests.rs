@@ -1,7 +1,7 @@
 //! What control and workers ask for, against a real table.
 
 use super::*;
-use crate::adjacency::Adjacencies;
+use crate::adjacency::{Adjacencies, Hop};
 use crate::neighbour::Neighbours;
 use penstock_config::{Config, DEFAULTS};
 use penstock_shm::{AddressEntry, Plane, RegionConfig, WorkerTable, flag};
@@ -103,6 +103,10 @@ impl Bench {
         self.streams
             .table
             .slot(self.streams.table.find(endpoint).unwrap())
+    }
+
+    fn hop(&self, number: u16) -> Hop {
+        self.adjacencies.get(number).unwrap()
     }
 
     fn latch(&mut self, endpoint: Endpoint, source: &str) -> Option<Event> {
@@ -370,6 +374,69 @@ fn a_window_of_rtcp_is_longer_and_none_ends_another_signallings() {
     // The first window was opened at 2 and is over; the second was opened at 2 as well, but under its own signalling.
     bench.streams.tick(5_002, |_| locks += 1);
     assert_eq!(locks, 2);
+}
+
+/// Our own address is another endpoint's, not a neighbour's.
+#[test]
+fn a_route_to_our_own_address_enters_again() {
+    let mut bench = Bench::new(8);
+    let locals = &mut bench.streams.locals;
+    let mut off_link = locals[0].clone().unwrap();
+    (off_link.ip, off_link.port) = ([203, 0, 113, 1].into(), 3);
+    let mut in_vlan = locals[0].clone().unwrap();
+    (in_vlan.ip, in_vlan.vlan) = ([198, 18, 0, 7].into(), 7);
+    locals.extend([Some(off_link), Some(in_vlan)]);
+    bench.streams.rules = Arc::new(Rules {
+        sources: penstock_relay::learn::Sources {
+            allow: vec![penstock_relay::learn::Network {
+                ip: [198, 18, 0, 9].into(),
+                len: 32,
+            }],
+            deny: Vec::new(),
+        },
+        ..Rules::default()
+    });
+    let mut own = |remote: &str, port: Option<usize>| {
+        let mut there = spec(B, A, Some(remote), 1);
+        there.learn = Learn::Off;
+        let ops = [
+            Op::Set(spec(A, B, Some("198.18.0.9:1000"), 1)),
+            Op::Set(there),
+        ];
+        bench.apply(7, &ops).unwrap();
+        let (there, back) = (bench.slot(A), bench.slot(B));
+        assert!(has(&there, flag::ROUTED) && there.own_remote == 0);
+        assert_eq!(destination(&there), remote);
+        let hop = bench.hop(there.adjacency);
+        let is_own = (back.own_remote == 1, hop.own.then_some(hop.port));
+        assert_eq!(is_own, (port.is_some(), port), "{remote}");
+        assert_eq!(has(&back, flag::DENIED), port.is_none(), "{remote}");
+        there.adjacency
+    };
+    let here = own("198.18.0.1:30000", Some(0));
+    assert_eq!(own("198.18.0.1:30002", Some(0)), here);
+    // Of another port, and on no link of the first.
+    assert_ne!(own("203.0.113.1:30000", Some(3)), here);
+    // What is ours in a VLAN may be somebody else's outside.
+    own("198.18.0.7:30000", None);
+
+    // An address that becomes ours, and is no more.
+    let mut gained = bench.streams.locals[0].clone().unwrap();
+    gained.ip = [198, 18, 0, 7].into();
+    bench.streams.locals.push(Some(gained));
+    bench.streams.reroute(0..16, 2);
+    let number = bench.slot(A).adjacency;
+    assert!(bench.hop(number).own && bench.slot(B).own_remote == 1);
+    bench.streams.locals.pop();
+    bench.streams.reroute(0..16, 3);
+    assert!(!bench.hop(bench.slot(A).adjacency).own);
+    assert_eq!(bench.slot(B).own_remote, 0);
+    let locals: Vec<Local> = bench.streams.locals.iter().flatten().cloned().collect();
+    bench.streams.disband(&locals, 4);
+    bench.worker.pin();
+    bench.streams.sweep(5);
+    assert!(bench.adjacencies.get(number).is_none());
+    assert!(bench.hop(here).own, "that address stays");
 }
 
 #[test]

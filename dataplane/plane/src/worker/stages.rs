@@ -105,6 +105,8 @@ pub(super) struct Step<'a> {
     pub(super) view: &'a Pinned<'a>,
     pub(super) counters: &'a WorkerCounters,
     pub(super) now_ns: u64,
+    /// How many endpoints of the plane have sent the packets on before; 0 for those that a port received.
+    pub(super) crossed: u8,
     pub(super) shared: &'a Shared,
     pub(super) out: &'a mut Out,
 }
@@ -286,7 +288,7 @@ impl Step<'_> {
 
     /// What is not usual: by one check after the other.
     #[inline(never)]
-    fn long_way(&mut self, mbuf: Mbuf) {
+    pub(super) fn long_way(&mut self, mbuf: Mbuf) {
         let locals = &self.side.locals;
         let is_ours = |vlan, address| locals.get(vlan, address).is_some();
         let queues = &self.shared.queues;
@@ -326,6 +328,9 @@ impl Step<'_> {
             peer: self.view.tally(slot.peer),
         };
         let rules = &self.shared.rules;
+        if self.is_from_us(&mbuf, udp, slot) {
+            return self.drop_of(entry, mbuf, Drop::Source);
+        }
         if self.view.owner(meter) != Some(self.number) {
             // Strangers neither take a stream nor fill its owner's ring.
             if let Err(reason) = may_enter(mbuf.frame(), udp, stream, rules, self.now_ns) {
@@ -335,9 +340,6 @@ impl Step<'_> {
         }
         if !self.view.claim(meter) {
             return self.hand_over(mbuf, entry);
-        }
-        if slot.flags & flag::LOCKED == 0 && self.is_from_us(&mbuf, udp) {
-            return self.drop_of(entry, mbuf, Drop::Source);
         }
         self.capture(&mbuf, entry, Direction::Ingress);
         match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
@@ -365,6 +367,9 @@ impl Step<'_> {
         self.capture(&mbuf, entry, Direction::Egress);
         if hop.resolved {
             return self.send(hop.port, mbuf, Some(entry));
+        }
+        if hop.own {
+            return self.deliver(hop.port, mbuf, entry);
         }
         let waits = Unresolved {
             adjacency: slot.adjacency,
@@ -399,7 +404,7 @@ impl Step<'_> {
     }
 
     /// Sends what was collected, in order per port, and frees what was dropped.
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         for (i, exit) in self.out.exits.iter_mut().enumerate() {
             let Exit::Own(tx, outgoing) = exit else {
                 continue;
@@ -442,7 +447,7 @@ impl Step<'_> {
 
     /// Drops a packet of a stream.
     #[cold]
-    fn drop_of(&mut self, entry: Entry<'_>, mbuf: Mbuf, reason: Drop) {
+    pub(super) fn drop_of(&mut self, entry: Entry<'_>, mbuf: Mbuf, reason: Drop) {
         entry.tally().count_dropped(reason);
         self.drop(mbuf, reason);
     }
@@ -467,6 +472,7 @@ impl Step<'_> {
             port,
             from: self.number as u8,
             record: self.view.number(entry),
+            crossed: self.crossed,
             mbuf,
         };
         match self.shared.queues.hand_over(owner, handed) {
@@ -490,11 +496,17 @@ impl Step<'_> {
             })
     }
 
-    /// Nobody honest sends from one of our own addresses.
-    #[cold]
-    fn is_from_us(&self, mbuf: &Mbuf, udp: &Udp) -> bool {
-        source(mbuf.frame(), udp)
-            .is_some_and(|source| self.side.locals.get(udp.vlan, source.ip()).is_some())
+    /// Whether a packet that a port received names one of our own addresses as its source: nobody honest sends
+    /// that. Streams that are locked to somebody else have no need to ask.
+    fn is_from_us(&self, mbuf: &Mbuf, udp: &Udp, slot: &Slot) -> bool {
+        if self.crossed > 0 || slot.flags & flag::LOCKED != 0 && slot.own_remote == 0 {
+            return false;
+        }
+        source(mbuf.frame(), udp).is_some_and(|source| {
+            // The remote may be of another port of ours.
+            slot.own_remote != 0 && slot.remote() == Some(source)
+                || self.side.locals.get(udp.vlan, source.ip()).is_some()
+        })
     }
 
     /// Asks for the packet's source to be adopted. False if that cannot be: it is one of our own.
@@ -503,7 +515,7 @@ impl Step<'_> {
         let Some(source) = source(mbuf.frame(), udp) else {
             return false;
         };
-        if self.side.locals.get(udp.vlan, source.ip()).is_some() {
+        if self.crossed == 0 && self.side.locals.get(udp.vlan, source.ip()).is_some() {
             return false;
         }
         let latch = Latch {
@@ -557,6 +569,9 @@ impl Step<'_> {
             && !is_media
         {
             return self.not_ours(mbuf, Drop::NoStream);
+        }
+        if self.crossed > 0 {
+            return self.drop(mbuf, Drop::NoStream);
         }
         let source = source(mbuf.frame(), udp);
         if source.is_some_and(|source| self.out.floods.count(source.ip(), self.now_ns)) {

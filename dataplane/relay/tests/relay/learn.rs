@@ -255,6 +255,24 @@ fn what_the_lists_deny_is_not_heard() {
     let slot = crate::support::slot(&signalled);
     let verdict = verdict_by(&rules, &datagram, &slot, &Tally::default(), 1);
     assert_eq!(verdict, Err(Drop::Denied), "though it was signalled");
+    // One of our own addresses need not be allowed: what it sends was allowed where it came in.
+    let own = |policy| {
+        let slot = crate::support::slot(&Policy {
+            own_remote: true,
+            ..policy
+        });
+        verdict_by(&rules, &datagram, &slot, &Tally::default(), 1).map(|pass| pass.ask)
+    };
+    let learns = Policy {
+        remote: Some(datagram.source),
+        ..fresh(Learn::Heuristic)
+    };
+    assert!(matches!(own(learns), Ok(Some(_))));
+    let elsewhere = Policy {
+        remote: Some("198.51.100.7:40000".parse().unwrap()),
+        ..learns
+    };
+    assert_eq!(own(elsewhere), Err(Drop::Denied));
 }
 
 #[test]

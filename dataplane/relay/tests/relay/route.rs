@@ -66,6 +66,7 @@ fn a_slot_gives_back_the_policy_it_was_filled_with() {
         (policy.locked, policy.latched) = (true, true);
         (policy.known, policy.learn_until, policy.rank) = (5, 6, 4);
         (policy.denied, policy.signalled_ns) = (true, 8);
+        policy.own_remote = spec.kind == Kind::Rtcp;
         assert_eq!(of_slot(&policy, Some(&egress(v6))), policy);
         policy.spec.remote = None;
         policy = Policy {
@@ -105,6 +106,17 @@ fn a_filled_slot_says_what_it_was_filled_with() {
     );
     assert_eq!((slot.clock_hz, slot.clock_mult), (8000, 34360));
     assert_eq!(slot.remote(), spec().remote);
+}
+
+#[test]
+fn packets_of_our_own_are_not_usual() {
+    let policy = Policy {
+        own_remote: true,
+        ..Policy::new(&spec(), false)
+    };
+    let slot = fill(&policy, None, Some(&egress(false)), 5);
+    assert!(slot.flags & flag::ROUTED != 0);
+    assert_eq!((slot.own_remote, slot.usual_hop), (1, Slot::NOT_USUAL));
 }
 
 #[test]
