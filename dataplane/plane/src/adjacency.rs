@@ -6,8 +6,8 @@
 use penstock_relay::{L2Header, UntaggedL2};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many next hops a plane knows at most.
-pub const CAPACITY: usize = 4096;
+/// How many next hops a plane knows at most: half a megabyte of them. Below the numbers that stand for none.
+pub const CAPACITY: usize = 32_768;
 
 const RESOLVED: u64 = 1;
 const DEFINED: u64 = 2;

@@ -200,6 +200,15 @@ impl Links {
         work
     }
 
+    /// Whether this is a next hop, and its MAC.
+    pub fn is_at(&self, key: Key, mac: Mac) -> bool {
+        let hop = self
+            .neighbours
+            .find(key)
+            .and_then(|n| self.adjacencies.get(n));
+        hop.is_some_and(|hop| hop.resolved && hop.l2.destination() == mac)
+    }
+
     /// What time demands.
     pub fn due(&mut self, now_ns: u64) -> Work {
         let mut work = Work::default();

@@ -2,10 +2,12 @@
 
 mod addresses;
 mod adjacency;
+mod asked;
 mod clock;
 mod dry_run;
 mod gateways;
 mod health;
+mod limit;
 mod links;
 mod neighbour;
 mod plan;

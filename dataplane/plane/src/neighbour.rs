@@ -20,7 +20,7 @@
 //!
 //! Packets that wait for an answer are the steward's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 const MS: u64 = 1_000_000;
@@ -41,12 +41,16 @@ const VERIFY_TRIES: u32 = 4;
 const VERIFY_NS: u64 = 125 * MS;
 /// A next hop that no route used for so long is forgotten.
 const FORGET_NS: u64 = 600_000 * MS;
+/// The same while less than a quarter of the numbers is free. Packets that wait for a next hop are given up sooner.
+const FORGET_SCARCE_NS: u64 = 10_000 * MS;
+/// Neighbours seen to in one go, besides those that are watched: what they are asked has to fit the steward's queue.
+const DUE_AT_ONCE: usize = 512;
 
 /// A MAC address.
 pub type Mac = [u8; 6];
 
 /// A neighbour's name: port index, VLAN and address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Index of the port.
     pub port: u8,
@@ -116,9 +120,46 @@ struct Neighbour {
 /// All next hops, by name.
 pub struct Neighbours {
     known: HashMap<Key, Neighbour>,
+    schedule: Schedule,
     free: Vec<u16>,
     /// When each number was last seen in use.
     used_ns: Vec<u64>,
+}
+
+/// Who has something to do when, so that nobody looks through all neighbours. Those that are watched come first: a
+/// thousand phones that do not answer must not hold up a gateway's turn.
+#[derive(Default)]
+struct Schedule {
+    watched: BTreeSet<(u64, Key)>,
+    others: BTreeSet<(u64, Key)>,
+}
+
+impl Schedule {
+    fn of(&mut self, neighbour: &Neighbour) -> &mut BTreeSet<(u64, Key)> {
+        match neighbour.watched {
+            true => &mut self.watched,
+            false => &mut self.others,
+        }
+    }
+
+    fn insert(&mut self, key: Key, neighbour: &Neighbour) {
+        self.of(neighbour).insert((neighbour.due_ns, key));
+    }
+
+    fn remove(&mut self, key: Key, neighbour: &Neighbour) {
+        self.of(neighbour).remove(&(neighbour.due_ns, key));
+    }
+
+    /// Those whose time has come.
+    fn due(&self, now_ns: u64) -> Vec<Key> {
+        let until = |set: &BTreeSet<(u64, Key)>, most: usize| {
+            let due = set.iter().take_while(|&&(due_ns, _)| due_ns <= now_ns);
+            due.take(most).map(|&(_, key)| key).collect::<Vec<_>>()
+        };
+        let mut due = until(&self.watched, usize::MAX);
+        due.extend(until(&self.others, DUE_AT_ONCE));
+        due
+    }
 }
 
 /// The answer to [`Neighbours::number`].
@@ -135,6 +176,7 @@ impl Neighbours {
     pub fn new(capacity: usize) -> Self {
         Neighbours {
             known: HashMap::new(),
+            schedule: Schedule::default(),
             free: (0..capacity as u16).rev().collect(),
             used_ns: vec![0; capacity],
         }
@@ -156,8 +198,14 @@ impl Neighbours {
             watched: false,
             kept: false,
         };
+        self.schedule.insert(key, &neighbour);
         self.known.insert(key, neighbour);
         Some(Number { number, new: true })
+    }
+
+    /// The number of a next hop, if it has one.
+    pub fn find(&self, key: Key) -> Option<u16> {
+        self.known.get(&key).map(|neighbour| neighbour.number)
     }
 
     /// A number that is no neighbour's.
@@ -169,31 +217,39 @@ impl Neighbours {
 
     /// Fixes a neighbour's MAC: it is never asked, nor forgotten.
     pub fn fix(&mut self, key: Key) {
-        if let Some(neighbour) = self.known.get_mut(&key) {
+        self.change(key, |neighbour| {
             neighbour.state = State::Fixed;
             neighbour.due_ns = u64::MAX;
             neighbour.kept = true;
-        }
+        });
     }
 
     /// Keeps a neighbour, used or not; one that is `watched` is asked each second, rather than every 30.
     pub fn keep(&mut self, key: Key, watched: bool) {
-        if let Some(neighbour) = self.known.get_mut(&key) {
+        self.change(key, |neighbour| {
             neighbour.kept = true;
             neighbour.watched |= watched;
-        }
+        });
     }
 
     /// Undoes [`Neighbours::fix`] and [`Neighbours::keep`]: it is asked for, and forgotten like any other.
     pub fn let_go(&mut self, key: Key, now_ns: u64) {
-        let Some(neighbour) = self.known.get_mut(&key) else {
-            return;
-        };
-        (neighbour.kept, neighbour.watched) = (false, false);
-        if neighbour.state == State::Fixed {
-            neighbour.state = State::Incomplete { tries: 0 };
-            neighbour.due_ns = now_ns;
-        }
+        self.change(key, |neighbour| {
+            (neighbour.kept, neighbour.watched) = (false, false);
+            if neighbour.state == State::Fixed {
+                neighbour.state = State::Incomplete { tries: 0 };
+                neighbour.due_ns = now_ns;
+            }
+        });
+    }
+
+    /// Changes a neighbour, if it is one, and when it has something to do.
+    fn change<T>(&mut self, key: Key, how: impl FnOnce(&mut Neighbour) -> T) -> Option<T> {
+        let neighbour = self.known.get_mut(&key)?;
+        self.schedule.remove(key, neighbour);
+        let result = how(neighbour);
+        self.schedule.insert(key, neighbour);
+        Some(result)
     }
 
     /// Where a neighbour was found to be.
@@ -222,40 +278,14 @@ impl Neighbours {
         answers: bool,
         now_ns: u64,
     ) -> Option<Action> {
-        let neighbour = self.known.get_mut(&key)?;
-        let (next, action) = neighbour.after(said, answers);
-        let moved = next != neighbour.state;
-        neighbour.state = next;
-        match next {
-            State::Reachable { .. } if moved => {
-                let holds_ns = if neighbour.watched {
-                    WATCHED_NS
-                } else {
-                    REACHABLE_NS
-                };
-                neighbour.due_ns = now_ns + holds_ns;
-            }
-            // Asked at once: the known MAC, whether it is still there.
-            State::Verify { mac, .. } if moved => {
-                neighbour.due_ns = now_ns + VERIFY_NS;
-                let from = neighbour.from;
-                let at = Some(mac);
-                return Some(Action::Ask { key, from, at });
-            }
-            State::Probe { tries: 0, .. } if moved => neighbour.due_ns = now_ns,
-            _ => {}
-        }
-        let number = neighbour.number;
-        action.map(|mac| Action::Resolve { key, number, mac })
+        self.change(key, |neighbour| neighbour.heard(key, said, answers, now_ns))?
     }
 
-    /// What time demands.
+    /// What time demands; of a crowd, the first of it.
     pub fn due(&mut self, now_ns: u64) -> Vec<Action> {
         let mut actions = Vec::new();
-        for (&key, neighbour) in &mut self.known {
-            if neighbour.due_ns <= now_ns {
-                neighbour.due(key, now_ns, &mut actions);
-            }
+        for key in self.schedule.due(now_ns) {
+            self.change(key, |neighbour| neighbour.due(key, now_ns, &mut actions));
         }
         actions
     }
@@ -267,16 +297,23 @@ impl Neighbours {
         }
     }
 
-    /// Forgets those that no route has used for ten minutes. Every live route was marked since `since_ns`.
+    /// Forgets those that no route has used for ten minutes, or ten seconds if numbers grow scarce. Every live route was
+    /// marked since `since_ns`.
     /// Their numbers are to be [`Neighbours::release`]d when no worker can know them any more.
     pub fn forget(&mut self, since_ns: u64, now_ns: u64) -> Vec<u16> {
         let mut forgotten = Vec::new();
         let used_ns = &self.used_ns;
-        self.known.retain(|_, neighbour| {
+        let patience_ns = match self.free.len() < used_ns.len() / 4 {
+            true => FORGET_SCARCE_NS,
+            false => FORGET_NS,
+        };
+        let schedule = &mut self.schedule;
+        self.known.retain(|&key, neighbour| {
             let used_ns = used_ns[usize::from(neighbour.number)];
-            let stays =
-                neighbour.kept || used_ns >= since_ns || used_ns.saturating_add(FORGET_NS) > now_ns;
+            let is_recent = used_ns.saturating_add(patience_ns) > now_ns;
+            let stays = neighbour.kept || used_ns >= since_ns || is_recent;
             if !stays {
+                schedule.remove(key, neighbour);
                 forgotten.push(neighbour.number);
             }
             stays
@@ -291,6 +328,34 @@ impl Neighbours {
 }
 
 impl Neighbour {
+    /// See [`Neighbours::heard`].
+    fn heard(&mut self, key: Key, said: Option<Mac>, answers: bool, now_ns: u64) -> Option<Action> {
+        let (next, action) = self.after(said, answers);
+        let moved = next != self.state;
+        self.state = next;
+        match next {
+            State::Reachable { .. } if moved => {
+                let holds_ns = if self.watched {
+                    WATCHED_NS
+                } else {
+                    REACHABLE_NS
+                };
+                self.due_ns = now_ns + holds_ns;
+            }
+            // Asked at once: the known MAC, whether it is still there.
+            State::Verify { mac, .. } if moved => {
+                self.due_ns = now_ns + VERIFY_NS;
+                let from = self.from;
+                let at = Some(mac);
+                return Some(Action::Ask { key, from, at });
+            }
+            State::Probe { tries: 0, .. } if moved => self.due_ns = now_ns,
+            _ => {}
+        }
+        let number = self.number;
+        action.map(|mac| Action::Resolve { key, number, mac })
+    }
+
     /// The state after it spoke, and its MAC where that is news.
     fn after(&self, said: Option<Mac>, answers: bool) -> (State, Option<Mac>) {
         let state = self.state;

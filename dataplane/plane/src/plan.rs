@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 
 /// Packets each worker may keep to itself: the most DPDK allows.
 pub const CACHE: u32 = 512;
-/// The steward's packets.
-pub const STEWARD_PACKETS: u32 = 2047;
+/// The steward's packets on their way: half of them questions, half answers. [`Plan::steward_packets`] adds what drivers keep.
+const STEWARD_PACKETS: u32 = 2 * STEWARD_QUEUE;
+/// Packets that wait for worker 0 in each of the steward's queues.
+pub const STEWARD_QUEUE: u32 = 1024;
 /// Bytes of an mbuf beside its data: its own two lines, headroom, and the pool's header.
 const MBUF_OVERHEAD: u64 = 128 + 128 + 64;
 const PAGE: u64 = 4096;
@@ -43,6 +45,8 @@ pub struct Plan {
     pub hugepages: Hugepages,
     /// The packet pools.
     pub pools: Vec<PoolPlan>,
+    /// The steward's packets. A driver may keep what it has sent until others follow: where there is no media, a whole queue.
+    pub steward_packets: u32,
     /// The ports, in the order of the configuration.
     pub ports: Vec<PortPlan>,
     /// Bytes of packet that a buffer holds.
@@ -127,6 +131,7 @@ impl Plan {
             others: machine.cpus.clone(),
             hugepages: Hugepages::No,
             pools: Vec::new(),
+            steward_packets: 0,
             ports: Vec::new(),
             data_room: data_room(config),
             problems: Vec::new(),
@@ -255,10 +260,15 @@ impl Plan {
             u64::from(queues) * u64::from(port.descriptors)
         };
         let sending: u64 = queues.clone().map(queued).sum();
+        let of_worker0 = |port: &Port| {
+            let ports = 1 + u32::from(port.exception.is_some());
+            ports * u32::from(port.descriptors)
+        };
+        self.steward_packets = STEWARD_PACKETS + config.ports.iter().map(of_worker0).sum::<u32>();
         // A cache may run over by half before it gives back.
         let working = self.workers.len() as u64 * u64::from(CACHE * 3 / 2 + 64);
         for (at, pool) in self.pools.iter_mut().enumerate() {
-            let steward = if at == 0 { STEWARD_PACKETS } else { 0 };
+            let steward = if at == 0 { self.steward_packets } else { 0 };
             let budget = u64::from(pool.memory_mb) * (1 << 20) / 4 * 3;
             let packets = (budget / each).saturating_sub(steward.into());
             let receiving: u64 = queues

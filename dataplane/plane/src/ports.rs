@@ -1,11 +1,16 @@
 //! From the configuration to started ports, with a queue for each worker while they last.
 
 use crate::Failure;
-use crate::plan::{CACHE, Plan, STEWARD_PACKETS, port_config};
+use crate::limit::Limit;
+use crate::plan::{CACHE, Plan, port_config};
 use crate::worker::{MediaPorts, PortSide, Role};
 use penstock_config::{Config, Device};
 use penstock_dpdk::{Eal, MbufPool, Port, PortConfig, RxQueue, StartedPort, TxQueue};
 use penstock_relay::LocalAddrs;
+use std::sync::Arc;
+
+/// Packets of ARP and neighbour discovery that the kernel hears of a port, each second.
+const NEIGHBOURS_PER_S: u32 = 1000;
 
 /// A started port with what belongs to it.
 pub struct Opened {
@@ -17,13 +22,15 @@ pub struct Opened {
     /// Its MAC.
     pub mac: [u8; 6],
     role: Role,
+    limit: Arc<Limit>,
 }
 
 impl Opened {
-    /// The index of the exception port that belongs to this port.
-    pub fn kernel(&self) -> Option<usize> {
+    /// The index of the exception port that belongs to this port, and how much ARP and neighbour discovery the kernel
+    /// hears: that has a limit of its own, so that neither a flood of it nor one of the rest keeps the other out.
+    pub fn kernel(&self) -> Option<(usize, Limit)> {
         match self.role {
-            Role::Media { kernel } => kernel,
+            Role::Media { kernel } => Some((kernel?, Limit::new(NEIGHBOURS_PER_S))),
             Role::Exception { .. } => None,
         }
     }
@@ -46,6 +53,7 @@ impl Opened {
             locals,
             media,
             role: self.role,
+            limit: Arc::clone(&self.limit),
         }
     }
 }
@@ -78,7 +86,8 @@ pub fn pools(eal: &Eal, plan: &Plan) -> Result<(Vec<MbufPool>, MbufPool), Failur
         tracing::info!(packets = pool.packets, node = pool.node, "packet pool");
     }
     let node = plan.pools.first().and_then(|pool| pool.node);
-    let steward = MbufPool::new(eal, "steward", STEWARD_PACKETS, 0, room, node)?;
+    let packets = plan.steward_packets;
+    let steward = MbufPool::new(eal, "steward", packets, 0, room, node)?;
     Ok((pools, steward))
 }
 
@@ -111,6 +120,7 @@ pub fn open(
         exception.role = Role::Exception { port };
         let kernel = Some(opened.len());
         opened[port].role = Role::Media { kernel };
+        opened[port].limit = Arc::new(Limit::new(declared.exception_per_s));
         opened.push(exception);
     }
     Ok(opened)
@@ -145,6 +155,7 @@ fn start(
         name: name.to_owned(),
         mac,
         role: Role::Media { kernel: None },
+        limit: Arc::new(Limit::new(0)),
     })
 }
 

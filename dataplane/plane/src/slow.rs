@@ -1,5 +1,7 @@
 //! What workers and steward hand each other, through bounded queues that never block.
 
+use crate::asked::Asked;
+use crate::plan::STEWARD_QUEUE;
 use crate::renewal::Renewal;
 use crossbeam::queue::ArrayQueue;
 use penstock_dpdk::Mbuf;
@@ -114,8 +116,12 @@ impl WorkerBell {
 
 /// All queues of the plane.
 pub struct Queues {
-    /// ARP and neighbour discovery, from every worker. What goes to the steward has a queue for each kind, so
-    /// that a flood of one keeps no other out.
+    /// ARP and neighbour discovery that the steward expects, from every worker. What goes to the steward has
+    /// a queue for each kind, so that a flood of one keeps no other out.
+    pub expected: ArrayQueue<Arrived>,
+    /// What it expects.
+    pub asked: Asked,
+    /// The rest of ARP and neighbour discovery, from every worker.
     pub neighbours: ArrayQueue<Arrived>,
     /// Echo requests, from every worker.
     pub echoes: ArrayQueue<Arrived>,
@@ -125,7 +131,11 @@ pub struct Queues {
     pub unresolved: ArrayQueue<Unresolved>,
     /// Sources to adopt, from every worker.
     pub latches: ArrayQueue<Latch>,
-    /// From the steward, by worker. Private, as the next: who pushes has to ring.
+    /// The steward's questions and its answers to those it knows, for worker 0 to send. Private, as the next: who pushes has to ring.
+    asks: ArrayQueue<ToWorker>,
+    /// Its answers to strangers, likewise.
+    replies: ArrayQueue<ToWorker>,
+    /// What else is to be sent, by worker.
     send: Vec<ArrayQueue<ToWorker>>,
     /// What each worker is to take over, by worker; [`Notice`](crate::renewal::Notice) says when.
     pub renewals: Vec<ArrayQueue<Renewal>>,
@@ -140,16 +150,50 @@ impl Queues {
     pub fn new(workers: usize) -> std::io::Result<Self> {
         let bells = (0..workers).map(|_| WorkerBell::new());
         Ok(Queues {
+            expected: ArrayQueue::new(1024),
+            asked: Asked::new(),
             neighbours: ArrayQueue::new(1024),
             echoes: ArrayQueue::new(256),
             unreachable: ArrayQueue::new(64),
             unresolved: ArrayQueue::new(4096),
             latches: ArrayQueue::new(4096),
+            asks: ArrayQueue::new(STEWARD_QUEUE as usize),
+            replies: ArrayQueue::new(STEWARD_QUEUE as usize),
             send: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
             renewals: (0..workers).map(|_| ArrayQueue::new(1)).collect(),
             hand_over: (0..workers).map(|_| ArrayQueue::new(1024)).collect(),
             bells: bells.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Gives a question of the steward's to worker 0, which has a queue at every port; wakes it.
+    pub fn ask(&self, packet: ToWorker) -> Result<(), ToWorker> {
+        let pushed = self.asks.push(packet);
+        self.bells[0].ring();
+        pushed
+    }
+
+    /// Whether worker 0 has sent all that was to be asked.
+    #[inline(always)]
+    pub fn has_asked(&self) -> bool {
+        self.asks.is_empty()
+    }
+
+    /// Gives an answer of the steward's to worker 0; wakes it.
+    pub fn reply(&self, packet: ToWorker) -> Result<(), ToWorker> {
+        let pushed = self.replies.push(packet);
+        self.bells[0].ring();
+        pushed
+    }
+
+    /// What a worker is to send for the steward: its questions first.
+    #[inline(always)]
+    pub fn of_steward(&self, worker: usize) -> Option<ToWorker> {
+        // To look is cheaper than to find nothing.
+        if worker != 0 || self.has_asked() && self.replies.is_empty() {
+            return None;
+        }
+        self.asks.pop().or_else(|| self.replies.pop())
     }
 
     /// Gives a packet to a worker to send; wakes it.
@@ -182,7 +226,12 @@ impl Queues {
 
     /// Whether anything waits for the steward.
     pub fn wait_for_steward(&self) -> bool {
-        let arrived = [&self.neighbours, &self.echoes, &self.unreachable];
+        let arrived = [
+            &self.expected,
+            &self.neighbours,
+            &self.echoes,
+            &self.unreachable,
+        ];
         arrived.iter().any(|queue| !queue.is_empty())
             || !self.unresolved.is_empty()
             || !self.latches.is_empty()

@@ -13,6 +13,7 @@ pub use reload::Reloader;
 use crate::addresses::Local;
 use crate::adjacency::Adjacencies;
 use crate::health::Health;
+use crate::limit::Limit;
 use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker, Unresolved};
 use crate::streams::Streams;
@@ -60,8 +61,8 @@ pub struct Steward {
     pub counters: WorkerTable,
     /// What ICMP messages may leave.
     pub icmp: Bucket,
-    /// By port: the port through which the kernel hears what this one does.
-    pub kernels: Vec<Option<usize>>,
+    /// By port: the port through which the kernel hears what this one does, and how much of it.
+    pub kernels: Vec<Option<(usize, Limit)>>,
     /// What addresses are to be announced.
     pub announcements: Announcements,
     /// The configuration in force.
@@ -81,9 +82,8 @@ impl Steward {
             // A worker that stands still brings no answers either: a neighbour's silence counts only while the
             // worker takes what it is given to send.
             // Nor does one whose answers find no room: a flood must not pass for silence.
-            let neighbours = &self.queues.neighbours;
-            let is_taken =
-                self.queues.of(0).0.is_empty() && neighbours.len() < neighbours.capacity() / 2;
+            let expected = &self.queues.expected;
+            let is_taken = self.queues.has_asked() && expected.len() < expected.capacity() / 2;
             self.latch(now_ns);
             let events = &mut self.events;
             // Control reads in the table what it missed.
@@ -175,12 +175,20 @@ impl Steward {
 
     fn hear_workers(&mut self, waiting: &mut Waiting, now_ns: u64) {
         let queues = Arc::clone(&self.queues);
+        // Those that are there: who was answered may ask again, and again in his name.
+        for _ in 0..queues.expected.len() {
+            let Some(arrived) = queues.expected.pop() else {
+                break;
+            };
+            self.consumed();
+            self.hear_neighbour(&arrived, true, waiting, now_ns);
+        }
         for _ in 0..BATCH {
             let Some(arrived) = queues.neighbours.pop() else {
                 break;
             };
             self.consumed();
-            self.hear_neighbour(&arrived, waiting, now_ns);
+            self.hear_neighbour(&arrived, false, waiting, now_ns);
         }
         for _ in 0..BATCH {
             let Some(packet) = queues.unresolved.pop() else {

@@ -11,6 +11,7 @@
 
 mod capture;
 mod delivery;
+mod exception;
 mod flood;
 mod idle;
 mod moves;
@@ -18,6 +19,7 @@ mod stages;
 
 use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
+use crate::limit::Limit;
 use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker};
 use delivery::Deliveries;
@@ -50,6 +52,8 @@ pub struct PortSide {
     pub media: Vec<MediaPorts>,
     /// What the port is for.
     pub role: Role,
+    /// What the kernel takes of the port's packets; for ports with an exception port.
+    pub limit: Arc<Limit>,
 }
 
 /// What a port is for.
@@ -157,6 +161,8 @@ struct Out {
     hop: Hop,
     /// Who sends to ports without a stream.
     floods: Floods,
+    /// Who sends to the kernel more than it takes.
+    kernel_floods: Floods,
     /// Where copies of captured calls go.
     copies: CopyWriter,
     /// What goes from endpoint to endpoint of the plane.
@@ -231,6 +237,7 @@ impl Worker {
             dead: Burst::new(),
             hop: Hop::none(),
             floods: Floods::new(unknown_ports_per_s),
+            kernel_floods: Floods::new(unknown_ports_per_s),
             copies,
             deliveries: Deliveries::new(),
         };
@@ -255,7 +262,8 @@ impl Worker {
         let mut shift = Shift::new();
         self.idle.begin();
         while self.shared.notice.word() == self.noticed || self.heed() {
-            let mut got = 0;
+            // First, while the ports' queues have room: what is asked and answered must not wait behind media.
+            let mut got = self.send_for_steward();
             for port in 0..self.ports.len() {
                 let Some(rx) = &mut self.ports[port].rx else {
                     continue;
@@ -307,6 +315,7 @@ impl Worker {
                 side.media = media;
             }
             self.out.floods = Floods::new(renewal.unknown_ports_per_s);
+            self.out.kernel_floods = Floods::new(renewal.unknown_ports_per_s);
         }
         true
     }
@@ -348,26 +357,6 @@ impl Worker {
         }
     }
 
-    /// Sends what the kernel gave to the exception port of `port`, unchanged.
-    #[cold]
-    fn send_for_kernel(&mut self, port: usize, burst: &mut Burst) {
-        let counters = self.table.pin().counters();
-        counters.rx.add(burst.len() as u64);
-        counters.from_kernel.add(burst.len() as u64);
-        // Worker 0, which alone receives from the kernel, has a queue at every port.
-        let Some(Exit::Own(tx, Outgoing { batch, .. })) = self.out.exits.get_mut(port) else {
-            counters.drops[Drop::TxFull as usize].add(burst.len() as u64);
-            return burst.clear();
-        };
-        let refused = burst
-            .drain()
-            .filter_map(|mbuf| batch.push(mbuf).err())
-            .count();
-        let sent = tx.send(batch);
-        counters.forwarded.add(sent.sent as u64);
-        counters.drops[Drop::TxFull as usize].add((sent.unsent + refused) as u64);
-    }
-
     /// Relays what other workers received of our streams.
     fn handed_over(&mut self, burst: &mut Burst) -> usize {
         let mut port = 0;
@@ -401,43 +390,60 @@ impl Worker {
         total
     }
 
-    /// Sends what the steward, or a worker without a queue at the port, left to us.
+    /// Sends what the steward asks and answers.
+    #[inline]
+    fn send_for_steward(&mut self) -> usize {
+        let mut total = 0;
+        while total < Burst::CAPACITY
+            && let Some(packet) = self.shared.queues.of_steward(self.number)
+        {
+            total += 1;
+            self.send_left(packet);
+        }
+        total
+    }
+
+    /// Sends what a worker without a queue at the port left to us, and media that waited for its next hop.
     fn send_for_others(&mut self) -> usize {
         let mut total = 0;
         while total < Burst::CAPACITY
-            && let Some(ToWorker {
-                port,
-                mbuf,
-                relayed,
-                stream,
-            }) = self.shared.queues.of(self.number).0.pop()
+            && let Some(packet) = self.shared.queues.of(self.number).0.pop()
         {
             total += 1;
-            // Nobody is asked to send where he has no queue.
-            let is_sent = match self.out.exits.get_mut(usize::from(port)) {
-                Some(Exit::Own(tx, Outgoing { batch, .. })) => {
-                    batch.push(mbuf).is_ok() && tx.send(batch).sent == 1
-                }
-                _ => false,
-            };
-            let view = self.table.pin();
-            let counters = view.counters();
-            if !relayed {
-                counters.tx_steward.add(u64::from(is_sent));
-                continue;
-            }
-            counters.rx.add(1);
-            if !is_sent {
-                counters.drops[Drop::TxFull as usize].add(1);
-                if let Some(stream) = stream {
-                    view.count_dropped(stream, Drop::TxFull);
-                }
-            } else if usize::from(port) >= self.out.first_exception {
-                counters.to_kernel.add(1);
-            } else {
-                counters.forwarded.add(1);
-            }
+            self.send_left(packet);
         }
         total
+    }
+
+    fn send_left(&mut self, packet: ToWorker) {
+        let ToWorker {
+            port,
+            mbuf,
+            relayed,
+            stream,
+        } = packet;
+        // Nobody is asked to send where he has no queue.
+        let is_sent = match self.out.exits.get_mut(usize::from(port)) {
+            Some(Exit::Own(tx, Outgoing { batch, .. })) => {
+                batch.push(mbuf).is_ok() && tx.send(batch).sent == 1
+            }
+            _ => false,
+        };
+        let view = self.table.pin();
+        let counters = view.counters();
+        if !relayed {
+            return counters.tx_steward.add(u64::from(is_sent));
+        }
+        counters.rx.add(1);
+        if !is_sent {
+            counters.drops[Drop::TxFull as usize].add(1);
+            if let Some(stream) = stream {
+                view.count_dropped(stream, Drop::TxFull);
+            }
+        } else if usize::from(port) >= self.out.first_exception {
+            counters.to_kernel.add(1);
+        } else {
+            counters.forwarded.add(1);
+        }
     }
 }

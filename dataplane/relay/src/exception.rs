@@ -18,19 +18,30 @@ pub fn is_kernels(frame: &[u8], reason: Drop, locals: &LocalAddrs) -> bool {
         Drop::NotOurMac => {
             Ethernet::split(frame).is_some_and(|(link, _)| link.destination()[0] & 1 != 0)
         }
-        Drop::Fragment | Drop::IpOptions => destination(frame)
-            .is_some_and(|(vlan, destination)| locals.get(vlan, destination).is_none()),
+        Drop::Fragment | Drop::IpOptions => addresses(frame)
+            .is_some_and(|(vlan, _, destination)| locals.get(vlan, destination).is_none()),
         _ => false,
     }
 }
 
-/// VLAN and destination address of an IP packet.
-fn destination(frame: &[u8]) -> Option<(u16, IpAddr)> {
+/// Where an IP packet says it comes from.
+pub fn source_ip(frame: &[u8]) -> Option<IpAddr> {
+    addresses(frame).map(|(_, source, _)| source)
+}
+
+/// VLAN, source and destination address of an IP packet.
+fn addresses(frame: &[u8]) -> Option<(u16, IpAddr, IpAddr)> {
     let (kind, vlan, l3) = link(frame)?;
     let packet = frame.get(l3..)?;
     match kind {
-        ethertype::IPV4 => Some((vlan, Ipv4::split(packet)?.0.destination().into())),
-        ethertype::IPV6 => Some((vlan, Ipv6::split(packet)?.0.destination().into())),
+        ethertype::IPV4 => {
+            let (ip, _) = Ipv4::split(packet)?;
+            Some((vlan, ip.source().into(), ip.destination().into()))
+        }
+        ethertype::IPV6 => {
+            let (ip, _) = Ipv6::split(packet)?;
+            Some((vlan, ip.source().into(), ip.destination().into()))
+        }
         _ => None,
     }
 }

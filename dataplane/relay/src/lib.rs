@@ -41,7 +41,7 @@ mod sum;
 pub mod usual;
 
 pub use classify::{Class, Udp, classify};
-pub use exception::is_kernels;
+pub use exception::{is_kernels, source_ip};
 pub use judge::{Pass, Rules, Stream, judge, latch_requested, may_enter, source};
 pub use local_addrs::{AddrError, LocalAddrs};
 pub use penstock_shm::counters::Drop;

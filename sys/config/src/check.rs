@@ -9,6 +9,9 @@ const MAX_ADDRESSES: usize = 64;
 /// Policing profiles' highest number: what a stream's record has room for.
 const MAX_POLICE: u8 = 15;
 
+/// Packets a second that a limit can tell apart.
+const MAX_EXCEPTION_PER_S: u32 = 10_000_000;
+
 /// Gateways of one address: each is asked every second.
 const MAX_GATEWAYS: usize = 8;
 
@@ -130,6 +133,12 @@ fn devices<'a>(port: &'a Port, seen: &mut Seen<'a>, found: &mut Vec<String>) {
 
 fn numbers(port: &Port, found: &mut Vec<String>) {
     let name = &port.name;
+    if port.exception_per_s > MAX_EXCEPTION_PER_S {
+        found.push(format!(
+            "port \"{name}\": exception_per_s {} is not 0 to {MAX_EXCEPTION_PER_S}",
+            port.exception_per_s
+        ));
+    }
     if !(576..=9600).contains(&port.mtu) {
         found.push(format!(
             "port \"{name}\": mtu {} is not 576 to 9600",

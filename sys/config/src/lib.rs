@@ -159,6 +159,9 @@ pub struct Port {
     pub queues: u16,
     /// The device through which the kernel has what is not the relay's: a vdev string.
     pub exception: Option<Device>,
+    /// Packets a second that the kernel gets through it at most; 0 for any number.
+    #[serde(default = "default_exception_per_s")]
+    pub exception_per_s: u32,
     /// `[[port.address]]`
     #[serde(default, rename = "address")]
     pub addresses: Vec<Address>,
@@ -169,6 +172,10 @@ pub struct Port {
 
 fn default_mtu() -> u16 {
     1500
+}
+
+fn default_exception_per_s() -> u32 {
+    50_000
 }
 
 fn default_queues() -> u16 {

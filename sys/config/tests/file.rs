@@ -111,6 +111,10 @@ fn mistakes_get_a_sentence() {
             "is not a virtual device",
         ),
         (
+            "[[port]]\nname = \"b\"\ndevice = \"net_null0\"\nexception_per_s = 10000001\n[[port.address]]\naddress = \"198.18.1.1/16\"",
+            "exception_per_s 10000001 is not 0 to 10000000",
+        ),
+        (
             "[[port.address]]\naddress = \"198.18.1.1/24\"\ndscp = 64",
             "dscp is a number from 0 to 63, or \"copy\"",
         ),

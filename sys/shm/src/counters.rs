@@ -61,10 +61,12 @@ drops! {
     IpOptions = "ip-options",
     /// No stream is installed at the destination port.
     NoStream = "no-stream",
-    /// As no-stream, from a source that floods such ports: not answered.
+    /// For no stream, or for the kernel beyond its limit, from a source that floods with such packets: not answered.
     Flood = "flood",
     /// The steward's queue was full (ARP, neighbour discovery, ICMP).
     SlowPath = "slow-path",
+    /// More packets for the kernel than its exception port's limit allows.
+    KernelLimit = "kernel-limit",
     /// Shorter than the headers it announces, or longer than one mbuf.
     Malformed = "malformed",
     /// The stream's gate is closed (hold).

@@ -186,7 +186,12 @@ fn without_an_exception_port_all_that_is_dropped() {
     let _plane = lab.plane();
     let phone = lab.socket(phone_at(0));
     phone.send_to(b"sip?", at(PLANE, 5060)).expect("a packet");
-    let totals = balanced(&lab.table());
+    // The phone asks for our MAC first.
+    let table = lab.table();
+    wait_for(Duration::from_secs(10), || {
+        totals(&table).dropped_at_all() > 0
+    });
+    let totals = balanced(&table);
     assert_eq!(
         (totals.to_kernel, totals.dropped(Drop::NoStream)),
         (0, 1),

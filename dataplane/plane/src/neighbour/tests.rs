@@ -213,3 +213,22 @@ fn one_that_no_route_uses_is_forgotten_and_its_number_given_again() {
     n.keep(key(3), false);
     assert_eq!(n.forget(8999 * S, 9000 * S), [first]);
 }
+
+#[test]
+fn a_crowd_that_does_not_answer_holds_up_no_gateway() {
+    let mut n = Neighbours::new(2048);
+    let keys = (0..2000u16).map(|i| {
+        let [high, low] = i.to_be_bytes();
+        let ip = IpAddr::from([10, 1, high, low]);
+        Key { ip, ..key(0) }
+    });
+    for key in keys {
+        assert!(n.number(key, us(), 0).is_some());
+    }
+    n.number(key(2), us(), 5);
+    n.keep(key(2), true);
+    assert!(n.due(5).contains(&ask(None)));
+    // The others in turn, all of them.
+    let rest: usize = (0..3).map(|_| n.due(5).len()).sum();
+    assert_eq!((rest, n.due(5)), (2000 - DUE_AT_ONCE, vec![]));
+}

@@ -81,7 +81,7 @@ fn descriptors_of_all_ports_are_summed() {
         huge_free_mb: 0,
         ..machine()
     };
-    let plane = "cores = [0, 1]\nmemory_mb = 64\nhugepages = \"no\"";
+    let plane = "cores = [0, 1]\nmemory_mb = 80\nhugepages = \"no\"";
     let large = |devices: &[&str]| {
         let mut config = config(plane, devices);
         config

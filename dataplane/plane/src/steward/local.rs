@@ -4,6 +4,7 @@ use super::{Steward, address};
 use crate::addresses::Local;
 use crate::links::{Ask, Work};
 use crate::neighbour::Key;
+use crate::plan::STEWARD_QUEUE;
 use crate::slow::{Arrived, ToWorker};
 use crate::waiting::Waiting;
 use penstock_dpdk::Mbuf;
@@ -95,24 +96,44 @@ impl Announcements {
 }
 
 impl Steward {
-    /// ARP or neighbour discovery.
-    pub(super) fn hear_neighbour(&mut self, arrived: &Arrived, waiting: &mut Waiting, now_ns: u64) {
+    /// ARP or neighbour discovery; what is expected is answered before the rest.
+    pub(super) fn hear_neighbour(
+        &mut self,
+        arrived: &Arrived,
+        is_expected: bool,
+        waiting: &mut Waiting,
+        now_ns: u64,
+    ) {
+        let port = arrived.port;
         if let Some(arp) = local::arp_parse(arrived.mbuf.frame()) {
-            self.arp(arrived.port, &arp, waiting, now_ns);
-        } else if let Some(nd) = local::nd_parse(arrived.mbuf.frame()) {
-            self.nd(arrived.port, &nd, waiting, now_ns);
+            if let Some(mac) = self.arp(port, &arp, waiting, now_ns) {
+                self.reply(port, &local::arp_reply(&arp, mac), is_expected);
+            }
+        } else if let Some(nd) = local::nd_parse(arrived.mbuf.frame())
+            && let Some(mac) = self.nd(port, &nd, waiting, now_ns)
+        {
+            self.reply(port, &local::nd_advertisement(&nd, mac), is_expected);
         }
         // The kernel has addresses and neighbours of its own behind this port.
-        let kernel = self.kernels.get(usize::from(arrived.port)).copied();
-        if let Some(port) = kernel.flatten() {
-            self.send_frame(port as u8, arrived.mbuf.frame());
+        if let Some(Some((port, limit))) = self.kernels.get(usize::from(arrived.port))
+            && limit.take(false, now_ns)
+            && let Some(packet) = self.packet(*port as u8, arrived.mbuf.frame())
+        {
+            let _ = self.queues.send(0, packet);
         }
     }
 
-    fn arp(&mut self, port: u8, arp: &ArpPacket, waiting: &mut Waiting, now_ns: u64) {
+    /// The MAC to answer with.
+    fn arp(
+        &mut self,
+        port: u8,
+        arp: &ArpPacket,
+        waiting: &mut Waiting,
+        now_ns: u64,
+    ) -> Option<[u8; 6]> {
         let ours = self.ours(port, arp.vlan, arp.target_ip.into());
         if self.ours(port, arp.vlan, arp.sender_ip.into()).is_some() {
-            return;
+            return None;
         }
         let sender = Key {
             port,
@@ -122,13 +143,21 @@ impl Steward {
         let answers = !arp.is_request && ours.is_some();
         let links = self.streams.links();
         let work = links.heard(sender, Some(arp.sender_mac), answers, now_ns);
-        self.do_work(work, waiting);
-        if let Some(mac) = ours.filter(|_| arp.is_request) {
-            self.send_frame(port, &local::arp_reply(arp, mac));
+        if links.is_at(sender, arp.sender_mac) {
+            self.queues.asked.may_ask(sender, arp.sender_mac);
         }
+        self.do_work(work, waiting);
+        ours.filter(|_| arp.is_request)
     }
 
-    fn nd(&mut self, port: u8, nd: &NdPacket, waiting: &mut Waiting, now_ns: u64) {
+    /// The MAC to answer with.
+    fn nd(
+        &mut self,
+        port: u8,
+        nd: &NdPacket,
+        waiting: &mut Waiting,
+        now_ns: u64,
+    ) -> Option<[u8; 6]> {
         // Who says it, where, and whether it was asked to.
         let (ip, said, answers) = match nd.kind {
             NdKind::Solicitation => (nd.source, nd.mac, false),
@@ -138,19 +167,22 @@ impl Steward {
             }
         };
         if self.ours(port, nd.vlan, ip.into()).is_some() {
-            return;
+            return None;
         }
         let key = Key {
             port,
             vlan: nd.vlan,
             ip: ip.into(),
         };
-        let work = self.streams.links().heard(key, said, answers, now_ns);
+        let links = self.streams.links();
+        let work = links.heard(key, said, answers, now_ns);
+        let mac = said.unwrap_or(nd.link_source);
+        if links.is_at(key, mac) {
+            self.queues.asked.may_ask(key, mac);
+        }
         self.do_work(work, waiting);
         let asked = self.ours(port, nd.vlan, nd.target.into());
-        if let Some(mac) = asked.filter(|_| nd.kind == NdKind::Solicitation) {
-            self.send_frame(port, &local::nd_advertisement(nd, mac));
-        }
+        asked.filter(|_| nd.kind == NdKind::Solicitation)
     }
 
     /// The MAC under which an address is ours, if it is.
@@ -180,6 +212,7 @@ impl Steward {
         let Some(mac) = self.ours(port, vlan, ask.from) else {
             return;
         };
+        self.queues.asked.ask(ask.key, ask.at);
         match (ask.from, ip, ask.at) {
             (IpAddr::V4(from), IpAddr::V4(ip), None) => {
                 self.send_frame(port, &local::arp_request(mac, from, vlan, ip));
@@ -227,7 +260,8 @@ impl Steward {
         }
         if let Some(len) = local::echo_reply(mbuf.frame_mut(), mac) {
             mbuf.truncate(len);
-            self.send(port, mbuf);
+            // A full queue drops: what matters is asked again.
+            let _ = self.queues.reply(to_worker(port, mbuf));
         }
     }
 
@@ -244,7 +278,7 @@ impl Steward {
             return;
         }
         if let Some(error) = local::port_unreachable(frame, &udp, mac) {
-            self.send_frame(port, &error);
+            self.reply(port, &error, false);
         }
     }
 
@@ -261,27 +295,41 @@ impl Steward {
             .any(|l| l.is_broadcast(source))
     }
 
-    fn send_frame(&mut self, port: u8, frame: &[u8]) {
-        if let Some(mut mbuf) = self.pool.alloc()
-            && mbuf.set_data(frame)
-        {
-            self.send(port, mbuf);
+    /// Sends what the plane says by itself, ahead of what it answers to strangers.
+    fn send_frame(&self, port: u8, frame: &[u8]) {
+        if let Some(packet) = self.packet(port, frame) {
+            let _ = self.queues.ask(packet);
         }
     }
 
-    /// Worker 0 has a queue at every port. A full ring drops: what matters is asked again.
-    fn send(&mut self, port: u8, mut mbuf: Mbuf) {
-        let lacking = LEAST_FRAME.saturating_sub(mbuf.frame().len());
-        if let Some(padding) = mbuf.append(lacking) {
-            padding.fill(0);
+    /// Answers; strangers with what questions leave of the pool.
+    fn reply(&self, port: u8, frame: &[u8], is_expected: bool) {
+        if is_expected {
+            self.send_frame(port, frame);
+        } else if self.pool.in_use() + STEWARD_QUEUE < self.pool.count()
+            && let Some(packet) = self.packet(port, frame)
+        {
+            // A full queue drops: what matters is asked again.
+            let _ = self.queues.reply(packet);
         }
-        let packet = ToWorker {
-            port,
-            mbuf,
-            relayed: false,
-            stream: None,
-        };
-        let _ = self.queues.send(0, packet);
+    }
+
+    fn packet(&self, port: u8, frame: &[u8]) -> Option<ToWorker> {
+        let mut mbuf = self.pool.alloc()?;
+        mbuf.set_data(frame).then(|| to_worker(port, mbuf))
+    }
+}
+
+fn to_worker(port: u8, mut mbuf: Mbuf) -> ToWorker {
+    let lacking = LEAST_FRAME.saturating_sub(mbuf.frame().len());
+    if let Some(padding) = mbuf.append(lacking) {
+        padding.fill(0);
+    }
+    ToWorker {
+        port,
+        mbuf,
+        relayed: false,
+        stream: None,
     }
 }
 

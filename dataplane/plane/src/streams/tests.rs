@@ -35,16 +35,21 @@ impl Bench {
     /// A table of 16 streams at 198.18.0.1/24 and 2001:db8::1/64 without a gateway, and room for so many next
     /// hops.
     fn new(next_hops: usize) -> Bench {
+        Bench::with(next_hops, 16, DEFAULTS)
+    }
+
+    /// The same with other addresses and so many streams.
+    fn with(next_hops: usize, streams: u32, defaults: &str) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let region = RegionConfig {
             dir: dir.path().join("region"),
             table_dir: None,
-            streams: 16,
+            streams,
             group: None,
         };
         let mut parts = Plane::open(&region).unwrap().split(1);
         let six = "[[port.address]]\naddress = \"2001:db8::1/64\"\n";
-        let config = Config::parse(&format!("{DEFAULTS}{six}"), Path::new("defaults")).unwrap();
+        let config = Config::parse(&format!("{defaults}{six}"), Path::new("defaults")).unwrap();
         let mut locals = crate::addresses::locals(&config, &[[2, 0, 0, 0, 0, 1]]);
         let entries: Vec<_> = locals
             .iter()
@@ -79,6 +84,10 @@ impl Bench {
     }
 
     fn apply(&mut self, call: u64, ops: &[Op]) -> Result<(), Refusal> {
+        self.apply_at(1, call, ops)
+    }
+
+    fn apply_at(&mut self, now_ns: u64, call: u64, ops: &[Op]) -> Result<(), Refusal> {
         self.seq += 1;
         let command = Command {
             seq: self.seq,
@@ -86,7 +95,7 @@ impl Bench {
             ops: ops.to_vec(),
         };
         self.streams
-            .apply(&command, 1)
+            .apply(&command, now_ns)
             .map_err(|(reason, _)| reason)
     }
 
@@ -533,4 +542,106 @@ fn a_next_hop_is_given_again_once_no_slot_names_it_and_no_worker_can() {
     bench.streams.sweep(40 * MIN + 2);
     assert_eq!(bench.apply(7, &other), Ok(()));
     assert_eq!(destination(&bench.slot(A)), "198.18.0.8:1000");
+}
+
+/// Calls between two phones each, all on one link: phone `n` is at port `n` of ours.
+mod crowd {
+    use super::*;
+    use crate::adjacency::CAPACITY;
+    use crate::neighbour::Key;
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+    use std::ops::Range;
+
+    const S: u64 = 1_000_000_000;
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+    fn at(n: u16) -> Endpoint {
+        Endpoint { addr: 0, port: n }
+    }
+
+    fn phone(n: u16) -> IpAddr {
+        let [high, low] = n.to_be_bytes();
+        IpAddr::from([198, 19, high, low])
+    }
+
+    fn call(n: u16) -> [Op; 2] {
+        [(n, n + 1), (n + 1, n)].map(|(n, peer)| {
+            let spec = StreamSpec::new(at(n), at(peer));
+            let remote = Some(SocketAddr::new(phone(n), 4000));
+            let learn = Learn::Off;
+            Op::Set(StreamSpec {
+                remote,
+                learn,
+                ..spec
+            })
+        })
+    }
+
+    impl Bench {
+        /// The first call that is refused.
+        fn install(&mut self, phones: Range<u16>, now_ns: u64) -> Result<(), (u16, Refusal)> {
+            for n in phones.step_by(2) {
+                let done = self.apply_at(now_ns, u64::from(n) + 1, &call(n));
+                done.map_err(|reason| (n, reason))?;
+            }
+            Ok(())
+        }
+
+        /// The numbers of their next hops.
+        fn hops(&self, phones: Range<u16>) -> BTreeSet<u16> {
+            phones.map(|n| self.slot(at(n)).adjacency).collect()
+        }
+
+        /// One round of the sweep over all records.
+        fn sweep(&mut self, now_ns: u64) {
+            let slices = self.streams.table.capacity().div_ceil(4096);
+            (0..slices).for_each(|_| self.streams.sweep(now_ns));
+        }
+    }
+
+    #[test]
+    fn ten_thousand_phones_on_one_link_come_and_go_and_others_take_their_place() {
+        const FIRST: Range<u16> = 0..10_000;
+        const OTHERS: Range<u16> = 20_000..50_000;
+        let defaults = DEFAULTS.replace("198.18.0.1/24", "198.18.0.1/15");
+        let mut bench = Bench::with(CAPACITY, 65_536, &defaults);
+        bench.worker.offline();
+        assert_eq!(bench.install(FIRST, 0), Ok(()));
+        assert_eq!(bench.hops(FIRST).len(), FIRST.len());
+
+        // Each is asked once, a part of them at a time.
+        let mut asked = BTreeSet::new();
+        for _ in 0..FIRST.len().div_ceil(512) {
+            let asks = bench.streams.links().due(0).asks;
+            assert!(asks.len() <= 512);
+            for key in asks.into_iter().map(|ask| ask.key) {
+                assert!(asked.insert(key), "{key:?} twice");
+                let work = bench.streams.links().heard(key, Some(MAC), true, 0);
+                assert_eq!(work.resolved.len(), 1);
+            }
+        }
+        let is_resolved = |n: &u16| bench.adjacencies.get(*n).is_some_and(|hop| hop.resolved);
+        assert!(bench.hops(FIRST).iter().all(is_resolved));
+        assert!(asked.iter().map(|k: &Key| k.ip).eq(FIRST.map(phone)));
+
+        for n in FIRST {
+            let call = u64::from(n & !1) + 1;
+            assert_eq!(bench.apply_at(S, call, &[Op::Remove(at(n))]), Ok(()));
+        }
+        // There is room left, so who was here is remembered.
+        bench.sweep(60 * S);
+        let full = bench.install(OTHERS, 60 * S);
+        let Err((last, Refusal::TooManyNextHops)) = full else {
+            panic!("{full:?}");
+        };
+        assert!(usize::from(last - OTHERS.start) > CAPACITY - FIRST.len() - 10);
+        // Now there is none. What is used stays, its number too; workers have to let go of the rest.
+        let before = bench.hops(OTHERS.start..last);
+        bench.sweep(61 * S);
+        bench.sweep(62 * S);
+        assert_eq!(bench.install(last..OTHERS.end, 62 * S), Ok(()));
+        assert_eq!(bench.hops(OTHERS.start..last), before);
+        assert_eq!(bench.hops(OTHERS).len(), OTHERS.len());
+    }
 }

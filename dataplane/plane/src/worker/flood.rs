@@ -1,4 +1,4 @@
-//! Sources that send to ports where no stream is: who does so too often is told apart from who does so by chance.
+//! Sources that send what nobody takes: who does so too often is told apart from who does so by chance.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ struct Place {
     since_ns: u64,
 }
 
-/// What sources sent to unknown ports within the last second, in a table of fixed size: a source that finds its
+/// What sources sent in vain within the last second, in a table of fixed size: a source that finds its
 /// place taken by another one takes it over, when that one's second has passed.
 pub struct Floods {
     places: Box<[Place; PLACES]>,
@@ -20,7 +20,7 @@ pub struct Floods {
 }
 
 impl Floods {
-    /// `per_s` is how many packets a source may send to unknown ports within a second.
+    /// `per_s` is how many packets a source may send in vain within a second.
     pub fn new(per_s: u32) -> Floods {
         Floods {
             places: Box::new([Place::default(); PLACES]),
@@ -28,7 +28,7 @@ impl Floods {
         }
     }
 
-    /// Counts a packet to an unknown port; says whether its source floods.
+    /// Counts a packet that nobody takes; says whether its source floods.
     pub fn count(&mut self, source: IpAddr, now_ns: u64) -> bool {
         let source = penstock_shm::record::digest_ip(source);
         let place = &mut self.places[source as usize % PLACES];
@@ -45,6 +45,15 @@ impl Floods {
         place.packets = place.packets.saturating_add(1);
         place.packets > self.per_s
     }
+
+    /// Whether a source floods, by what was counted.
+    pub fn is_known(&self, source: IpAddr, now_ns: u64) -> bool {
+        let source = penstock_shm::record::digest_ip(source);
+        let place = &self.places[source as usize % PLACES];
+        place.source == source
+            && place.packets > self.per_s
+            && now_ns.saturating_sub(place.since_ns) < SECOND_NS
+    }
 }
 
 #[cfg(test)]
@@ -57,9 +66,12 @@ mod tests {
         let [bad, good] = [IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])];
         let now_ns = 5 * SECOND_NS;
         for n in 1..=20 {
+            assert_eq!(floods.is_known(bad, now_ns + n), n > 11, "{n}");
             assert_eq!(floods.count(bad, now_ns + n), n > 10, "{n}");
         }
         assert!(!floods.count(good, now_ns));
+        assert!(!floods.is_known(good, now_ns));
+        assert!(!floods.is_known(bad, now_ns + 2 * SECOND_NS));
         assert!(!floods.count(bad, now_ns + 2 * SECOND_NS));
     }
 }

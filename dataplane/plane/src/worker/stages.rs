@@ -10,8 +10,8 @@ use penstock_relay::local;
 use penstock_relay::police;
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{
-    Class, Drop, Pass, Stream, Udp, UntaggedL2, classify, is_kernels, judge, latch_requested,
-    may_enter, rewrite, source,
+    Class, Drop, Pass, Stream, Udp, UntaggedL2, classify, judge, latch_requested, may_enter,
+    rewrite, source,
 };
 use penstock_shm::copies::Direction;
 use penstock_shm::record::{Slot, flag};
@@ -304,11 +304,11 @@ impl Step<'_> {
                 None => Drop::NotOurAddress,
             },
             Class::Arp { vlan } if self.is_arp_of_interest(&mbuf, vlan) => {
-                return self.tell_steward(&queues.neighbours, mbuf);
+                return self.tell_neighbours(mbuf);
             }
             Class::Arp { .. } => Drop::NotOurAddress,
             Class::Nd { vlan, asks_for } if asks_for.is_none_or(|ip| is_ours(vlan, ip.into())) => {
-                return self.tell_steward(&queues.neighbours, mbuf);
+                return self.tell_neighbours(mbuf);
             }
             Class::Icmp { vlan, destination } if is_ours(vlan, destination) => {
                 return self.tell_steward(&queues.echoes, mbuf);
@@ -386,7 +386,7 @@ impl Step<'_> {
     }
 
     /// Sends a packet of this stream, or of none.
-    fn send(&mut self, port: usize, mbuf: Mbuf, stream: Option<Entry<'_>>) {
+    pub(super) fn send(&mut self, port: usize, mbuf: Mbuf, stream: Option<Entry<'_>>) {
         let refused = match self.out.exits.get_mut(port) {
             Some(Exit::Own(_, outgoing)) => {
                 let record = stream.map_or(Outgoing::NONE, |entry| self.view.number(entry));
@@ -455,7 +455,7 @@ impl Step<'_> {
         self.drop(mbuf, reason);
     }
 
-    fn drop(&mut self, mbuf: Mbuf, reason: Drop) {
+    pub(super) fn drop(&mut self, mbuf: Mbuf, reason: Drop) {
         self.counters.drops[reason as usize].add(1);
         // A full burst frees the packet at once: all the same.
         let _ = self.out.dead.push(mbuf);
@@ -534,6 +534,19 @@ impl Step<'_> {
         true
     }
 
+    /// ARP or neighbour discovery: what is expected goes ahead of what strangers say.
+    #[cold]
+    fn tell_neighbours(&mut self, mbuf: Mbuf) {
+        let queues = &self.shared.queues;
+        let frame = mbuf.frame();
+        let is_expected = queues.asked.expects(self.port, frame, &self.side.locals);
+        let queue = match is_expected {
+            true => &queues.expected,
+            false => &queues.neighbours,
+        };
+        self.tell_steward(queue, mbuf);
+    }
+
     #[cold]
     fn tell_steward(&mut self, queue: &ArrayQueue<Arrived>, mbuf: Mbuf) {
         let port = self.port;
@@ -546,19 +559,6 @@ impl Step<'_> {
     fn consumed(&mut self) {
         self.counters.consumed.add(1);
         self.shared.ringer.ring();
-    }
-
-    /// Drops what is not ours, or passes it on to the kernel.
-    #[cold]
-    fn not_ours(&mut self, mbuf: Mbuf, reason: Drop) {
-        match self.side.role {
-            Role::Media { kernel: Some(exit) }
-                if is_kernels(mbuf.frame(), reason, &self.side.locals) =>
-            {
-                self.send(exit, mbuf, None);
-            }
-            _ => self.drop(mbuf, reason),
-        }
     }
 
     /// Nobody takes a datagram to an address of ours: it is dropped, and its sender told so if the operator wants
