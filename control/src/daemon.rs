@@ -80,6 +80,8 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         timeouts: Cell::new(ageing::timeouts(&config.timeouts)),
         one_way: RefCell::default(),
         quality: Cell::new(quality::Rule::new(&config.quality)),
+        quality_changed: tokio::sync::Notify::new(),
+        started_ns: penstock_shm::monotonic_ns(),
         ratings: RefCell::default(),
         reloader: Reloader::new(path.into(), config),
     });

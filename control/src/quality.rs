@@ -1,7 +1,7 @@
 //! Rates the media of all calls, and says when it is poor and when it no longer is.
 
 use crate::service::Service;
-use penstock_media::{Call, Kind, Limits, Local, Measured, mos};
+use penstock_media::{Call, Kind, Limits, Local, Measured, Media, mos};
 use penstock_shm::StreamStat;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -13,6 +13,9 @@ const BATCH: usize = 64;
 
 /// Streams whose turns for better or worse are written to the log after one interval; the others are counted.
 const MAX_LINES: u32 = 20;
+
+/// So many packets say how a stream sounds; of fewer (comfort noise, a call's first and last) the next interval tells.
+const LEAST_PACKETS: u64 = 25;
 
 /// How often to rate, and from where on media is poor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -105,25 +108,30 @@ impl Ratings {
 /// Rates for ever.
 pub(crate) async fn run(service: Rc<Service>) {
     loop {
-        let interval = service.quality.get().interval;
-        if interval.is_zero() {
-            // A reload may want it otherwise.
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            continue;
+        let rule = service.quality.get();
+        let rest = match rule.interval.is_zero() {
+            true => Duration::MAX,
+            false => rule.interval,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(rest) => rate_all(&service).await,
+            () = service.quality_changed.notified() => service.ratings.borrow_mut().0.clear(),
         }
-        tokio::time::sleep(interval).await;
-        let keys: Vec<u64> = service.calls.borrow().iter().map(|call| call.key).collect();
-        let mut turns = 0;
-        for batch in keys.chunks(BATCH) {
-            for key in batch {
-                service.rate(*key, &mut turns);
-            }
-            tokio::task::yield_now().await;
+    }
+}
+
+async fn rate_all(service: &Service) {
+    let keys: Vec<u64> = service.calls.borrow().iter().map(|call| call.key).collect();
+    let mut turns = 0;
+    for batch in keys.chunks(BATCH) {
+        for key in batch {
+            service.rate(*key, &mut turns);
         }
-        if turns > MAX_LINES {
-            let more = turns - MAX_LINES;
-            tracing::info!(more, "other streams turned poor, or well again");
-        }
+        tokio::task::yield_now().await;
+    }
+    if turns > MAX_LINES {
+        let more = turns - MAX_LINES;
+        tracing::info!(more, "other streams turned poor, or well again");
     }
 }
 
@@ -135,65 +143,88 @@ impl Service {
         };
         let limits = self.quality.get().limits;
         let mut ratings = self.ratings.borrow_mut();
-        for (leg, local, peer) in speech(call) {
-            let stat = self.link.stream(local);
-            let Some(stat) = stat.filter(|stat| stat.call == key && stat.meter.packets > 0) else {
-                continue;
-            };
-            let round_trip_ms = self.round_trip_ms(local, key) + self.round_trip_ms(peer, key);
-            let streams = ratings.0.entry(key).or_default();
-            let rated = rated_of(streams, leg, local);
-            if !rated.take(&stat, round_trip_ms, &limits) {
-                continue;
-            }
-            *turns += 1;
-            if rated.poor {
-                self.stats.ageing("poor-seen");
-            }
-            if *turns <= MAX_LINES {
-                rated.log(&call.id);
+        let streams = ratings.0.entry(key).or_default();
+        let speech = speech(call);
+        // Ports that the call no longer has.
+        streams.retain(|rated| speech.iter().flatten().any(|(_, at)| *at == rated.local));
+        for legs in speech {
+            let trips = legs.map(|(_, local)| self.round_trip_ms(local, key));
+            let round_trip_ms = trips[0].zip(trips[1]).map(|(a, b)| a + b);
+            for (leg, local) in legs {
+                let stat = self.link.stream(local);
+                let Some(stat) = stat.filter(|stat| stat.call == key && stat.meter.packets > 0)
+                else {
+                    continue;
+                };
+                let rated = rated_of(streams, leg, local, &stat, self.started_ns);
+                if !rated.take(&stat, round_trip_ms, &limits) {
+                    continue;
+                }
+                *turns += 1;
+                if rated.poor {
+                    self.stats.ageing("poor-seen");
+                }
+                if *turns <= MAX_LINES {
+                    rated.log(&call.id);
+                }
             }
         }
     }
 
-    /// Between the plane and the leg that sends here, by its RTCP on either port; 0 while unknown.
-    fn round_trip_ms(&self, local: Local, key: u64) -> f64 {
+    /// Between the plane and the leg that sends here, by its RTCP on either port.
+    fn round_trip_ms(&self, local: Local, key: u64) -> Option<f64> {
         let trip_us = |local| {
             let stat = self.link.stream(local);
             let stat = stat.filter(|stat| stat.call == key);
             stat.map_or(0, |stat| stat.reports.rtt_us)
         };
-        f64::from(trip_us(local).max(trip_us(local.rtcp()))) / 1000.0
+        let us = match trip_us(local.rtcp()) {
+            0 => trip_us(local),
+            us => us,
+        };
+        (us > 0).then(|| f64::from(us) / 1000.0)
     }
 }
 
-/// The RTP streams of a call: leg, where they arrive, and where the opposite direction does.
-fn speech(call: &Call) -> Vec<(u16, Local, Local)> {
+/// The audio of a call: leg and where it arrives, of both sides of each media.
+fn speech(call: &Call) -> Vec<[(u16, Local); 2]> {
     let mut streams = Vec::new();
     for dialog in &call.dialogs {
-        let audio =
-            |media: &&penstock_media::Media| media.kind == Kind::Rtp && media.name == "audio";
+        let audio = |media: &&Media| media.kind == Kind::Rtp && media.name == "audio";
         for media in dialog.medias.iter().filter(audio) {
             if let Some([a, b]) = media.locals {
-                streams.push((2 * dialog.number, a, b));
-                streams.push((2 * dialog.number + 1, b, a));
+                let leg = dialog.number.wrapping_mul(2);
+                streams.push([(leg, a), (leg.wrapping_add(1), b)]);
             }
         }
     }
     streams
 }
 
-fn rated_of(streams: &mut Vec<Rated>, leg: u16, local: Local) -> &mut Rated {
+/// What is known of a stream. One that has been there for longer than this process is rated from now on.
+fn rated_of<'a>(
+    streams: &'a mut Vec<Rated>,
+    leg: u16,
+    local: Local,
+    stat: &StreamStat,
+    started_ns: u64,
+) -> &'a mut Rated {
     let at = streams.iter().position(|rated| rated.local == local);
     let at = at.unwrap_or_else(|| {
-        streams.push(Rated::new(leg, local));
+        let is_older = stat.created_ns < started_ns;
+        let seen = if is_older {
+            Seen::of(stat)
+        } else {
+            Seen::default()
+        };
+        streams.push(Rated::new(leg, local, seen));
         streams.len() - 1
     });
     &mut streams[at]
 }
 
 impl Rated {
-    fn new(leg: u16, local: Local) -> Rated {
+    fn new(leg: u16, local: Local, seen: Seen) -> Rated {
         Rated {
             local,
             leg,
@@ -205,27 +236,31 @@ impl Rated {
             mos_lowest: 5.0,
             poor: false,
             intervals: 0,
-            seen: Seen::default(),
+            seen,
         }
     }
 
     /// Rates the time since the last look; whether the stream turned poor, or well again.
-    fn take(&mut self, stat: &StreamStat, round_trip_ms: f64, limits: &Limits) -> bool {
+    fn take(&mut self, stat: &StreamStat, round_trip_ms: Option<f64>, limits: &Limits) -> bool {
         let seen = Seen::of(stat);
         if self.seen.generation != seen.generation {
             self.seen = Seen::default();
         }
         let packets = seen.packets.saturating_sub(self.seen.packets);
+        if packets == 0 {
+            // Nothing is heard, so nothing sounds poor.
+            return std::mem::take(&mut self.poor);
+        }
         // What came after all was counted as lost before.
         let lost = u64::try_from(seen.lost - self.seen.lost).unwrap_or(0);
-        self.seen = seen;
-        if packets == 0 {
+        if packets + lost < LEAST_PACKETS {
             return false;
         }
+        self.seen = seen;
         let measured = Measured {
             loss: lost as f64 / (packets + lost) as f64,
             jitter_ms: stat.meter.jitter_ms,
-            round_trip_ms,
+            round_trip_ms: round_trip_ms.unwrap_or(0.0),
             payload_type: stat.meter.payload_type.unwrap_or(0),
         };
         let mos = mos(&measured);
@@ -236,7 +271,7 @@ impl Rated {
         self.mos = mos;
         self.loss_percent = 100.0 * measured.loss;
         self.jitter_ms = measured.jitter_ms;
-        self.round_trip_ms = (round_trip_ms > 0.0).then_some(round_trip_ms);
+        self.round_trip_ms = round_trip_ms;
         let was_poor = std::mem::replace(&mut self.poor, limits.are_passed(&measured));
         self.poor != was_poor
     }

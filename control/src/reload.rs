@@ -62,7 +62,10 @@ impl Reloader {
         let mut calls = service.calls.borrow_mut();
         calls.configure(wanted).map_err(|held| held.to_string())?;
         service.timeouts.set(ageing::timeouts(&new.timeouts));
-        service.quality.set(quality::Rule::new(&new.quality));
+        let rule = quality::Rule::new(&new.quality);
+        if service.quality.replace(rule) != rule {
+            service.quality_changed.notify_one();
+        }
         *running = in_force(&running, new);
         service.link.police(&running.police);
         // The plane may have been given addresses, and streams may want something else.

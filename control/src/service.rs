@@ -40,6 +40,9 @@ pub(crate) struct Service {
     /// Keys of the calls whose media flows one way only.
     pub(crate) one_way: RefCell<HashSet<u64>>,
     pub(crate) quality: Cell<crate::quality::Rule>,
+    pub(crate) quality_changed: tokio::sync::Notify,
+    /// Since when this process has been at work, ns of CLOCK_MONOTONIC.
+    pub(crate) started_ns: u64,
     pub(crate) ratings: RefCell<crate::quality::Ratings>,
     pub(crate) reloader: Reloader,
 }

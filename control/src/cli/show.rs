@@ -162,7 +162,8 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
             lost.to_string(),
             duration(age_s),
             match (call.one_way, call.poor) {
-                (true, _) => "one-way",
+                (true, true) => "one-way, poor",
+                (true, false) => "one-way",
                 (false, true) => "poor",
                 (false, false) => "",
             }

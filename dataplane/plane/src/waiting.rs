@@ -5,8 +5,10 @@ use penstock_dpdk::Mbuf;
 use penstock_shm::RecordId;
 use std::collections::{HashMap, VecDeque};
 
-/// Packets that wait for one next hop.
+/// Packets that wait for one next hop ...
 const PER_HOP: usize = 64;
+/// ... or, once half the room is taken, so many: hosts that do not answer leave some to those that will.
+const PER_HOP_SCARCE: usize = 8;
 /// Packets that wait in all.
 const IN_ALL: usize = 1024;
 /// How long they wait.
@@ -35,10 +37,16 @@ impl Waiting {
 
     /// Keeps a stream's packet, or says that there is no room and drops it.
     pub fn push(&mut self, packet: Unresolved, now_ns: u64) -> bool {
-        let queue = self.queues.entry(packet.adjacency).or_default();
-        if queue.len() >= PER_HOP || self.count >= IN_ALL {
+        let most = match self.count {
+            IN_ALL.. => 0,
+            count if count >= IN_ALL / 2 => PER_HOP_SCARCE,
+            _ => PER_HOP,
+        };
+        let waiting = self.queues.get(&packet.adjacency).map_or(0, VecDeque::len);
+        if waiting >= most {
             return false;
         }
+        let queue = self.queues.entry(packet.adjacency).or_default();
         queue.push_back(Waits {
             since_ns: now_ns,
             stream: packet.stream,

@@ -27,6 +27,9 @@ struct Open {
 /// leg.
 const RTCP_TIMES: u64 = 5;
 
+/// Packets of the stream can pass.
+const OPEN_ROUTE: u16 = flag::GATE_OPEN | flag::ROUTED;
+
 /// The open windows, those of RTCP apart, in the order in which they end.
 pub struct Windows {
     window: Window,
@@ -79,7 +82,8 @@ impl Windows {
 
     /// The next stream whose window is over and that still learns.
     pub fn over(&mut self, table: &TableWriter, now_ns: u64) -> Option<u32> {
-        for queue in &mut self.open {
+        let Windows { window, open, .. } = self;
+        for (queue, times) in open.iter_mut().zip([1, RTCP_TIMES]) {
             while queue.front().is_some_and(|open| open.until_ns <= now_ns) {
                 let open = queue.pop_front()?;
                 let same = table.is_live(open.record)
@@ -89,9 +93,21 @@ impl Windows {
                 }
                 let slot = table.slot(open.record);
                 let learns = slot.flags & flag::LOCKED == 0 && slot.rank != rank::NONE;
-                if learns && slot.signal == open.signal {
+                if !learns || slot.signal != open.signal {
+                    continue;
+                }
+                let packets = table.tally(open.record).meter.packets.get() as u32;
+                let is_open = slot.flags & (flag::GATE_OPEN | flag::ROUTED) == OPEN_ROUTE;
+                let is_still = packets.wrapping_add(window.packets) == slot.learn_until;
+                if packets != 0 && (is_open || !is_still) {
                     return Some(open.record);
                 }
+                // It was learned from what was held back, and nothing has passed since: who spoke meanwhile had no
+                // rival, and is not locked yet.
+                queue.push_back(Open {
+                    until_ns: now_ns + (window.ns * times).max(1),
+                    ..open
+                });
             }
         }
         None

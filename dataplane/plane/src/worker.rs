@@ -336,6 +336,7 @@ impl Worker {
             number: self.number,
             port: port as u8,
             side,
+            sides: &self.ports,
             view,
             counters,
             now_ns,
@@ -369,7 +370,7 @@ impl Worker {
             let view = self.table.pin();
             self.moves.count(next.record, usize::from(next.from), &view);
             if next.crossed > 0 {
-                self.out.deliveries.hand_over(next, view.counters());
+                self.out.deliveries.hand_over(next, &view);
             } else {
                 port = next.port;
                 let _ = burst.push(next.mbuf);

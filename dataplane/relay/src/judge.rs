@@ -164,9 +164,9 @@ fn check<'a, const HEADERS: usize>(
         _ => Some(Drop::NoRoute),
     };
     if let Some(reason) = held {
-        return match ask.filter(is_credible) {
-            Some(_) => Ok((Pass { ask, held }, payload, content)),
+        return match ask.and_then(likely) {
             None => Err(reason),
+            ask => Ok((Pass { ask, held }, payload, content)),
         };
     }
     let ip_len = if slot.flags & flag::EGRESS_V6 == 0 {
@@ -183,11 +183,15 @@ fn check<'a, const HEADERS: usize>(
     Ok((Pass { ask, held }, payload, content))
 }
 
-/// While nothing may pass, a phone that sends nothing has no say against a stranger: only its own address has one.
-fn is_credible(ask: &Ask) -> bool {
+/// While nothing may pass, a phone that sends nothing has no say against a stranger: only its own address counts, and
+/// only a source that is certain is locked.
+fn likely(ask: Ask) -> Option<Ask> {
     match ask {
-        Ask::Adopt { rank, .. } => *rank >= rank::ADDRESS,
-        Ask::Lock => true,
+        Ask::Adopt { rank, lock } if rank >= rank::ADDRESS => Some(Ask::Adopt {
+            rank,
+            lock: lock && rank >= rank::KNOWN,
+        }),
+        Ask::Adopt { .. } | Ask::Lock => None,
     }
 }
 
@@ -232,7 +236,7 @@ fn unguarded(
     };
     let is_new = |_: &Ask| !meter::latch_asked(&tally.meter.latch_asked, slot.version);
     match admitted.map(|ask| ask.filter(is_new)) {
-        Ok(ask) if is_open || ask.as_ref().is_some_and(is_credible) => Ok(ask),
+        Ok(ask) if is_open || ask.and_then(likely).is_some() => Ok(ask),
         Err(reason) if is_open => Err(reason),
         _ => Err(Drop::GateClosed),
     }

@@ -87,6 +87,8 @@ pub(crate) fn admit(
     let certain = rank >= rank::KNOWN;
     let silent_ns = now_ns.saturating_sub(tally.meter.last_seen_ns.get());
     if slot.flags & flag::LOCKED != 0 {
+        // A lock that nothing has passed yet is as old as its signalling.
+        let silent_ns = silent_ns.min(now_ns.saturating_sub(slot.signalled_ns));
         let follows = slot.flags & flag::HANDOVER != 0 && silent_ns >= patience.handover_ns;
         let anew = patience.relearn_ns != 0 && silent_ns >= patience.relearn_ns;
         // Who was no more credible himself gives way to anybody.

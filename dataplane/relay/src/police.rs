@@ -148,9 +148,12 @@ pub fn renew(
     );
     // As many packets as long as may be; one division of 32 bits, for it is the slowest step.
     let longest = u32::from(slot.longest).max(1);
-    let allowed = match u32::try_from(for_octets) {
-        Ok(octets) => for_packets.min(u64::from(octets / longest)),
-        Err(_) => for_packets,
+    let allowed = match for_octets {
+        u64::MAX => for_packets,
+        octets => {
+            let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+            for_packets.min(u64::from(octets / longest))
+        }
     };
     meter.allowed.set(match verdict {
         Ok(()) if allowed == u64::MAX => u64::MAX,

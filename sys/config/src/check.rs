@@ -12,6 +12,9 @@ const MAX_POLICE: u8 = 15;
 /// Packets a second that a limit can tell apart.
 const MAX_EXCEPTION_PER_S: u32 = 10_000_000;
 
+/// The most packets or octets that a policing profile may name: no link carries so many a second.
+const MAX_RATE: u64 = 1_000_000_000_000;
+
 /// Gateways of one address: each is asked every second.
 const MAX_GATEWAYS: usize = 8;
 
@@ -252,6 +255,21 @@ fn police(profiles: &[Police], found: &mut Vec<String>) {
         };
         pair(police.packets_per_s, police.packets_burst, "packets");
         pair(police.bytes_per_s, police.bytes_burst, "bytes");
+        for (key, value, most) in [
+            ("packets_per_s", police.packets_per_s, MAX_RATE),
+            ("packets_burst", police.packets_burst, MAX_RATE),
+            ("bytes_per_s", police.bytes_per_s, MAX_RATE),
+            ("bytes_burst", police.bytes_burst, MAX_RATE),
+            ("peak_packets_per_s", police.peak_packets_per_s, MAX_RATE),
+            ("peak_bytes_per_s", police.peak_bytes_per_s, MAX_RATE),
+            ("tolerance_ms", police.tolerance_ms, 60_000),
+        ] {
+            if value > most {
+                found.push(format!(
+                    "[[police]] number {number}: {key} is {value}; it must be {most} or less"
+                ));
+            }
+        }
         if police.bytes_burst != 0 && police.bytes_burst < 1500 {
             found.push(format!(
                 "[[police]] number {number}: bytes_burst {} is less than one packet; make it 1500 or more",

@@ -361,11 +361,6 @@ impl Last {
     }
 }
 
-impl Voip {
-    /// What a leg that does not say it has for its R factor and MOS.
-    pub const UNKNOWN: u32 = 127;
-}
-
 impl Meter {
     /// See [`Last`].
     pub fn last(&self) -> Last {

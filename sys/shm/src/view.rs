@@ -527,8 +527,12 @@ fn decode_reports(reports: &Reports) -> ReportStat {
 
 fn decode_voip(voip: &Voip) -> Option<VoipStat> {
     let word = |word: &AtomicU32| word.load(Ordering::Relaxed);
-    let known = |value: u32| (value != Voip::UNKNOWN).then_some(value as u8);
-    let mos = |value: u32| known(value).map(|tenths| f64::from(tenths) / 10.0);
+    // Whatever else a leg says, 127 included, says nothing.
+    let mos = |tenths: u32| {
+        (10..=50)
+            .contains(&tenths)
+            .then(|| f64::from(tenths) / 10.0)
+    };
     let blocks = word(&voip.blocks);
     (blocks > 0).then(|| VoipStat {
         blocks,
@@ -537,7 +541,9 @@ fn decode_voip(voip: &Voip) -> Option<VoipStat> {
         discard: f64::from(word(&voip.discard)) / 256.0,
         round_trip_ms: word(&voip.round_trip_ms) as u16,
         end_system_ms: word(&voip.end_system_ms) as u16,
-        r_factor: known(word(&voip.r_factor)),
+        r_factor: u8::try_from(word(&voip.r_factor))
+            .ok()
+            .filter(|r| *r <= 100),
         mos_lq: mos(word(&voip.mos_lq)),
         mos_cq: mos(word(&voip.mos_cq)),
     })

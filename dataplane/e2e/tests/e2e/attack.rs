@@ -286,6 +286,10 @@ fn ten_million_packets_move_nothing() {
         attacks: 0,
     };
     lab.configure(&setup(&captures(&[&input], &[&output])));
+    lab.edit(
+        "[control]\n",
+        "[learning]\nwindow_packets = 1000000\n[control]\n",
+    );
     let mut plane = lab.plane();
     link.feed.started();
     let table = lab.table();

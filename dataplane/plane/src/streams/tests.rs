@@ -117,6 +117,7 @@ impl Bench {
     fn ask(&mut self, endpoint: Endpoint, version: u32, source: &str, lock: bool) -> Option<Event> {
         let record = self.streams.table.find(endpoint).unwrap();
         let source = source.parse().unwrap();
+        self.streams.table.tally(record).meter.packets.add(1);
         self.streams.latch(
             &Latch {
                 record,
@@ -299,7 +300,7 @@ fn a_window_ends_in_time_and_locks() {
     assert_eq!(bench.ask(B, version, "198.18.0.7:1", false), None);
     let slot = bench.slot(B);
     assert!(!has(&slot, flag::LOCKED) && has(&slot, flag::LATCHED));
-    assert_eq!((slot.rank, slot.learn_until), (rank::ANY, 10));
+    assert_eq!((slot.rank, slot.learn_until), (rank::ANY, 11));
     assert_eq!(destination(&bench.slot(A)), "198.18.0.7:1");
     let mut events = Vec::new();
     bench.streams.tick(1001, |event| events.push(event));
@@ -347,6 +348,33 @@ fn what_signalling_replaces_is_remembered_as_that() {
         slot.known,
         digest_address("198.18.0.8:3000".parse().unwrap())
     );
+}
+
+/// Behind a closed gate who speaks has no rival: only once something has passed is he locked.
+#[test]
+fn what_was_held_back_locks_nobody() {
+    let mut bench = Bench::new(8);
+    let ops = [
+        Op::Set(spec(A, B, Some("198.18.0.9:1000"), 1)),
+        Op::Set(spec(B, A, Some("198.18.0.8:2000"), 1)),
+    ];
+    bench.apply(7, &ops).unwrap();
+    let version = bench.slot(B).version;
+    let packets = |bench: &Bench, count| {
+        let table = &bench.streams.table;
+        table.tally(table.find(B).unwrap()).meter.packets.set(count);
+    };
+    assert_eq!(bench.ask(B, version, "198.18.0.7:1", false), None);
+    packets(&bench, 0);
+    for now_ns in [1_002, 2_002, 50_000] {
+        bench.streams.tick(now_ns, |event| panic!("{event:?}"));
+        assert!(!has(&bench.slot(B), flag::LOCKED));
+    }
+    packets(&bench, 1);
+    let mut locks = 0;
+    bench.streams.tick(51_000, |_| locks += 1);
+    assert!(has(&bench.slot(B), flag::LOCKED));
+    assert_eq!(locks, 1);
 }
 
 #[test]

@@ -4,12 +4,12 @@
 //! way as if the port that has its destination had received it. It was received and is forwarded once; each stream's
 //! meter counts it. A circle of routes ends at [`MAX_CROSSED`].
 
+use super::Worker;
 use super::stages::Step;
-use super::{Worker, WorkerCounters};
 use crate::slow::HandOver;
 use penstock_dpdk::{Burst, Mbuf};
 use penstock_relay::Drop;
-use penstock_shm::Entry;
+use penstock_shm::{Entry, Pinned};
 use std::collections::VecDeque;
 
 /// Endpoints that send a packet on: the last one's has to leave the plane.
@@ -51,7 +51,8 @@ impl Deliveries {
     }
 
     /// Takes one that entered again at a worker that does not own the stream.
-    pub(super) fn hand_over(&mut self, handed: HandOver, counters: &WorkerCounters) {
+    pub(super) fn hand_over(&mut self, handed: HandOver, view: &Pinned<'_>) {
+        let counters = view.counters();
         counters.rx.add(1);
         let (port, crossed, mbuf) = (handed.port, handed.crossed, handed.mbuf);
         let delivery = Delivery {
@@ -61,6 +62,8 @@ impl Deliveries {
         };
         if self.push(delivery).is_err() {
             counters.drops[Drop::TxFull as usize].add(1);
+            let tally = view.tally(handed.record);
+            tally.inspect(|tally| tally.count_dropped(Drop::TxFull));
         }
     }
 }
@@ -100,6 +103,7 @@ impl Worker {
                 number: self.number,
                 port: next.port,
                 side: &self.ports[usize::from(next.port)],
+                sides: &self.ports,
                 view,
                 counters: view.counters(),
                 now_ns,

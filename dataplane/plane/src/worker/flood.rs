@@ -1,6 +1,6 @@
 //! Sources that send what nobody takes: who does so too often is told apart from who does so by chance.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 const SECOND_NS: u64 = 1_000_000_000;
 const PLACES: usize = 1024;
@@ -19,6 +19,15 @@ pub struct Floods {
     per_s: u32,
 }
 
+/// A source as it is counted: an IPv6 host has a whole /64 to send from.
+fn name(source: IpAddr) -> u32 {
+    let network = match source {
+        IpAddr::V4(_) => source,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    };
+    penstock_shm::record::digest_ip(network)
+}
+
 impl Floods {
     /// `per_s` is how many packets a source may send in vain within a second.
     pub fn new(per_s: u32) -> Floods {
@@ -30,7 +39,7 @@ impl Floods {
 
     /// Counts a packet that nobody takes; says whether its source floods.
     pub fn count(&mut self, source: IpAddr, now_ns: u64) -> bool {
-        let source = penstock_shm::record::digest_ip(source);
+        let source = name(source);
         let place = &mut self.places[source as usize % PLACES];
         if now_ns.saturating_sub(place.since_ns) >= SECOND_NS {
             *place = Place {
@@ -48,7 +57,7 @@ impl Floods {
 
     /// Whether a source floods, by what was counted.
     pub fn is_known(&self, source: IpAddr, now_ns: u64) -> bool {
-        let source = penstock_shm::record::digest_ip(source);
+        let source = name(source);
         let place = &self.places[source as usize % PLACES];
         place.source == source
             && place.packets > self.per_s

@@ -14,10 +14,11 @@ use penstock_relay::{
     rewrite, source,
 };
 use penstock_shm::copies::Direction;
-use penstock_shm::record::{Slot, flag};
+use penstock_shm::record::{Slot, digest_address, flag};
 use penstock_shm::tally::{Last, Meter};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::ptr;
 
 /// Not the number of any next hop, nor [`Slot::NOT_USUAL`].
@@ -102,6 +103,8 @@ pub(super) struct Step<'a> {
     pub(super) number: usize,
     pub(super) port: u8,
     pub(super) side: &'a PortSide,
+    /// All ports.
+    pub(super) sides: &'a [PortSide],
     pub(super) view: &'a Pinned<'a>,
     pub(super) counters: &'a WorkerCounters,
     pub(super) now_ns: u64,
@@ -328,7 +331,7 @@ impl Step<'_> {
             peer: self.view.tally(slot.peer),
         };
         let rules = &self.shared.rules;
-        if self.is_from_us(&mbuf, udp, slot) {
+        if self.is_misplaced(&mbuf, udp, slot) {
             return self.drop_of(entry, mbuf, Drop::Source);
         }
         if self.view.owner(meter) != Some(self.number) {
@@ -500,16 +503,25 @@ impl Step<'_> {
     }
 
     /// Whether a packet that a port received names one of our own addresses as its source: nobody honest sends
-    /// that. Streams that are locked to somebody else have no need to ask.
-    fn is_from_us(&self, mbuf: &Mbuf, udp: &Udp, slot: &Slot) -> bool {
-        if self.crossed > 0 || slot.flags & flag::LOCKED != 0 && slot.own_remote == 0 {
+    /// that. Or whether one that another endpoint of ours sent on comes where it was not signalled: a private address
+    /// may be ours by accident. Streams that are locked to somebody else have no need to ask.
+    fn is_misplaced(&self, mbuf: &Mbuf, udp: &Udp, slot: &Slot) -> bool {
+        let is_settled = slot.flags & (flag::LOCKED | flag::HANDOVER) == flag::LOCKED;
+        if self.crossed == 0 && is_settled && slot.own_remote == 0 {
             return false;
         }
         source(mbuf.frame(), udp).is_some_and(|source| {
-            // The remote may be of another port of ours.
-            slot.own_remote != 0 && slot.remote() == Some(source)
-                || self.side.locals.get(udp.vlan, source.ip()).is_some()
+            if self.crossed > 0 {
+                return digest_address(source) != slot.signalled;
+            }
+            slot.own_remote != 0 && slot.remote() == Some(source) || self.is_ours(udp.vlan, source)
         })
+    }
+
+    /// Whether an address is ours, at whatever port.
+    fn is_ours(&self, vlan: u16, address: SocketAddr) -> bool {
+        let mut sides = self.sides.iter();
+        sides.any(|side| side.locals.get(vlan, address.ip()).is_some())
     }
 
     /// Asks for the packet's source to be adopted. False if that cannot be: it is one of our own.
@@ -518,7 +530,7 @@ impl Step<'_> {
         let Some(source) = source(mbuf.frame(), udp) else {
             return false;
         };
-        if self.crossed == 0 && self.side.locals.get(udp.vlan, source.ip()).is_some() {
+        if self.crossed == 0 && self.is_ours(udp.vlan, source) {
             return false;
         }
         let latch = Latch {
@@ -565,6 +577,9 @@ impl Step<'_> {
     /// that. If no endpoint can have the port, it is the kernel's.
     #[cold]
     fn no_stream(&mut self, mbuf: Mbuf, addr: u16, udp: &Udp) {
+        if self.crossed > 0 {
+            return self.drop(mbuf, Drop::NoStream);
+        }
         let is_media = self.side.media.iter().any(|media| {
             media.addr == addr && (media.ports.first..=media.ports.last).contains(&udp.port)
         });
@@ -572,9 +587,6 @@ impl Step<'_> {
             && !is_media
         {
             return self.not_ours(mbuf, Drop::NoStream);
-        }
-        if self.crossed > 0 {
-            return self.drop(mbuf, Drop::NoStream);
         }
         let source = source(mbuf.frame(), udp);
         if source.is_some_and(|source| self.out.floods.count(source.ip(), self.now_ns)) {

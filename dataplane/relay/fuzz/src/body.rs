@@ -158,16 +158,14 @@ const ADDRESS: u16 = 3;
 pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<(Usual<'_>, u32)> {
     let mut locals = LocalAddrs::new();
     let destination4: [u8; 4] = *frame.get(30..)?.first_chunk()?;
-    let destination6 = frame.get(38..).and_then(<[u8]>::first_chunk::<16>);
-    // No port has the address zero.
-    if destination4 != [0; 4] {
-        let _ = locals.insert(0, destination4.into(), ADDRESS);
-    }
-    if let Some(&destination) = destination6.filter(|ip| **ip != [0; 16]) {
-        let _ = locals.insert(0, destination.into(), ADDRESS);
+    let _ = locals.insert(0, destination4.into(), ADDRESS);
+    if let Some(&destination6) = frame.get(38..).and_then(<[u8]>::first_chunk::<16>) {
+        let _ = locals.insert(0, destination6.into(), ADDRESS);
     }
     let mut last = LastAddress::NONE;
-    Usual::of(frame, Mac::new(mac), &locals, &mut last, ip_checked)
+    let usual = Usual::of(frame, Mac::new(mac), &locals, &mut last, ip_checked);
+    // No port has the address zero, so there is no stream.
+    usual.filter(|(_, endpoint)| endpoint >> 16 == u32::from(ADDRESS))
 }
 
 /// The worker that relays here, and the meters of a stream that it owns.

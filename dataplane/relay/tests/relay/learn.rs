@@ -335,10 +335,9 @@ fn what_is_held_back_can_be_learned_from() {
             (closed(learn), Drop::GateClosed),
             (unrouted(learn), Drop::NoRoute),
         ] {
-            let lock = learn == Learn::Immediate;
             let ask = Some(Ask::Adopt {
                 rank: rank::ADDRESS,
-                lock,
+                lock: false,
             });
             let held = Some(reason);
             assert_eq!(judged(&slot, likely), Ok(Pass { held, ask }));
