@@ -16,6 +16,7 @@ mod flood;
 mod idle;
 mod moves;
 mod stages;
+mod strays;
 
 use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
