@@ -428,3 +428,43 @@ fn what_a_worker_delivers_goes_to_the_owner_until_that_is_it() {
         assert!(seqs.into_iter().eq(1..=ALL), "pair {n}");
     }
 }
+
+/// An endpoint of ours in somebody's SDP that does not name him in return: nobody learns of him, and no kernel hears him.
+#[test]
+fn what_is_not_awaited_ends() {
+    const PACKETS: u16 = 50;
+    let mut setup = Setup::default();
+    let exception = "queues = 1\nexception = \"net_tap9,iface=sip0,persist\"\n";
+    setup.port = setup.port.replace("queues = 1\n", exception);
+    let lab = lab!("hairpin_mistaken", setup);
+    let _plane = lab.plane();
+    let _control = lab.control();
+    let (ng, table) = (lab.ng(), lab.table());
+    let dropped = |reason| totals(&table).dropped(reason);
+    let phone = |port, ssrc| Phone::new(&lab, phone_at(port), ssrc);
+
+    // A port that no call can have: the kernel's, if it came from the wire.
+    let mut first = phone(4000, 0xc);
+    let kernel = SocketAddr::new(PLANE.parse().expect("an address"), 5060);
+    let sides = ng.call("kernel", first.at(), kernel);
+    for _ in 0..PACKETS {
+        first.talk(sides.caller);
+    }
+    let ended = || dropped(Drop::NoStream) == u64::from(PACKETS);
+    assert!(wait_for(SOON, ended), "{:?}", totals(&table));
+
+    // An endpoint of another call, whose phones have not spoken yet.
+    let (mut a, mut b, mut other) = (phone(4010, 0xa), phone(5010, 0xb), phone(4020, 0xbad));
+    let call = ng.call("call", a.at(), b.at());
+    let mistaken = ng.call("mistaken", other.at(), call.caller);
+    for _ in 0..PACKETS {
+        other.talk(mistaken.caller);
+    }
+    let ended = || dropped(Drop::Source) == u64::from(PACKETS);
+    assert!(wait_for(SOON, ended), "{:?}", totals(&table));
+    let drops = stream(&table, call.caller).expect("the stream").drops;
+    let source = Drop::Source.stream_index().expect("its place");
+    assert_eq!(drops[source], u32::from(PACKETS));
+    meet(&mut a, call.caller, &mut b, call.callee);
+    assert_eq!(b.listen().rtp.len(), 1, "the other was heard");
+}
