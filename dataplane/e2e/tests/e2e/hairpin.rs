@@ -2,8 +2,9 @@
 //! leaves no port, and what would go round for ever ends.
 
 use penstock_e2e::feed::{Feed, records};
-use penstock_e2e::frame::{Datagram, Sum, read_capture, write_capture};
+use penstock_e2e::frame::{Datagram, read_capture, write_capture};
 use penstock_e2e::region::{balanced, endpoint, stream, totals, worker};
+use penstock_e2e::wire;
 use penstock_e2e::{
     Lab, PLANE, Phone, Setup, Sides, Signal, converse, lab, meet, phone_at, rtcp, rtp_packet, sdp,
     wait_for,
@@ -199,7 +200,6 @@ fn what_goes_round_ends_and_harms_nobody() {
 const PAIRS: u16 = 8;
 const PACKETS: u16 = 100;
 const FORGED: u16 = 10;
-const MAC: [u8; 6] = [2, 0x70, 0x73, 0, 0, 1];
 
 fn two_workers(device: &str) -> Setup {
     let port = format!(
@@ -254,18 +254,7 @@ fn pairs(table: &TableView) -> Vec<Op> {
 }
 
 fn frame(from: SocketAddr, to: SocketAddr, n: u16, seq: u16) -> Vec<u8> {
-    let macs = (MAC, [2, 0, 0, 0, 0, 1]);
-    let payload = rtp_packet(n.into(), seq);
-    Datagram {
-        macs,
-        vlan: 0,
-        tos: 0,
-        from,
-        to,
-        sum: Sum::Right,
-        payload,
-    }
-    .frame()
+    wire::datagram(from, to, rtp_packet(n.into(), seq)).frame()
 }
 
 /// What left of each pair, by number, each packet unchanged.
