@@ -160,8 +160,8 @@ fn usual(c: &mut Criterion) {
             for buffer in black_box(&mut buffers) {
                 let frame = &mut buffer[HEADROOM..];
                 let packet = Usual::of(frame, mac, &bench.addrs, &mut last, false);
-                let (_, endpoint) = packet.expect("a usual packet");
-                let endpoint = Endpoint::from_bits(endpoint);
+                let found = packet.expect("a usual packet");
+                let endpoint = Endpoint::from_bits(found.endpoint);
                 black_box(bench.entry(Some(endpoint.addr), endpoint.port));
             }
         });
@@ -175,7 +175,7 @@ fn usual(c: &mut Criterion) {
                     let frame = &mut buffer[HEADROOM..];
                     let (slot, meter) = (&bench.slots[i], &bench.tallies[i].meter);
                     let packet = Usual::of(frame, mac, &bench.addrs, &mut last, false);
-                    let (mut packet, _) = packet.expect("a usual packet");
+                    let mut packet = packet.expect("a usual packet");
                     assert!(packet.pass(slot, meter, &l2, Last::guard(owner), 0));
                 }
             },

@@ -290,7 +290,7 @@ impl Bench {
         for (i, buffer) in self.buffers.iter_mut().enumerate() {
             let (slot, tally) = (&self.slots[i], &self.tallies[i]);
             let packet = Usual::of(&mut buffer[HEADROOM..], mac, &self.locals, &mut last, false);
-            if let Some((mut packet, _)) = packet
+            if let Some(mut packet) = packet
                 && slot.usual_hop != Slot::NOT_USUAL
             {
                 let meter = &tally.meter;

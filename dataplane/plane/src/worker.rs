@@ -32,7 +32,7 @@ use penstock_dpdk::{Burst, Mbuf, PerPacket, RxQueue, Sent, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs, Rules};
 use penstock_shm::copies::CopyWriter;
 use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
-use stages::{Looks, Passed, Step, look};
+use stages::{Looks, Passed, Sixes, Step, look};
 use std::sync::Arc;
 
 /// What a worker has of a port.
@@ -347,12 +347,15 @@ impl Worker {
         };
         let mut passed = Passed::default();
         let mut looks = PerPacket::<Looks<'_>>::new();
-        let seen = if side.checks_ip {
-            look::<true>(burst, side, view, &mut looks)
-        } else {
-            look::<false>(burst, side, view, &mut looks)
-        };
-        step.pass(seen, &mut passed);
+        {
+            let mut sixes = Sixes::default();
+            let seen = if side.checks_ip {
+                look::<true>(burst, side, view, &mut looks, &mut sixes)
+            } else {
+                look::<false>(burst, side, view, &mut looks, &mut sixes)
+            };
+            step.pass(seen, &mut sixes, &mut passed);
+        }
         match passed.exit() {
             Some(exit) => step.send_burst(exit, burst, &looks),
             None => step.finish(burst, &passed, &looks),

@@ -8,15 +8,15 @@
 
 use penstock_shm::counters::Drop;
 use penstock_shm::record::{MAX_POLICIES, Slot};
-use penstock_shm::tally::{Counter, Tally};
+use penstock_shm::tally::{Bucket, Counter, Tally};
 
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
 
 /// A bucket: what is let through in the long run, and at once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// Packets or octets at once.
+    /// Packets or octets at once; `u64::MAX` for no limit.
     burst: u64,
     /// Nanoseconds of one of them, times 2^16; 0 for no limit.
     each_ns: u64,
@@ -24,11 +24,24 @@ pub struct Rate {
     per_ns: u64,
 }
 
+impl Default for Rate {
+    fn default() -> Rate {
+        Rate::UNLIMITED
+    }
+}
+
 impl Rate {
+    /// No limit.
+    pub const UNLIMITED: Rate = Rate {
+        burst: u64::MAX,
+        each_ns: 0,
+        per_ns: 0,
+    };
+
     /// So many packets or octets a second, 0 for no limit; and so many at once, which is taken for one packet at least.
     pub fn new(per_s: u64, burst: u64) -> Rate {
         if per_s == 0 {
-            return Rate::default();
+            return Rate::UNLIMITED;
         }
         let fixed = |value: u128| u64::try_from(value).unwrap_or(u64::MAX);
         Rate {
@@ -37,10 +50,6 @@ impl Rate {
             // Rounded up: what is due is never more than the bucket thinks.
             per_ns: fixed((u128::from(per_s) << 32).div_ceil(u128::from(SECOND))),
         }
-    }
-
-    fn is_limited(self) -> bool {
-        self.each_ns != 0
     }
 
     /// How long so many take.
@@ -67,6 +76,60 @@ pub struct Profile {
     pub sustained_bytes: Rate,
     /// Peak rate of octets and its tolerance.
     pub peak_bytes: Rate,
+}
+
+impl Profile {
+    /// Those for packets, and those for octets.
+    fn rates(&self) -> [[Rate; 2]; 2] {
+        [
+            [self.sustained_packets, self.peak_packets],
+            [self.sustained_bytes, self.peak_bytes],
+        ]
+    }
+
+    /// How many packets and octets may pass at once, if all buckets are full.
+    #[inline(always)]
+    fn bursts(&self) -> [u64; 2] {
+        self.rates()
+            .map(|[sustained, peak]| sustained.burst.min(peak.burst))
+    }
+
+    /// Whether all buckets are full, with what has passed since; said by the slowest rates, so sometimes too late. Then
+    /// there is nothing to settle: what was due before now is due no more.
+    #[inline(always)]
+    fn is_full_again(&self, bucket: &Bucket, passed: [u64; 2], since_ns: u64, now_ns: u64) -> bool {
+        let dues = bucket.due_ns.iter().map(Counter::get);
+        let took = self.rates().into_iter().zip(passed);
+        let took = took.map(|([sustained, peak], passed)| {
+            let each_ns = sustained.each_ns.max(peak.each_ns);
+            Rate {
+                each_ns,
+                ..sustained
+            }
+            .duration_ns(passed)
+        });
+        let due_ns = dues.fold(since_ns, u64::max);
+        due_ns.saturating_add(took.fold(0, u64::max)) <= now_ns
+    }
+
+    /// Settles what has passed since, and says how many packets and octets may pass now.
+    #[inline(never)]
+    fn settle(&self, bucket: &Bucket, passed: [u64; 2], since_ns: u64, now_ns: u64) -> [u64; 2] {
+        let mut room = [u64::MAX; 2];
+        let mut dues = bucket.due_ns.iter();
+        for ((rates, passed), room) in self.rates().into_iter().zip(passed).zip(&mut room) {
+            for (rate, due) in rates.into_iter().zip(dues.by_ref()) {
+                let due_ns = due
+                    .get()
+                    .max(since_ns)
+                    .saturating_add(rate.duration_ns(passed));
+                due.set(due_ns);
+                let ahead = rate.units(due_ns.saturating_sub(now_ns));
+                *room = (*room).min(rate.burst.saturating_sub(ahead));
+            }
+        }
+        room
+    }
 }
 
 /// All profiles, by [`Slot::police`]; number 0 limits nothing.
@@ -104,48 +167,26 @@ pub fn renew(
         0 => now_ns,
         at_ns => at_ns,
     };
-    let passed_packets = packets.wrapping_sub(bucket.packets.get());
-    let passed_octets = octets.wrapping_sub(bucket.bytes.get());
+    let passed = [
+        packets.wrapping_sub(bucket.packets.get()),
+        octets.wrapping_sub(bucket.bytes.get()),
+    ];
     bucket.packets.set(packets);
     bucket.bytes.set(octets);
     bucket.at_ns.set(now_ns);
 
-    let mut verdict = Ok(());
-    // Room for how many of what the two rates limit; `u64::MAX` if they do not.
-    let mut room = |rates: [Rate; 2], due: &[Counter], passed, next, reason| {
-        let mut least = u64::MAX;
-        for (rate, due) in rates.into_iter().zip(due) {
-            if !rate.is_limited() {
-                continue;
-            }
-            let due_ns = due
-                .get()
-                .max(since_ns)
-                .saturating_add(rate.duration_ns(passed));
-            due.set(due_ns);
-            let ahead = rate.units(due_ns.saturating_sub(now_ns));
-            least = least.min(rate.burst.saturating_sub(ahead));
-        }
-        if least < next {
-            verdict = verdict.and(Err(reason));
-        }
-        least
+    let [for_packets, for_octets] = if profile.is_full_again(bucket, passed, since_ns, now_ns) {
+        profile.bursts()
+    } else {
+        profile.settle(bucket, passed, since_ns, now_ns)
     };
-    let (packet_dues, octet_dues) = bucket.due_ns.split_at(2);
-    let for_packets = room(
-        [profile.sustained_packets, profile.peak_packets],
-        packet_dues,
-        passed_packets,
-        1,
-        Drop::PolicePackets,
-    );
-    let for_octets = room(
-        [profile.sustained_bytes, profile.peak_bytes],
-        octet_dues,
-        passed_octets,
-        bytes as u64,
-        Drop::PoliceBytes,
-    );
+    let verdict = if for_packets < 1 {
+        Err(Drop::PolicePackets)
+    } else if for_octets < bytes as u64 {
+        Err(Drop::PoliceBytes)
+    } else {
+        Ok(())
+    };
     // As many packets as long as may be; one division of 32 bits, for it is the slowest step.
     let longest = u32::from(slot.longest).max(1);
     let allowed = match for_octets {

@@ -57,7 +57,6 @@ impl L2Header {
     #[inline(always)]
     fn tagged(&self, slot: &Slot) -> [u8; TAGGED] {
         let mut header: [u8; TAGGED] = *view(&self.bytes, 0);
-        // Only then: the priority lies on the slot's last line.
         if self.size() == TAGGED {
             header[TAGGED - 4] |= slot.pcp << 5;
         }
@@ -176,6 +175,7 @@ fn leave6(
     };
     *view_mut(head, 0) = l2.tagged(slot);
     put6(head, TAGGED, slot, length.to_be_bytes());
+    *view_mut(head, TAGGED + IP6) = ports6(slot);
     head[TAGGED] |= tos >> 4;
     head[TAGGED + 1] |= tos << 4;
     *view_mut(head, HEAD6 - 2) = checksum;
@@ -243,12 +243,19 @@ pub(crate) fn known4<const N: usize>(
     }
 }
 
-/// Rewrites the IPv6 header at `at` and the UDP header behind it, which has a checksum: likewise.
+/// Rewrites the IPv6 header at `at` and the UDP header that begins `udp`, which has a checksum: likewise.
 #[inline(always)]
-pub(crate) fn known6<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, length: [u8; 2]) {
-    let old = u16::from_ne_bytes(*view(head, at + IP6 + 6));
+pub(crate) fn known6<const N: usize, const M: usize>(
+    head: &mut [u8; N],
+    at: usize,
+    udp: &mut [u8; M],
+    slot: &Slot,
+    length: [u8; 2],
+) {
     put6(head, at, slot, length);
-    *view_mut(head, at + IP6 + 6) = moved(old, slot);
+    let old = u16::from_ne_bytes(*view(udp, 6));
+    *view_mut(udp, 0) = ports6(slot);
+    *view_mut(udp, 6) = moved(old, slot);
 }
 
 /// A checksum that is not 0, moved by `Slot::udp_delta`: RFC 1624, equation 2, the one that never makes 0 of anything
@@ -259,7 +266,7 @@ fn moved(old: u16, slot: &Slot) -> [u8; 2] {
     sum.wrapping_add(u16::from(carry)).to_ne_bytes()
 }
 
-/// The type field in front, the header and the ports; traffic class and the rest of the first eight octets are those of
+/// The type field in front and the header; traffic class and the rest of the first eight octets are those of
 /// `Slot::head`.
 #[inline(always)]
 fn put6<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, length: [u8; 2]) {
@@ -268,7 +275,12 @@ fn put6<const N: usize>(head: &mut [u8; N], at: usize, slot: &Slot, length: [u8;
     *view_mut(head, at + 4) = length;
     *view_mut(head, at + 8) = slot.ip6_src;
     *view_mut(head, at + 24) = slot.ip6_dst;
-    *view_mut(head, at + IP6) = *view::<4, 24>(&slot.head, 20);
+}
+
+/// The UDP ports of an IPv6 packet that leaves.
+#[inline(always)]
+fn ports6(slot: &Slot) -> [u8; 4] {
+    *view(&slot.head, 20)
 }
 
 #[inline(always)]

@@ -15,11 +15,15 @@ use penstock_shm::tally::{Last, Meter};
 
 const UDP4: usize = Ethernet::LEN + Ipv4::LEN;
 const RTP4: usize = UDP4 + UdpHeader::LEN;
-const HEADERS4: usize = RTP4 + Rtp::LEN;
 
 const UDP6: usize = Ethernet::LEN + Ipv6::LEN;
-const RTP6: usize = UDP6 + UdpHeader::LEN;
-const HEADERS6: usize = RTP6 + Rtp::LEN;
+
+/// Octets of the headers of Ethernet, IPv4, UDP and RTP; and as many are those of Ethernet and IPv6.
+const FRONT: usize = RTP4 + Rtp::LEN;
+const _: () = assert!(FRONT == UDP6);
+
+/// Octets of the headers of UDP and RTP, which follow in an IPv6 packet.
+const REST: usize = UdpHeader::LEN + Rtp::LEN;
 
 /// The longest frame that an IPv4 total length can describe.
 const LONGEST4: usize = Ethernet::LEN + 0xffff;
@@ -38,26 +42,27 @@ impl Mac {
     }
 }
 
-/// A whole UDP datagram over plain IPv4 or IPv6 to one of our addresses, with nothing behind it, and long enough
-/// for RTP.
+/// The headers of a whole UDP datagram over plain IPv4 or IPv6 to one of our addresses, with nothing behind it, and
+/// long enough for RTP.
 #[derive(Debug)]
-pub enum Usual<'a> {
-    /// Over IPv4.
-    V4(Usual4<'a>),
-    /// Over IPv6.
-    V6(Usual6<'a>),
+pub struct Usual<'a> {
+    front: &'a mut [u8; FRONT],
 }
 
-/// See [`Usual`].
+/// What of these headers lies behind [`Usual`] if they are IPv6's. Apart, for a burst has room for each packet's
+/// [`Usual`], and IPv4's is not to be longer for it.
 #[derive(Debug)]
-pub struct Usual4<'a> {
-    headers: &'a mut [u8; HEADERS4],
-}
+pub struct Rest<'a>(&'a mut [u8; REST]);
 
-/// See [`Usual`].
+/// What [`Usual::of`] finds in a frame.
 #[derive(Debug)]
-pub struct Usual6<'a> {
-    headers: &'a mut [u8; HEADERS6],
+pub struct Found<'a> {
+    /// The packet.
+    pub packet: Usual<'a>,
+    /// Its rest: an IPv6 packet has one, an IPv4 packet has none.
+    pub rest: Option<Rest<'a>>,
+    /// Where it was sent, as [`Endpoint::to_bits`](penstock_shm::Endpoint::to_bits).
+    pub endpoint: u32,
 }
 
 /// The local addresses of the packets before: mostly one is the next one's too.
@@ -103,10 +108,8 @@ impl LastAddress {
 }
 
 impl<'a> Usual<'a> {
-    /// The packet in a frame, if it is such a one, sent to this MAC and to one of these addresses, and where
-    /// it was sent, as [`Endpoint::to_bits`]. `ip_checked` says that the NIC found the IPv4 header checksum right.
-    ///
-    /// [`Endpoint::to_bits`]: penstock_shm::Endpoint::to_bits
+    /// The packet in a frame, if it is such a one, sent to this MAC and to one of these addresses.
+    /// `ip_checked` says that the NIC found the IPv4 header checksum right.
     #[inline(always)]
     pub fn of(
         frame: &'a mut [u8],
@@ -114,26 +117,48 @@ impl<'a> Usual<'a> {
         locals: &LocalAddrs,
         last: &mut LastAddress,
         ip_checked: bool,
-    ) -> Option<(Usual<'a>, u32)> {
-        match endpoint4(frame, mac, locals, last, ip_checked) {
-            Some(endpoint) => {
-                let headers = frame.first_chunk_mut()?;
-                Some((Usual::V4(Usual4 { headers }), endpoint))
-            }
-            None => {
-                let endpoint = endpoint6(frame, mac, locals, last)?;
-                let headers = frame.first_chunk_mut()?;
-                Some((Usual::V6(Usual6 { headers }), endpoint))
-            }
-        }
+    ) -> Option<Found<'a>> {
+        let endpoint = endpoint4(frame, mac, locals, last, ip_checked);
+        let is_v6 = endpoint.is_none();
+        let endpoint = endpoint.or_else(|| endpoint6(frame, mac, locals, last))?;
+        let (front, behind) = frame.split_first_chunk_mut()?;
+        let rest = match is_v6 {
+            true => Some(Rest(behind.first_chunk_mut()?)),
+            false => None,
+        };
+        let packet = Usual { front };
+        Some(Found {
+            packet,
+            rest,
+            endpoint,
+        })
     }
 
     /// Judges, meters and rewrites the packet, in place. False, and nothing changed, if it has to go the
     /// long way.
     ///
-    /// `slot.usual_hop` is the number of `l2`. `guard` is that of the worker that asks:
+    /// `rest` is what was found with it. `slot.usual_hop` is the number of `l2`. `guard` is that of the worker that asks:
     /// only a packet passes whose stream that worker owns, and that goes on with the stream's sequence.
     /// `now_ns` is the time of the burst, ns of CLOCK_MONOTONIC.
+    #[inline(always)]
+    pub fn pass(
+        &mut self,
+        rest: Option<&mut Rest<'_>>,
+        slot: &Slot,
+        meter: &Meter,
+        l2: &UntaggedL2,
+        guard: Last,
+        now_ns: u64,
+    ) -> bool {
+        match rest {
+            None => pass4(self.front, slot, meter, l2, guard, now_ns),
+            Some(Rest(rest)) => pass6(self.front, rest, slot, meter, l2, guard, now_ns),
+        }
+    }
+}
+
+impl Found<'_> {
+    /// As [`Usual::pass`].
     #[inline]
     pub fn pass(
         &mut self,
@@ -143,10 +168,8 @@ impl<'a> Usual<'a> {
         guard: Last,
         now_ns: u64,
     ) -> bool {
-        match self {
-            Usual::V4(packet) => packet.pass(slot, meter, l2, guard, now_ns),
-            Usual::V6(packet) => packet.pass(slot, meter, l2, guard, now_ns),
-        }
+        let rest = self.rest.as_mut();
+        self.packet.pass(rest, slot, meter, l2, guard, now_ns)
     }
 }
 
@@ -159,7 +182,7 @@ fn endpoint4(
     ip_checked: bool,
 ) -> Option<u32> {
     let len = frame.len();
-    let headers = frame.first_chunk::<HEADERS4>()?;
+    let headers = frame.first_chunk::<FRONT>()?;
     let ip = Ipv4(view(headers, Ethernet::LEN));
     let destination: [u8; 4] = *view(headers, UDP4 - 4);
     let total_len = ((len - Ethernet::LEN) as u16).to_be_bytes();
@@ -182,7 +205,7 @@ fn endpoint4(
 #[inline(never)]
 fn endpoint6(frame: &[u8], mac: Mac, locals: &LocalAddrs, last: &mut LastAddress) -> Option<u32> {
     let len = frame.len();
-    let headers = frame.first_chunk::<HEADERS6>()?;
+    let headers = frame.first_chunk::<{ FRONT + REST }>()?;
     let destination: [u8; 16] = *view(headers, UDP6 - 16);
     let length = ((len - UDP6) as u16).to_be_bytes();
     let port_and_length = u32::from_be_bytes(*view(headers, UDP6 + 2));
@@ -200,58 +223,51 @@ fn endpoint6(frame: &[u8], mac: Mac, locals: &LocalAddrs, last: &mut LastAddress
     is_usual.then_some(last.first6 | port_and_length >> 16)
 }
 
-impl Usual4<'_> {
-    /// See [`Usual::pass`].
-    #[inline(always)]
-    pub fn pass(
-        &mut self,
-        slot: &Slot,
-        meter: &Meter,
-        l2: &UntaggedL2,
-        guard: Last,
-        now_ns: u64,
-    ) -> bool {
-        let headers = &mut *self.headers;
-        let total_len = *view(headers, Ethernet::LEN + 2);
-        let len = u16::from_be_bytes(total_len);
-        let bytes = usize::from(len).wrapping_sub(RTP4 - Ethernet::LEN);
-        let rtp = Rtp(view(headers, RTP4));
-        let passes = *view(headers, UDP4 - 8) == slot.remote_v4
-            && *view(headers, UDP4) == slot.remote_port
-            && len <= slot.longest
-            && meter::follow(meter, slot, now_ns, bytes, rtp, guard);
-        if passes {
-            l2.write(headers);
-            known4(headers, Ethernet::LEN, slot, total_len);
-        }
-        passes
+#[inline(always)]
+fn pass4(
+    headers: &mut [u8; FRONT],
+    slot: &Slot,
+    meter: &Meter,
+    l2: &UntaggedL2,
+    guard: Last,
+    now_ns: u64,
+) -> bool {
+    let total_len = *view(headers, Ethernet::LEN + 2);
+    let len = u16::from_be_bytes(total_len);
+    let bytes = usize::from(len).wrapping_sub(RTP4 - Ethernet::LEN);
+    let rtp = Rtp(view(headers, RTP4));
+    let passes = *view(headers, UDP4 - 8) == slot.remote_v4
+        && *view(headers, UDP4) == slot.remote_port
+        && len <= slot.longest
+        && meter::follow(meter, slot, now_ns, bytes, rtp, guard);
+    if passes {
+        l2.write(headers);
+        known4(headers, Ethernet::LEN, slot, total_len);
     }
+    passes
 }
 
-impl Usual6<'_> {
-    /// See [`Usual::pass`].
-    #[inline(always)]
-    pub fn pass(
-        &mut self,
-        slot: &Slot,
-        meter: &Meter,
-        l2: &UntaggedL2,
-        guard: Last,
-        now_ns: u64,
-    ) -> bool {
-        let headers = &mut *self.headers;
-        let length = *view(headers, Ethernet::LEN + 4);
-        let udp_len = usize::from(u16::from_be_bytes(length));
-        let bytes = udp_len.wrapping_sub(UdpHeader::LEN);
-        let rtp = Rtp(view(headers, RTP6));
-        let passes = *view(headers, UDP6) == slot.remote_port
-            && *view(headers, Ethernet::LEN + 8) == slot.remote_v6
-            && udp_len + Ipv6::LEN <= usize::from(slot.longest)
-            && meter::follow(meter, slot, now_ns, bytes, rtp, guard);
-        if passes {
-            l2.write(headers);
-            known6(headers, Ethernet::LEN, slot, length);
-        }
-        passes
+#[inline(always)]
+fn pass6(
+    front: &mut [u8; FRONT],
+    rest: &mut [u8; REST],
+    slot: &Slot,
+    meter: &Meter,
+    l2: &UntaggedL2,
+    guard: Last,
+    now_ns: u64,
+) -> bool {
+    let length = *view(front, Ethernet::LEN + 4);
+    let udp_len = usize::from(u16::from_be_bytes(length));
+    let bytes = udp_len.wrapping_sub(UdpHeader::LEN);
+    let rtp = Rtp(view(rest, UdpHeader::LEN));
+    let passes = *view(rest, 0) == slot.remote_port
+        && *view(front, Ethernet::LEN + 8) == slot.remote_v6
+        && udp_len + Ipv6::LEN <= usize::from(slot.longest)
+        && meter::follow(meter, slot, now_ns, bytes, rtp, guard);
+    if passes {
+        l2.write(front);
+        known6(front, Ethernet::LEN, rest, slot, length);
     }
+    passes
 }

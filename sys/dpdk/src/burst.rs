@@ -250,16 +250,17 @@ impl<N: Note> PerPacket<N> {
         }
     }
 
-    /// What `value` makes of each packet, in order. Asks for the packets' first lines, each some packets
-    /// before its turn.
+    /// What `value` makes of each packet and its number in the burst, in order. Asks for the packets' first lines, each
+    /// some packets before its turn.
     #[inline(always)]
     pub fn fill<'p>(
         &mut self,
         burst: &'p mut Burst,
-        mut value: impl FnMut(&'p mut Mbuf) -> Noted<'p, N>,
+        mut value: impl FnMut(usize, &'p mut Mbuf) -> Noted<'p, N>,
     ) -> &mut [Noted<'p, N>] {
         let len = burst.len;
         let mut packet = burst.slots.as_mut_ptr().cast::<Mbuf>();
+        let start = packet.addr();
         let first = self.values.as_mut_ptr().cast::<Noted<'p, N>>();
         let mut to = first;
         let ask = |slot: *mut Mbuf| {
@@ -274,8 +275,9 @@ impl<N: Note> PerPacket<N> {
             while packet < end {
                 // `packet` is below `end`, so AHEAD slots follow.
                 ask(packet.wrapping_add(AHEAD));
+                let number = (packet.addr() - start) / size_of::<Mbuf>();
                 // SAFETY: one of the first `len` slots: a packet, borrowed from the burst for 'p, each once.
-                let Some(value) = value(unsafe { &mut *packet }) else {
+                let Some(value) = value(number, unsafe { &mut *packet }) else {
                     break;
                 };
                 // SAFETY: `to` goes with `packet`, and there is room for CAPACITY.

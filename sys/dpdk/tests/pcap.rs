@@ -55,7 +55,8 @@ fn capture_is_replayed() {
     let alike = burst.alike();
     let mut notes = PerPacket::<Look>::new();
     assert_eq!(notes.kept(0), None);
-    let seen = notes.fill(&mut burst, |mbuf| {
+    let seen = notes.fill(&mut burst, |number, mbuf| {
+        assert_eq!(mbuf.is_chained(), packets[number].len() >= 2000);
         assert_eq!(mbuf.frame_if(alike).is_none(), mbuf.is_chained());
         let frame = mbuf.frame_if(alike)?;
         let len = frame.len();

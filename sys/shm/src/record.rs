@@ -426,8 +426,14 @@ pub struct Slot {
     pub steady: u32,
     /// Record number of the peer stream; `u32::MAX` while it has none.
     pub peer: u32,
-    /// Endpoint the packets leave from, `addr << 16 | port`.
-    pub peer_endpoint: u32,
+    /// [`StreamSpec::event_type`].
+    pub event_type: u8,
+    /// [`StreamSpec::accept`].
+    pub accept: u8,
+    /// [`StreamSpec::police`].
+    pub police: u8,
+    /// 802.1p priority of what leaves tagged, 0 to 7.
+    pub pcp: u8,
 
     /// The IPv6 source that may send here, if LOCKED and V6.
     pub remote_v6: [u8; 16],
@@ -468,18 +474,12 @@ pub struct Slot {
     pub known: u32,
     /// The lower half of [`Meter::packets`](crate::Meter::packets) at which the learning window ends.
     pub learn_until: u32,
+    /// Endpoint the packets leave from, `addr << 16 | port`.
+    pub peer_endpoint: u32,
     /// Port of the signalled remote, network order.
     pub signalled_port: [u8; 2],
     /// Of [`rank`]: how credible [`Slot::remote`] is, if it was learned; NONE from new signalling until its next packet.
     pub rank: u8,
-    /// [`StreamSpec::event_type`].
-    pub event_type: u8,
-    /// [`StreamSpec::accept`].
-    pub accept: u8,
-    /// [`StreamSpec::police`].
-    pub police: u8,
-    /// 802.1p priority of what leaves tagged, 0 to 7.
-    pub pcp: u8,
     /// 1 if [`Slot::remote`] is one of the plane's own endpoints, whose packets come from no port; else 0.
     pub own_remote: u8,
     /// Zero.
@@ -513,7 +513,10 @@ impl Slot {
         clock_mult: 0,
         steady: 0,
         peer: u32::MAX,
-        peer_endpoint: 0,
+        event_type: 0,
+        accept: 0,
+        police: 0,
+        pcp: 0,
         remote_v6: [0; 16],
         ip6_src: [0; 16],
         ip6_dst: [0; 16],
@@ -532,12 +535,9 @@ impl Slot {
         hint: 0,
         known: 0,
         learn_until: 0,
+        peer_endpoint: 0,
         signalled_port: [0; 2],
         rank: rank::NONE,
-        event_type: 0,
-        accept: 0,
-        police: 0,
-        pcp: 0,
         own_remote: 0,
         reserved: [0; 12],
     };

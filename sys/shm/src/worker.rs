@@ -217,8 +217,6 @@ impl<'a> Entry<'a> {
     #[inline]
     pub fn prefetch_policing(self) {
         prefetch(&raw const self.record.tally.bucket);
-        // The pointer is not followed: the address alone is asked for.
-        prefetch(&raw const self.slot().police);
     }
 
     /// Policy and route.

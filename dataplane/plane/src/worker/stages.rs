@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, Note, PerPacket, Sent};
 use penstock_relay::learn::Ask;
 use penstock_relay::police;
-use penstock_relay::usual::{LastAddress, Mac, Usual};
+use penstock_relay::usual::{LastAddress, Mac, Rest, Usual};
 use penstock_relay::{
     Class, Drop, Pass, Stream, Udp, UntaggedL2, classify, judge, latch_requested, may_enter,
     rewrite, source,
@@ -15,6 +15,7 @@ use penstock_shm::copies::Direction;
 use penstock_shm::record::{Slot, digest_address, flag};
 use penstock_shm::tally::{Last, Meter};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
+use std::iter;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::ptr;
@@ -31,6 +32,33 @@ pub(super) struct Looks<'t>(PhantomData<&'t ()>);
 impl<'t> Note for Looks<'t> {
     type Borrowed<'p> = Usual<'p>;
     type Kept = Entry<'t>;
+}
+
+/// What the looks at a burst's IPv6 packets have besides.
+#[derive(Default)]
+pub(super) struct Sixes<'p> {
+    /// Which packets: a bit for each.
+    which: u64,
+    /// Theirs, in order.
+    rests: ArrayVec<Rest<'p>, { Burst::CAPACITY }>,
+}
+
+impl<'p> Sixes<'p> {
+    fn push(&mut self, packet: usize, rest: Rest<'p>) {
+        self.which |= 1 << packet;
+        self.rests.push(rest);
+    }
+
+    /// How many packets from this one on are of its IP version, as far as there are any; and their rests if that is 6.
+    fn from(&mut self, packet: usize) -> (usize, Option<&mut [Rest<'p>]>) {
+        let later = self.which >> packet;
+        if later & 1 == 0 {
+            return (later.trailing_zeros() as usize, None);
+        }
+        let before = self.which ^ later << packet;
+        let rests = self.rests.get_mut(before.count_ones() as usize..);
+        (later.trailing_ones() as usize, rests)
+    }
 }
 
 /// Which packets of a burst passed the short way.
@@ -61,11 +89,12 @@ pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
     side: &PortSide,
     view: &Pinned<'t>,
     looks: &'l mut PerPacket<Looks<'t>>,
+    sixes: &mut Sixes<'p>,
 ) -> &'l mut [Option<Look<'p, 't>>] {
     let mac = Mac::new(side.mac);
     let alike = burst.alike();
     let mut last = LastAddress::NONE;
-    looks.fill(burst, |mbuf| {
+    looks.fill(burst, |number, mbuf| {
         let checksum = if NIC_CHECKS {
             mbuf.rx_ip_checksum()
         } else {
@@ -76,13 +105,16 @@ pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
         }
         let ip_checked = checksum == Checksum::Good;
         let frame = mbuf.frame_if(alike)?;
-        let (packet, endpoint) = Usual::of(frame, mac, &side.locals, &mut last, ip_checked)?;
-        let entry = view.entry_at(endpoint)?;
-        match packet {
-            Usual::V4(_) => entry.prefetch(),
-            Usual::V6(_) => entry.prefetch6(),
+        let found = Usual::of(frame, mac, &side.locals, &mut last, ip_checked)?;
+        let entry = view.entry_at(found.endpoint)?;
+        match found.rest {
+            None => entry.prefetch(),
+            Some(rest) => {
+                entry.prefetch6();
+                sixes.push(number, rest);
+            }
         }
-        Some((packet, entry))
+        Some((found.packet, entry))
     })
 }
 
@@ -118,10 +150,12 @@ fn waits(waiting: &[&Meter], entry: &Entry<'_>) -> bool {
     waiting.iter().any(|&meter| ptr::eq(meter, entry.meter()))
 }
 
-/// Passes the first packets, as far as they are usual ones of this IP version to this next hop; says how many.
+/// Passes the first packets, as far as they are usual ones to this next hop; says how many. Each has a rest if they are
+/// of IPv6.
 #[inline(never)]
-fn run<const V6: bool>(
+fn run<'r, 'p: 'r>(
     looks: &mut [Option<Look<'_, '_>>],
+    rests: impl Iterator<Item = Option<&'r mut Rest<'p>>>,
     hop: u16,
     l2: UntaggedL2,
     guard: Last,
@@ -129,19 +163,10 @@ fn run<const V6: bool>(
 ) -> usize {
     let mut count = 0;
     // This loop is the plane's innermost: nothing in it may call.
-    for look in looks {
-        let passes = match look {
-            Some((Usual::V4(packet), entry)) if !V6 => {
-                entry.slot().usual_hop == hop
-                    && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
-            }
-            Some((Usual::V6(packet), entry)) if V6 => {
-                entry.slot().usual_hop == hop
-                    && packet.pass(entry.slot(), entry.meter(), &l2, guard, now_ns)
-            }
-            _ => false,
-        };
-        if !passes {
+    for (look, rest) in looks.iter_mut().zip(rests) {
+        let Some((packet, entry)) = look else { break };
+        let (slot, meter) = (entry.slot(), entry.meter());
+        if slot.usual_hop != hop || !packet.pass(rest, slot, meter, &l2, guard, now_ns) {
             break;
         }
         count += 1;
@@ -151,7 +176,12 @@ fn run<const V6: bool>(
 
 impl Step<'_> {
     /// The second stage: judges, meters and rewrites the packets that can go the short way.
-    pub(super) fn pass(&mut self, looks: &mut [Option<Look<'_, '_>>], passed: &mut Passed) {
+    pub(super) fn pass(
+        &mut self,
+        looks: &mut [Option<Look<'_, '_>>],
+        sixes: &mut Sixes<'_>,
+        passed: &mut Passed,
+    ) {
         let (guard, now_ns) = (self.view.guard(), self.now_ns);
         let mut hop = NO_HOP;
         let mut l2 = UntaggedL2::default();
@@ -171,10 +201,11 @@ impl Step<'_> {
                 Some(entry) if !waits(&waiting, &entry) => i + 1,
                 _ => i,
             };
-            let these = &mut looks[i..upto];
-            let count = match these.first() {
-                Some(Some((Usual::V6(_), _))) => run::<true>(these, hop, l2, guard, now_ns),
-                _ => run::<false>(these, hop, l2, guard, now_ns),
+            let (alike, rests) = sixes.from(i);
+            let these = &mut looks[i..upto.min(i + alike)];
+            let count = match rests {
+                None => run(these, iter::repeat_with(|| None), hop, l2, guard, now_ns),
+                Some(rests) => run(these, rests.iter_mut().map(Some), hop, l2, guard, now_ns),
             };
             i += count;
             if count == 0 && !self.police(&looks[i..]) {

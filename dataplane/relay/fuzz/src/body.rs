@@ -5,7 +5,7 @@
 //! Input: sixteen octets that choose the stream ([`Choice`]), then the frame.
 
 use penstock_relay::route::{self, Egress, Policy};
-use penstock_relay::usual::{LastAddress, Mac, Usual};
+use penstock_relay::usual::{Found, LastAddress, Mac, Usual};
 use penstock_relay::{
     Class, Drop, L2Header, LocalAddrs, Pass, Rules, Stream, Udp, classify, is_kernels, judge,
     local, may_enter, meter, rewrite, source,
@@ -141,12 +141,12 @@ fn first_look(frame: &[u8], mac: [u8; 6], ip_checked: bool) -> Option<Udp> {
         assert!(usual.is_none(), "{class:?}");
         return None;
     };
-    if let Some((usual, endpoint)) = usual(&mut copy, mac, ip_checked) {
+    if let Some(usual) = usual(&mut copy, mac, ip_checked) {
         assert_eq!((udp.l3, udp.vlan), (14, 0));
-        assert_eq!(udp.v6, matches!(usual, Usual::V6(_)));
+        assert_eq!(udp.v6, usual.rest.is_some());
         assert_eq!(frame.len(), 14 + udp.packet_len(), "nothing behind it");
         let (addr, port) = (ADDRESS, udp.port);
-        assert_eq!(endpoint, Endpoint { addr, port }.to_bits());
+        assert_eq!(usual.endpoint, Endpoint { addr, port }.to_bits());
     }
     Some(udp)
 }
@@ -155,7 +155,7 @@ fn first_look(frame: &[u8], mac: [u8; 6], ip_checked: bool) -> Option<Udp> {
 const ADDRESS: u16 = 3;
 
 /// The usual packet in a frame, on a port whose one address is the frame's destination.
-pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<(Usual<'_>, u32)> {
+pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<Found<'_>> {
     let mut locals = LocalAddrs::new();
     let destination4: [u8; 4] = *frame.get(30..)?.first_chunk()?;
     let _ = locals.insert(0, destination4.into(), ADDRESS);
@@ -165,7 +165,7 @@ pub fn usual(frame: &mut [u8], mac: [u8; 6], ip_checked: bool) -> Option<(Usual<
     let mut last = LastAddress::NONE;
     let usual = Usual::of(frame, Mac::new(mac), &locals, &mut last, ip_checked);
     // No port has the address zero, so there is no stream.
-    usual.filter(|(_, endpoint)| endpoint >> 16 == u32::from(ADDRESS))
+    usual.filter(|usual| usual.endpoint >> 16 == u32::from(ADDRESS))
 }
 
 /// The worker that relays here, and the meters of a stream that it owns.
@@ -218,7 +218,7 @@ pub fn relay(
     let mut short = frame.to_vec();
     let follows = follows(frame, &udp, slot, &meters[0].meter, now_ns);
     let is_short = slot.usual_hop != Slot::NOT_USUAL
-        && usual(&mut short, mac, ip_checked).is_some_and(|(mut packet, _)| {
+        && usual(&mut short, mac, ip_checked).is_some_and(|mut packet| {
             packet.pass(
                 slot,
                 &meters[0].meter,

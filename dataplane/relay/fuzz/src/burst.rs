@@ -286,9 +286,8 @@ impl Worker {
 
     fn short_way(&self, frame: &mut [u8]) -> Option<usize> {
         let mut last = LastAddress::NONE;
-        let (mut packet, endpoint) =
-            Usual::of(frame, Mac::new(PORT), &self.addresses, &mut last, false)?;
-        let n = self.at(Endpoint::from_bits(endpoint))?;
+        let mut packet = Usual::of(frame, Mac::new(PORT), &self.addresses, &mut last, false)?;
+        let n = self.at(Endpoint::from_bits(packet.endpoint))?;
         let (slot, meter) = (&self.table[n].slot, &self.tallies[n].meter);
         let l2 = self.l2.untagged()?;
         let may = slot.usual_hop != Slot::NOT_USUAL;

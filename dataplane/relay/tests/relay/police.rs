@@ -2,7 +2,7 @@
 
 use crate::judge::verdict_by;
 use crate::support::{Datagram, asking, policy, rtp, slot};
-use penstock_relay::police::{Profile, Profiles, Rate};
+use penstock_relay::police::{Profile, Profiles, Rate, renew};
 use penstock_relay::{Drop, Rules};
 use penstock_shm::record::Slot;
 use penstock_shm::tally::Tally;
@@ -11,6 +11,8 @@ use proptest::prelude::*;
 const SECOND: u64 = 1_000_000_000;
 /// Octets of UDP payload of every packet here.
 const BYTES: u64 = 172;
+/// And of the longest IP packet that may leave.
+const LONGEST: u64 = 1500;
 
 fn rules(profile: Profile) -> Rules {
     let mut profiles = Profiles::default();
@@ -118,5 +120,54 @@ proptest! {
         };
         prop_assert!(passed <= exact(burst + burst.div_ceil(2)) + 1, "{passed} of {}", exact(burst));
         prop_assert!(passed + 1 >= exact(burst - burst.div_ceil(2)), "{passed} of {}", exact(burst));
+    }
+
+    /// Whether the buckets are seen to be full at a glance or settled one by one: what is allowed is half of what four
+    /// plain ones hold.
+    #[test]
+    fn four_buckets_are_settled_alike(
+        rates in prop::array::uniform4((20u64..2000, 1u64..100, any::<bool>())),
+        turns in prop::collection::vec((0u64..100_000_000, 0u64..60, 40u64..1400), 1..60),
+    ) {
+        let unit = |n: usize| if n < 2 { 1 } else { LONGEST };
+        let rate = |n: usize| match rates[n] {
+            (per_s, burst, true) => Rate::new(per_s * unit(n), burst * unit(n)),
+            _ => Rate::UNLIMITED,
+        };
+        let mut profiles = Profiles::default();
+        profiles.0[5] = Profile {
+            sustained_packets: rate(0),
+            peak_packets: rate(1),
+            sustained_bytes: rate(2),
+            peak_bytes: rate(3),
+        };
+        let (slot, tally) = (Slot { longest: LONGEST as u16, ..policed() }, Tally::default());
+        let meter = &tally.meter;
+        let mut levels: [f64; 4] = std::array::from_fn(|n| (rates[n].1 * unit(n)) as f64);
+        let mut now_ns = SECOND;
+        prop_assert_eq!(renew(&tally, &slot, &profiles, 1, now_ns), Ok(()));
+        for (gap_ns, packets, bytes) in turns {
+            let packets = packets.min(meter.allowed.get() - meter.packets.get());
+            meter.packets.add(packets);
+            meter.bytes.add(packets * bytes);
+            now_ns += gap_ns;
+            let mut room = f64::INFINITY;
+            for (n, level) in levels.iter_mut().enumerate().filter(|&(n, _)| rates[n].2) {
+                let passed = packets * if n < 2 { 1 } else { bytes };
+                let (per_s, burst, _) = rates[n];
+                let refilled = gap_ns as f64 / 1e9 * (per_s * unit(n)) as f64;
+                *level = (*level - passed as f64 + refilled).min((burst * unit(n)) as f64);
+                room = room.min(*level / unit(n) as f64);
+            }
+            let verdict = renew(&tally, &slot, &profiles, 1, now_ns);
+            let allowed = meter.allowed.get().saturating_sub(meter.packets.get());
+            if room.is_infinite() {
+                prop_assert_eq!(meter.allowed.get(), u64::MAX);
+            } else if verdict.is_ok() {
+                prop_assert!((room / 2.0 - allowed as f64).abs() <= 1.01, "{allowed}, not half of {room}");
+            } else {
+                prop_assert!(room < 1.01 && allowed == 0, "{verdict:?} with {room}");
+            }
+        }
     }
 }

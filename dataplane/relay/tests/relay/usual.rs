@@ -167,7 +167,7 @@ fn what_does_not_go_on_with_the_sequence_goes_the_long_way() {
     }
     let mut copy = frame.clone();
     let l2 = L2Header::new(OURS, OURS, 0).untagged().unwrap();
-    let (mut packet, _) = usual(&mut copy, OURS, false).unwrap();
+    let mut packet = usual(&mut copy, OURS, false).unwrap();
     assert!(
         !packet.pass(&slot, &meters[0].meter, &l2, Last::guard(1), 1_000),
         "another's stream"
@@ -302,7 +302,7 @@ fn both_ways_find_the_same_address() {
     let mut last = LastAddress::NONE;
     let of = |frame: &mut [u8], addrs: &LocalAddrs, last: &mut LastAddress| {
         Usual::of(frame, Mac::new(OURS), addrs, last, false)
-            .map(|(_, endpoint)| Endpoint::from_bits(endpoint))
+            .map(|found| Endpoint::from_bits(found.endpoint))
     };
     assert_eq!(of(&mut frame, &addrs, &mut last), None, "nobody's address");
     for (vlan, number) in [(0, 7), (5, 8)] {
