@@ -43,7 +43,7 @@ pub fn sides(
     (0..ports).map(side).collect()
 }
 
-/// One word that every worker looks at once a turn: how many renewals there were, or that the plane stops.
+/// One word that every worker looks at when its bell has rung: how many renewals there were, or that the plane stops.
 #[derive(Default)]
 pub struct Notice(AtomicU32);
 

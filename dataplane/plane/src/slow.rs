@@ -10,7 +10,7 @@ use penstock_shm::RecordId;
 use rustix::event::{EventfdFlags, eventfd};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A packet with the port it arrived at.
 pub struct Arrived {
@@ -69,8 +69,10 @@ pub struct HandOver {
     pub mbuf: Mbuf,
 }
 
-/// Wakes a worker that sleeps; costs who rings one fence and one load while it is awake.
+/// Tells a worker that there is something in one of its queues or to [notice](crate::renewal::Notice), and wakes it if
+/// it sleeps. A worker that polls looks at one word a turn.
 pub struct WorkerBell {
+    rings: AtomicU32,
     asleep: AtomicBool,
     wakes: OwnedFd,
 }
@@ -78,16 +80,23 @@ pub struct WorkerBell {
 impl WorkerBell {
     fn new() -> std::io::Result<Self> {
         Ok(WorkerBell {
+            rings: AtomicU32::new(0),
             asleep: AtomicBool::new(false),
             wakes: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         })
     }
 
-    /// The worker is about to sleep. To be followed by a look at its queues.
+    /// How often it has rung: a worker that sees another number than before finds what was pushed.
+    #[inline(always)]
+    pub fn rings(&self) -> u32 {
+        // SeqCst: pairs with both accesses of `ring`, and comes after the store of `arm`.
+        self.rings.load(Ordering::SeqCst)
+    }
+
+    /// The worker is about to sleep. To be followed by a look at [`rings`](Self::rings).
     pub fn arm(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        // Pairs with the fence of `ring`: either the one who rings sees the flag, or the worker what was pushed.
-        fence(Ordering::SeqCst);
+        // SeqCst, as the load of `rings` that follows: either the one who rings sees the flag, or the worker the ring.
+        self.asleep.store(true, Ordering::SeqCst);
     }
 
     /// The worker is awake.
@@ -104,10 +113,10 @@ impl WorkerBell {
     /// Call after pushing into one of the worker's queues.
     #[inline]
     pub fn ring(&self) {
-        // Pairs with the fence of `arm`.
-        fence(Ordering::SeqCst);
-        // One of those who ring clears the flag and writes: the rest need not.
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+        // SeqCst: pairs with `rings`, and comes before the load.
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        // SeqCst: pairs with the store of `arm`. One of those who ring clears the flag and writes: the rest need not.
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::Relaxed) {
             // A counter that is full is readable already.
             let _ = rustix::io::write(&self.wakes, &1u64.to_ne_bytes());
         }
@@ -189,8 +198,7 @@ impl Queues {
     /// What a worker is to send for the steward: its questions first.
     #[inline(always)]
     pub fn of_steward(&self, worker: usize) -> Option<ToWorker> {
-        // To look is cheaper than to find nothing.
-        if worker != 0 || self.has_asked() && self.replies.is_empty() {
+        if worker != 0 {
             return None;
         }
         self.asks.pop().or_else(|| self.replies.pop())
@@ -206,6 +214,13 @@ impl Queues {
     /// Wakes every worker, for a [`Notice`](crate::renewal::Notice).
     pub fn wake(&self) {
         self.bells.iter().for_each(WorkerBell::ring);
+    }
+
+    /// Whether a worker has found all that was pushed into its queues.
+    pub fn are_empty(&self, worker: usize) -> bool {
+        let (send, hand_over) = self.of(worker);
+        let is_asked = worker == 0 && !(self.asks.is_empty() && self.replies.is_empty());
+        send.is_empty() && hand_over.is_empty() && !is_asked
     }
 
     /// What a worker is to send, and what it is to relay.

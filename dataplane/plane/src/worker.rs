@@ -107,6 +107,8 @@ pub struct Worker {
     out: Out,
     clock: Clock,
     moves: Moves,
+    /// How often the bell had rung when all its queues were empty.
+    heard: u32,
     /// The notice heeded last.
     noticed: u32,
     burst_max: usize,
@@ -251,6 +253,7 @@ impl Worker {
             out,
             clock: Clock::new(),
             moves: Moves::new(),
+            heard: 0,
             noticed: 0,
             burst_max,
             idle,
@@ -262,9 +265,15 @@ impl Worker {
         let mut burst = Burst::new();
         let mut shift = Shift::new();
         self.idle.begin();
-        while self.shared.notice.word() == self.noticed || self.heed() {
-            // First, while the ports' queues have room: what is asked and answered must not wait behind media.
-            let mut got = self.send_for_steward();
+        loop {
+            let mut got = 0;
+            let rings = self.shared.queues.bells[self.number].rings();
+            if rings != self.heard {
+                match self.answer(rings, &mut burst) {
+                    Some(found) => got += found,
+                    None => break,
+                }
+            }
             for port in 0..self.ports.len() {
                 let Some(rx) = &mut self.ports[port].rx else {
                     continue;
@@ -275,17 +284,8 @@ impl Worker {
                     self.relay(port, &mut burst);
                 }
             }
-            if !self.shared.queues.of(self.number).1.is_empty() {
-                got += self.handed_over(&mut burst);
-            }
             if !self.out.deliveries.is_empty() {
                 got += self.deliver();
-            }
-            if got == 0 {
-                self.clock.idle();
-            }
-            if !self.shared.queues.of(self.number).0.is_empty() {
-                got += self.send_for_others();
             }
             if got > 0 {
                 self.table.counters().polls_busy.add(1);
@@ -294,6 +294,7 @@ impl Worker {
             }
             shift.turn(got > 0, self.table.counters());
             if got == 0 {
+                self.clock.idle();
                 self.table.counters().polls_idle.add(1);
                 self.idle
                     .rest(&mut self.table, &mut self.ports, &self.shared.queues);
@@ -302,8 +303,22 @@ impl Worker {
         self.table.offline();
     }
 
-    /// Takes over what the steward renewed; false if the plane stops.
+    /// The bell has rung: looks at what it may have rung for. Says how many packets there were; `None` if the plane stops.
     #[cold]
+    #[inline(never)]
+    fn answer(&mut self, rings: u32, burst: &mut Burst) -> Option<usize> {
+        if self.shared.notice.word() != self.noticed && !self.heed() {
+            return None;
+        }
+        // First, while the ports' queues have room: what is asked and answered must not wait behind media.
+        let found = self.send_for_steward() + self.handed_over(burst) + self.send_for_others();
+        if self.shared.queues.are_empty(self.number) {
+            self.heard = rings;
+        }
+        Some(found)
+    }
+
+    /// Takes over what the steward renewed; false if the plane stops.
     fn heed(&mut self) -> bool {
         let Some(word) = self.shared.notice.heed() else {
             return false;
