@@ -4,6 +4,7 @@ use crate::asked::Asked;
 use crate::plan::STEWARD_QUEUE;
 use crate::renewal::Renewal;
 use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
 use penstock_dpdk::Mbuf;
 use penstock_relay::learn::Ask;
 use penstock_shm::RecordId;
@@ -110,7 +111,7 @@ impl WorkerBell {
         self.wakes.as_fd()
     }
 
-    /// Call after pushing into one of the worker's queues.
+    /// Call after pushing into one of the worker's queues, or changing [`Notice`](crate::renewal::Notice).
     #[inline]
     pub fn ring(&self) {
         // SeqCst: pairs with `rings`, and comes before the load.
@@ -150,14 +151,14 @@ pub struct Queues {
     pub renewals: Vec<ArrayQueue<Renewal>>,
     /// From other workers, by worker.
     hand_over: Vec<ArrayQueue<HandOver>>,
-    /// By worker.
-    pub bells: Vec<WorkerBell>,
+    /// By worker. Each on lines of its own: its worker looks at it once a turn, and who rings writes it.
+    pub bells: Vec<CachePadded<WorkerBell>>,
 }
 
 impl Queues {
     /// Queues for so many workers. Fails if no descriptor is left for their bells.
     pub fn new(workers: usize) -> std::io::Result<Self> {
-        let bells = (0..workers).map(|_| WorkerBell::new());
+        let bells = (0..workers).map(|_| WorkerBell::new().map(CachePadded::new));
         Ok(Queues {
             expected: ArrayQueue::new(1024),
             asked: Asked::new(),
@@ -213,7 +214,7 @@ impl Queues {
 
     /// Wakes every worker, for a [`Notice`](crate::renewal::Notice).
     pub fn wake(&self) {
-        self.bells.iter().for_each(WorkerBell::ring);
+        self.bells.iter().for_each(|bell| bell.ring());
     }
 
     /// Whether a worker has found all that was pushed into its queues.
@@ -250,5 +251,73 @@ impl Queues {
         arrived.iter().any(|queue| !queue.is_empty())
             || !self.unresolved.is_empty()
             || !self.latches.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use std::sync::atomic::AtomicU64;
+    use std::thread;
+
+    /// Sleeps until the bell rings, for seconds at most.
+    fn is_woken(bell: &WorkerBell) -> bool {
+        let limit = Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::from_borrowed_fd(bell.fd(), PollFlags::IN)];
+        poll(&mut fds, Some(&limit)).expect("poll") > 0
+    }
+
+    /// A worker that sleeps whenever it finds nothing, and who pushes only once the worker has the last one: a ring that
+    /// is lost ends the play.
+    #[test]
+    fn no_ring_is_lost() {
+        const PUSHES: u64 = 200_000;
+        let bell = WorkerBell::new().unwrap();
+        let (pushed, seen) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mut slept = 0;
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 1..=PUSHES {
+                    pushed.store(n, Ordering::Relaxed);
+                    bell.ring();
+                    while seen.load(Ordering::Relaxed) < n {
+                        thread::yield_now();
+                    }
+                }
+            });
+            let mut heard = 0;
+            while seen.load(Ordering::Relaxed) < PUSHES {
+                bell.arm();
+                let rings = bell.rings();
+                if rings == heard {
+                    slept += 1;
+                    let last = pushed.load(Ordering::Relaxed);
+                    if !is_woken(&bell) {
+                        // So that the other thread ends too.
+                        seen.store(u64::MAX, Ordering::Relaxed);
+                        panic!("asleep with {last} pushed");
+                    }
+                }
+                bell.disarm();
+                if rings != heard {
+                    heard = rings;
+                    seen.store(pushed.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+            }
+        });
+        assert!(slept > 0);
+    }
+
+    #[test]
+    fn queues_are_empty_when_all_is_popped() {
+        let queues = Queues::new(2).unwrap();
+        let rings = queues.bells[1].rings();
+        assert!(queues.are_empty(0) && queues.are_empty(1));
+        queues.wake();
+        assert!(queues.are_empty(1) && queues.bells[1].rings() != rings);
     }
 }

@@ -266,11 +266,11 @@ impl Worker {
         let mut shift = Shift::new();
         self.idle.begin();
         loop {
-            let mut got = 0;
+            let (mut got, mut sent) = (0, 0);
             let rings = self.shared.queues.bells[self.number].rings();
             if rings != self.heard {
                 match self.answer(rings, &mut burst) {
-                    Some(found) => got += found,
+                    Some(found) => (got, sent) = found,
                     None => break,
                 }
             }
@@ -287,6 +287,10 @@ impl Worker {
             if !self.out.deliveries.is_empty() {
                 got += self.deliver();
             }
+            if got == 0 {
+                self.clock.idle();
+            }
+            got += sent;
             if got > 0 {
                 self.table.counters().polls_busy.add(1);
                 self.idle
@@ -294,7 +298,6 @@ impl Worker {
             }
             shift.turn(got > 0, self.table.counters());
             if got == 0 {
-                self.clock.idle();
                 self.table.counters().polls_idle.add(1);
                 self.idle
                     .rest(&mut self.table, &mut self.ports, &self.shared.queues);
@@ -303,19 +306,20 @@ impl Worker {
         self.table.offline();
     }
 
-    /// The bell has rung: looks at what it may have rung for. Says how many packets there were; `None` if the plane stops.
-    #[cold]
+    /// The bell has rung: looks at what it may have rung for. Says how many packets there were of the steward's and of other
+    /// workers' to relay, and how many of others' to send; `None` if the plane stops.
     #[inline(never)]
-    fn answer(&mut self, rings: u32, burst: &mut Burst) -> Option<usize> {
+    fn answer(&mut self, rings: u32, burst: &mut Burst) -> Option<(usize, usize)> {
         if self.shared.notice.word() != self.noticed && !self.heed() {
             return None;
         }
         // First, while the ports' queues have room: what is asked and answered must not wait behind media.
-        let found = self.send_for_steward() + self.handed_over(burst) + self.send_for_others();
+        let got = self.send_for_steward() + self.handed_over(burst);
+        let sent = self.send_for_others();
         if self.shared.queues.are_empty(self.number) {
             self.heard = rings;
         }
-        Some(found)
+        Some((got, sent))
     }
 
     /// Takes over what the steward renewed; false if the plane stops.
@@ -362,8 +366,9 @@ impl Worker {
         };
         let mut passed = Passed::default();
         let mut looks = PerPacket::<Looks<'_>>::new();
+        // In a block, for the rests borrow the burst until they are dropped.
         {
-            let mut sixes = Sixes::default();
+            let mut sixes = Sixes::new();
             let seen = if side.checks_ip {
                 look::<true>(burst, side, view, &mut looks, &mut sixes)
             } else {
@@ -411,7 +416,6 @@ impl Worker {
     }
 
     /// Sends what the steward asks and answers.
-    #[inline]
     fn send_for_steward(&mut self) -> usize {
         let mut total = 0;
         while total < Burst::CAPACITY

@@ -52,17 +52,17 @@ impl Rate {
         }
     }
 
-    /// How long so many take.
-    fn duration_ns(self, units: u64) -> u64 {
-        let ns = (u128::from(units) * u128::from(self.each_ns)) >> 16;
-        u64::try_from(ns).unwrap_or(u64::MAX)
-    }
-
     /// How many come in so many nanoseconds.
     fn units(self, ns: u64) -> u64 {
         let units = (u128::from(ns) * u128::from(self.per_ns)) >> 32;
         u64::try_from(units).unwrap_or(u64::MAX)
     }
+}
+
+/// How long so many take, by [`Rate::each_ns`].
+fn duration_ns(units: u64, each_ns: u64) -> u64 {
+    let ns = (u128::from(units) * u128::from(each_ns)) >> 16;
+    u64::try_from(ns).unwrap_or(u64::MAX)
 }
 
 /// What the streams of a profile may send.
@@ -101,12 +101,7 @@ impl Profile {
         let dues = bucket.due_ns.iter().map(Counter::get);
         let took = self.rates().into_iter().zip(passed);
         let took = took.map(|([sustained, peak], passed)| {
-            let each_ns = sustained.each_ns.max(peak.each_ns);
-            Rate {
-                each_ns,
-                ..sustained
-            }
-            .duration_ns(passed)
+            duration_ns(passed, sustained.each_ns.max(peak.each_ns))
         });
         let due_ns = dues.fold(since_ns, u64::max);
         due_ns.saturating_add(took.fold(0, u64::max)) <= now_ns
@@ -119,10 +114,12 @@ impl Profile {
         let mut dues = bucket.due_ns.iter();
         for ((rates, passed), room) in self.rates().into_iter().zip(passed).zip(&mut room) {
             for (rate, due) in rates.into_iter().zip(dues.by_ref()) {
-                let due_ns = due
-                    .get()
-                    .max(since_ns)
-                    .saturating_add(rate.duration_ns(passed));
+                let took = duration_ns(passed, rate.each_ns);
+                let due_ns = due.get().max(since_ns).saturating_add(took);
+                // What passed by another profile leaves the bucket empty at worst; one more is what rounding lends.
+                let most = duration_ns(rate.burst.saturating_add(1), rate.each_ns);
+                let empty_ns = now_ns.saturating_add(most);
+                let due_ns = due_ns.min(empty_ns);
                 due.set(due_ns);
                 let ahead = rate.units(due_ns.saturating_sub(now_ns));
                 *room = (*room).min(rate.burst.saturating_sub(ahead));

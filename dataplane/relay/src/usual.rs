@@ -150,6 +150,7 @@ impl<'a> Usual<'a> {
         guard: Last,
         now_ns: u64,
     ) -> bool {
+        debug_assert_eq!(rest.is_some(), self.front[Ethernet::LEN] >> 4 == 6);
         match rest {
             None => pass4(self.front, slot, meter, l2, guard, now_ns),
             Some(Rest(rest)) => pass6(self.front, rest, slot, meter, l2, guard, now_ns),
@@ -158,7 +159,7 @@ impl<'a> Usual<'a> {
 }
 
 impl Found<'_> {
-    /// As [`Usual::pass`].
+    /// As [`Usual::pass`], for who has one packet and not a burst.
     #[inline]
     pub fn pass(
         &mut self,

@@ -241,7 +241,8 @@ impl<N: Note> PerPacket<N> {
     pub fn kept(&self, at: usize) -> Option<&N::Kept> {
         let value = self.values.get(..self.len)?.get(at)?.as_ptr();
         // SAFETY: it was written (the invariant), and what `fill` gave out is no longer used while `self` is borrowed. No
-        // more is read than whether there is a value, and where: its borrowed part, of whatever lifetime, is not.
+        // more is read than whether there is a value, perhaps by the bits of its borrowed part, and where: that part is not
+        // taken for a reference.
         unsafe {
             match *value {
                 Some((_, ref kept)) => Some(kept),

@@ -34,23 +34,32 @@ impl<'t> Note for Looks<'t> {
     type Kept = Entry<'t>;
 }
 
-/// What the looks at a burst's IPv6 packets have besides.
-#[derive(Default)]
-pub(super) struct Sixes<'p> {
+/// What the looks at a burst's IPv6 packets have besides: [`Rest`]s.
+pub(super) struct Sixes<R> {
     /// Which packets: a bit for each.
     which: u64,
     /// Theirs, in order.
-    rests: ArrayVec<Rest<'p>, { Burst::CAPACITY }>,
+    rests: ArrayVec<R, { Burst::CAPACITY }>,
 }
 
-impl<'p> Sixes<'p> {
-    fn push(&mut self, packet: usize, rest: Rest<'p>) {
+impl<R> Sixes<R> {
+    /// None yet.
+    #[inline(always)]
+    pub(super) fn new() -> Sixes<R> {
+        Sixes {
+            which: 0,
+            rests: ArrayVec::new(),
+        }
+    }
+
+    /// That of a packet behind the last one's.
+    fn push(&mut self, packet: usize, rest: R) {
         self.which |= 1 << packet;
         self.rests.push(rest);
     }
 
     /// How many packets from this one on are of its IP version, as far as there are any; and their rests if that is 6.
-    fn from(&mut self, packet: usize) -> (usize, Option<&mut [Rest<'p>]>) {
+    fn from(&mut self, packet: usize) -> (usize, Option<&mut [R]>) {
         let later = self.which >> packet;
         if later & 1 == 0 {
             return (later.trailing_zeros() as usize, None);
@@ -89,7 +98,7 @@ pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
     side: &PortSide,
     view: &Pinned<'t>,
     looks: &'l mut PerPacket<Looks<'t>>,
-    sixes: &mut Sixes<'p>,
+    sixes: &mut Sixes<Rest<'p>>,
 ) -> &'l mut [Option<Look<'p, 't>>] {
     let mac = Mac::new(side.mac);
     let alike = burst.alike();
@@ -179,7 +188,7 @@ impl Step<'_> {
     pub(super) fn pass(
         &mut self,
         looks: &mut [Option<Look<'_, '_>>],
-        sixes: &mut Sixes<'_>,
+        sixes: &mut Sixes<Rest<'_>>,
         passed: &mut Passed,
     ) {
         let (guard, now_ns) = (self.view.guard(), self.now_ns);
@@ -566,5 +575,43 @@ impl Step<'_> {
     pub(super) fn consumed(&mut self) {
         self.counters.consumed.add(1);
         self.shared.ringer.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sixes;
+
+    /// Each packet asked for alone and in any order: its version, how far that goes on, and its own rest.
+    #[test]
+    fn a_packet_finds_its_rest() {
+        let patterns: [fn(usize) -> bool; 8] = [
+            |_| false,
+            |_| true,
+            |i| i % 2 == 0,
+            |i| i % 2 == 1,
+            |i| i == 63,
+            |i| i == 0,
+            |i| i % 7 < 3,
+            |i| (20..40).contains(&i),
+        ];
+        for is_six in patterns {
+            let mut sixes = Sixes::new();
+            (0..64)
+                .filter(|&i| is_six(i))
+                .for_each(|i| sixes.push(i, i));
+            for i in (0..64).chain([40, 40, 7, 0]) {
+                let alike = (i..64).take_while(|&j| is_six(j) == is_six(i)).count();
+                let (found, rests) = sixes.from(i);
+                assert_eq!(rests.is_some(), is_six(i), "{i}");
+                // What is not six goes on beyond the burst.
+                assert!(
+                    found == alike || !is_six(i) && i + alike == 64,
+                    "{i}: {found}"
+                );
+                let own = rests.map(|rests| rests[..alike].to_vec());
+                assert_eq!(own, is_six(i).then(|| (i..i + alike).collect()), "{i}");
+            }
+        }
     }
 }

@@ -122,44 +122,57 @@ proptest! {
         prop_assert!(passed + 1 >= exact(burst - burst.div_ceil(2)), "{passed} of {}", exact(burst));
     }
 
-    /// Whether the buckets are seen to be full at a glance or settled one by one: what is allowed is half of what four
-    /// plain ones hold.
+    /// Whether the buckets are seen to be full at a glance or settled one by one, and whatever profile the stream had
+    /// before: what is allowed is half of what four plain ones hold.
     #[test]
     fn four_buckets_are_settled_alike(
-        rates in prop::array::uniform4((20u64..2000, 1u64..100, any::<bool>())),
-        turns in prop::collection::vec((0u64..100_000_000, 0u64..60, 40u64..1400), 1..60),
+        rates in prop::array::uniform8((20u64..2000, 1u64..100, any::<bool>())),
+        turns in prop::collection::vec((0u64..100_000_000, 0u64..60, 40u64..1400, 0usize..8), 1..60),
     ) {
-        let unit = |n: usize| if n < 2 { 1 } else { LONGEST };
+        let unit = |n: usize| if n % 4 < 2 { 1 } else { LONGEST };
         let rate = |n: usize| match rates[n] {
             (per_s, burst, true) => Rate::new(per_s * unit(n), burst * unit(n)),
             _ => Rate::UNLIMITED,
         };
         let mut profiles = Profiles::default();
-        profiles.0[5] = Profile {
-            sustained_packets: rate(0),
-            peak_packets: rate(1),
-            sustained_bytes: rate(2),
-            peak_bytes: rate(3),
-        };
-        let (slot, tally) = (Slot { longest: LONGEST as u16, ..policed() }, Tally::default());
+        for number in [0, 1] {
+            profiles.0[5 + number] = Profile {
+                sustained_packets: rate(4 * number),
+                peak_packets: rate(4 * number + 1),
+                sustained_bytes: rate(4 * number + 2),
+                peak_bytes: rate(4 * number + 3),
+            };
+        }
+        let slots = [5, 6].map(|police| Slot { longest: LONGEST as u16, police, ..policed() });
+        let tally = Tally::default();
         let meter = &tally.meter;
-        let mut levels: [f64; 4] = std::array::from_fn(|n| (rates[n].1 * unit(n)) as f64);
+        // Nanoseconds that each bucket is ahead of the clock: full, if none.
+        let mut ahead_ns = [0.0f64; 4];
         let mut now_ns = SECOND;
-        prop_assert_eq!(renew(&tally, &slot, &profiles, 1, now_ns), Ok(()));
-        for (gap_ns, packets, bytes) in turns {
-            let packets = packets.min(meter.allowed.get() - meter.packets.get());
+        prop_assert_eq!(renew(&tally, &slots[0], &profiles, 1, now_ns), Ok(()));
+        let mut profile = 0;
+        for (gap_ns, packets, bytes, change) in turns {
+            let packets = packets.min(meter.allowed.get().saturating_sub(meter.packets.get()));
             meter.packets.add(packets);
             meter.bytes.add(packets * bytes);
             now_ns += gap_ns;
-            let mut room = f64::INFINITY;
-            for (n, level) in levels.iter_mut().enumerate().filter(|&(n, _)| rates[n].2) {
-                let passed = packets * if n < 2 { 1 } else { bytes };
-                let (per_s, burst, _) = rates[n];
-                let refilled = gap_ns as f64 / 1e9 * (per_s * unit(n)) as f64;
-                *level = (*level - passed as f64 + refilled).min((burst * unit(n)) as f64);
-                room = room.min(*level / unit(n) as f64);
+            if change == 0 {
+                profile = 1 - profile;
             }
-            let verdict = renew(&tally, &slot, &profiles, 1, now_ns);
+            let mut room = f64::INFINITY;
+            for (n, ahead_ns) in ahead_ns.iter_mut().enumerate() {
+                let (per_s, burst, is_limited) = rates[4 * profile + n];
+                if !is_limited {
+                    *ahead_ns = 0.0;
+                    continue;
+                }
+                let passed = packets * if n < 2 { 1 } else { bytes };
+                let each_ns = 1e9 / (per_s * unit(n)) as f64;
+                let burst = (burst * unit(n)) as f64;
+                *ahead_ns = (*ahead_ns + passed as f64 * each_ns - gap_ns as f64).clamp(0.0, (burst + 1.0) * each_ns);
+                room = room.min((burst - *ahead_ns / each_ns) / unit(n) as f64);
+            }
+            let verdict = renew(&tally, &slots[profile], &profiles, 1, now_ns);
             let allowed = meter.allowed.get().saturating_sub(meter.packets.get());
             if room.is_infinite() {
                 prop_assert_eq!(meter.allowed.get(), u64::MAX);
@@ -170,4 +183,30 @@ proptest! {
             }
         }
     }
+}
+
+/// A stream that was not policed owes nothing for it: its bucket is empty at worst.
+#[test]
+fn what_passed_unpoliced_is_not_held_against_a_stream() {
+    let mut profiles = Profiles::default();
+    profiles.0[5] = sustained(100, 40);
+    let (free, policed, tally) = (
+        Slot {
+            police: 0,
+            ..policed()
+        },
+        policed(),
+        Tally::default(),
+    );
+    let meter = &tally.meter;
+    assert_eq!(renew(&tally, &free, &profiles, 172, SECOND), Ok(()));
+    meter.packets.add(90_000);
+    // As the steward does when a profile is given.
+    meter.allowed.set(0);
+    let now_ns = 601 * SECOND;
+    let verdict = renew(&tally, &policed, &profiles, 172, now_ns);
+    assert_eq!(verdict, Err(Drop::PolicePackets));
+    let later = now_ns + SECOND / 10;
+    assert_eq!(renew(&tally, &policed, &profiles, 172, later), Ok(()));
+    assert_eq!(meter.allowed.get(), meter.packets.get() + 4);
 }
