@@ -32,6 +32,12 @@ impl Totals {
         self.drops.get(reason.name()).copied().unwrap_or(0)
     }
 
+    /// What became of the packets that were received, as far as the workers have got with them.
+    pub fn accounted(&self) -> u64 {
+        let relayed = self.forwarded + self.consumed + self.handed_over;
+        relayed + self.to_kernel + self.dropped_at_all()
+    }
+
     /// Packets dropped for any reason.
     pub fn dropped_at_all(&self) -> u64 {
         self.drops.values().sum()
@@ -103,15 +109,8 @@ pub fn balanced(table: &TableView) -> Totals {
     let rests = wait_for(Duration::from_secs(10), || {
         std::thread::sleep(Duration::from_millis(100));
         let is_still = std::mem::replace(&mut last, totals(table)) == last;
-        loses_count = table.workers().into_iter().find(|worker| {
-            let drops: u64 = worker.drops.iter().map(|(_, n)| n).sum();
-            worker.rx
-                != worker.forwarded
-                    + worker.consumed
-                    + worker.handed_over
-                    + worker.to_kernel
-                    + drops
-        });
+        let mut workers = table.workers().into_iter().map(|worker| add([worker]));
+        loses_count = workers.find(|worker| worker.rx != worker.accounted());
         is_still && loses_count.is_none()
     });
     assert!(

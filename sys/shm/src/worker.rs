@@ -151,21 +151,35 @@ impl<'a> Pinned<'a> {
         self.counters
     }
 
-    /// Whether this worker owns the stream, which it does from now on if nobody did.
+    /// Makes the stream this worker's, if nobody owns it.
+    ///
+    /// # Errors
+    /// The number of the worker that owns it, as it was when that was found out: it may have given it away since, to this
+    /// worker too.
     #[inline(always)]
-    pub fn claim(self, meter: &Meter) -> bool {
-        let last = meter.last();
-        if last.owner() != 0 {
-            // Pairs with `release`. Only packets that go the long way come here; those that do not follow one that did.
-            fence(Ordering::Acquire);
-            return last.owner() == self.guard.owner();
+    pub fn claim(self, meter: &Meter) -> Result<(), usize> {
+        loop {
+            let last = meter.last();
+            if let Some(owner) = usize::from(last.owner()).checked_sub(1) {
+                // Pairs with `release`. Only packets that go the long way come here; those that do not follow one that did.
+                fence(Ordering::Acquire);
+                return match last.owner() == self.guard.owner() {
+                    true => Ok(()),
+                    false => Err(owner),
+                };
+            }
+            let ours = last.to_bits() | Last::of_owner(self.guard.owner()).to_bits();
+            // Acquire pairs with `release`: what the owner before counted is seen. It fails if somebody else was faster.
+            let claimed = meter.last.compare_exchange(
+                last.to_bits(),
+                ours,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            );
+            if claimed.is_ok() {
+                return Ok(());
+            }
         }
-        let ours = last.to_bits() | Last::of_owner(self.guard.owner()).to_bits();
-        // Acquire pairs with `release`: what the owner before counted is seen.
-        meter
-            .last
-            .compare_exchange(last.to_bits(), ours, Ordering::Acquire, Ordering::Relaxed)
-            .is_ok()
     }
 
     /// Makes another worker the owner of a stream that this one owns: whatever it counted is seen by the other.

@@ -114,7 +114,7 @@ fn child_plane() {
             port = port.wrapping_add(2);
             let table = worker.pin();
             if let Some(entry) = table.entry(endpoint(port & 3, port & 63)) {
-                assert!(table.claim(entry.meter()));
+                assert_eq!(table.claim(entry.meter()), Ok(()));
                 entry.meter().packets.add(1);
             }
             if port == 0 {

@@ -150,7 +150,7 @@ impl Subject {
                 };
                 let pinned = parts.workers[0].pin();
                 let entry = pinned.entry(at(port)).unwrap();
-                assert!(pinned.claim(entry.meter()));
+                assert_eq!(pinned.claim(entry.meter()), Ok(()));
                 entry.meter().packets.add(1);
                 stream.packets += 1;
             }
@@ -357,7 +357,7 @@ fn meters_are_decoded_by_rfc_3550() {
     let pinned = parts.workers[0].pin();
     let tally = pinned.entry(at).unwrap().tally();
     let (meter, detail) = (&tally.meter, &tally.detail);
-    assert!(pinned.claim(meter) && pinned.claim(meter));
+    assert_eq!([pinned.claim(meter), pinned.claim(meter)], [Ok(()); 2]);
     assert_eq!(pinned.owner(meter), Some(0));
     let last = meter.last().after(8, Last::IN_SEQUENCE, true);
     meter.last.store(last.to_bits(), Relaxed);

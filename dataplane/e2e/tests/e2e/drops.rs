@@ -135,8 +135,9 @@ fn at(table: &TableView, port: u16) -> StreamStat {
     stream(table, local(port)).expect("the stream")
 }
 
+/// The worker has received so many packets, and knows what has become of them.
 fn received(table: &TableView, number: usize, packets: u64) {
-    let all = || worker(table, number).rx >= packets;
+    let all = || worker(table, number).accounted() >= packets;
     assert!(wait_for(LIMIT, all), "{:?}", worker(table, number));
 }
 

@@ -379,8 +379,8 @@ impl Step<'_> {
                 return self.drop_of(entry, mbuf, reason);
             }
         }
-        if !self.view.claim(meter) {
-            return self.hand_over(mbuf, entry);
+        if let Err(owner) = self.view.claim(meter) {
+            return self.hand_over(mbuf, entry, owner);
         }
         self.capture(&mbuf, entry, Direction::Ingress);
         match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
@@ -502,16 +502,10 @@ impl Step<'_> {
         let _ = self.out.dead.push(mbuf);
     }
 
+    /// Gives a packet to the worker that owns its stream, or did a moment ago: then that one gives it to its new owner.
     #[cold]
-    fn hand_over(&mut self, mbuf: Mbuf, entry: Entry<'_>) {
+    fn hand_over(&mut self, mbuf: Mbuf, entry: Entry<'_>, owner: usize) {
         let port = self.port;
-        let owner = self
-            .view
-            .owner(entry.meter())
-            .filter(|&owner| owner != self.number);
-        let Some(owner) = owner else {
-            return self.drop_of(entry, mbuf, Drop::HandOver);
-        };
         let handed = HandOver {
             port,
             from: self.number as u8,
