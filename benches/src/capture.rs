@@ -3,7 +3,7 @@
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,48 +11,121 @@ use std::time::Duration;
 pub const OUR_MAC: [u8; 6] = [0x02, 0x70, 0x73, 0, 0, 1];
 /// MAC of the one neighbour.
 pub const NEIGHBOUR_MAC: [u8; 6] = [0x02, 0x70, 0x73, 0, 0, 2];
-/// The gateway that every remote address is behind.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 254);
 const FIRST_PORT: u16 = 2000;
 /// Ports used of one local address.
 const PER_ADDRESS: u32 = 60_000;
 const L2: usize = 14;
 const ARP: [u8; 2] = [8, 6];
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+
+/// The IP version of a bench's packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Family {
+    /// Addresses of 198.18.0.0/24 (RFC 2544), and remotes behind their gateway.
+    Ipv4,
+    /// Of 2001:2::/64 (RFC 5180).
+    Ipv6,
+}
+
+impl Family {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        }
+    }
+
+    /// Address number `n` of the plane's port.
+    pub fn local(self, n: u16) -> IpAddr {
+        match self {
+            Family::Ipv4 => Ipv4Addr::new(198, 18, 0, 1 + n as u8).into(),
+            Family::Ipv6 => Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1 + n).into(),
+        }
+    }
+
+    /// The gateway that every remote address is behind.
+    pub fn gateway(self) -> IpAddr {
+        self.local(253)
+    }
+
+    /// The length of the port's network prefix.
+    pub const fn prefix(self) -> u8 {
+        match self {
+            Family::Ipv4 => 24,
+            Family::Ipv6 => 64,
+        }
+    }
+
+    const fn ip_header(self) -> usize {
+        match self {
+            Family::Ipv4 => 20,
+            Family::Ipv6 => 40,
+        }
+    }
+
+    /// Octets of the shortest frame with RTP in it: a header without payload, and Ethernet pads to 60.
+    pub const fn least(self) -> usize {
+        match self {
+            Family::Ipv4 => 60,
+            Family::Ipv6 => L2 + 40 + 8 + 12,
+        }
+    }
+
+    const fn ethertype(self) -> [u8; 2] {
+        match self {
+            Family::Ipv4 => [8, 0],
+            Family::Ipv6 => [0x86, 0xdd],
+        }
+    }
+}
 
 /// A stream of the bench: `number` and `number ^ 1` are each other's peer.
 #[derive(Clone, Copy, Debug)]
-pub struct Stream(pub u32);
+pub struct Stream {
+    /// From 0.
+    pub number: u32,
+    /// Of both directions.
+    pub family: Family,
+}
 
 impl Stream {
     /// Number of its local address.
     pub fn address(self) -> u16 {
-        (self.0 / PER_ADDRESS) as u16
+        (self.number / PER_ADDRESS) as u16
     }
 
     /// Its local port.
     pub fn port(self) -> u16 {
-        FIRST_PORT + (self.0 % PER_ADDRESS) as u16
+        FIRST_PORT + (self.number % PER_ADDRESS) as u16
     }
 
     /// Its local address and port.
-    pub fn local(self) -> SocketAddrV4 {
-        SocketAddrV4::new(local_address(self.address()), self.port())
+    pub fn local(self) -> SocketAddr {
+        (self.family.local(self.address()), self.port()).into()
     }
 
     /// Where its packets come from.
-    pub fn remote(self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::from_bits(0x0a00_0000 + 2 + self.0), 40_000)
+    pub fn remote(self) -> SocketAddr {
+        let number = 2 + self.number;
+        let ip: IpAddr = match self.family {
+            Family::Ipv4 => Ipv4Addr::from_bits(0x0a00_0000 + number).into(),
+            Family::Ipv6 => {
+                let (high, low) = ((number >> 16) as u16, number as u16);
+                Ipv6Addr::new(0x2001, 2, 0, 1, 0, 0, high, low).into()
+            }
+        };
+        (ip, 40_000).into()
     }
 
     /// The stream of the opposite direction.
     pub fn peer(self) -> Stream {
-        Stream(self.0 ^ 1)
+        Stream {
+            number: self.number ^ 1,
+            ..self
+        }
     }
-}
-
-/// Address number `n` of the plane's port.
-pub fn local_address(n: u16) -> Ipv4Addr {
-    Ipv4Addr::new(198, 18, 0, 1 + n as u8)
 }
 
 /// How many local addresses so many streams need.
@@ -78,48 +151,74 @@ fn fold(mut acc: u32) -> u16 {
     acc as u16
 }
 
-fn udp_sum(ip: &[u8], udp: &[u8]) -> u16 {
-    let pseudo = sum(17 + udp.len() as u32, &ip[12..20]);
+/// Of a pseudo-header (RFC 768; RFC 8200, 8.1) and the datagram: all ones if its checksum is right.
+fn udp_sum(family: Family, ip: &[u8]) -> u16 {
+    let (header, udp) = ip.split_at(family.ip_header());
+    let addresses = match family {
+        Family::Ipv4 => &header[12..],
+        Family::Ipv6 => &header[8..],
+    };
+    let pseudo = sum(u32::from(UDP) + udp.len() as u32, addresses);
     fold(sum(pseudo, udp))
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// The IP header of a packet of `ip_len` octets, itself included.
+fn ip_header(family: Family, ip_len: u16, from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let addresses = [octets(from.ip()), octets(to.ip())].concat();
+    match family {
+        Family::Ipv4 => {
+            let [high, low] = ip_len.to_be_bytes();
+            let mut header = vec![0x45, 0, high, low, 0, 0, 0, 0, 60, UDP, 0, 0];
+            header.extend(addresses);
+            let check = !fold(sum(0, &header));
+            header[10..12].copy_from_slice(&check.to_be_bytes());
+            header
+        }
+        Family::Ipv6 => {
+            let [high, low] = (ip_len - 40).to_be_bytes();
+            let mut header = vec![0x60, 0, 0, 0, high, low, UDP, 60];
+            header.extend(addresses);
+            header
+        }
+    }
 }
 
 /// An RTP packet of `size` bytes as it arrives, with valid checksums.
 pub fn packet(stream: Stream, size: usize) -> Vec<u8> {
-    let mut p = vec![0; size];
-    p[0..6].copy_from_slice(&OUR_MAC);
-    p[6..12].copy_from_slice(&NEIGHBOUR_MAC);
-    p[12..14].copy_from_slice(&[8, 0]);
+    let (family, from, to) = (stream.family, stream.remote(), stream.local());
+    let mut p = [&OUR_MAC[..], &NEIGHBOUR_MAC, &family.ethertype()].concat();
     let ip_len = (size - L2) as u16;
-    let udp_len = ip_len - 20;
-    let ip = &mut p[L2..];
-    ip[0] = 0x45;
-    ip[2..4].copy_from_slice(&ip_len.to_be_bytes());
-    ip[8] = 60;
-    ip[9] = 17;
-    ip[12..16].copy_from_slice(&stream.remote().ip().octets());
-    ip[16..20].copy_from_slice(&stream.local().ip().octets());
-    let check = !fold(sum(0, &ip[..20]));
-    ip[10..12].copy_from_slice(&check.to_be_bytes());
-    ip[20..22].copy_from_slice(&stream.remote().port().to_be_bytes());
-    ip[22..24].copy_from_slice(&stream.local().port().to_be_bytes());
-    ip[24..26].copy_from_slice(&udp_len.to_be_bytes());
-    ip[28] = 0x80;
-    ip[36..40].copy_from_slice(&stream.0.to_be_bytes());
-    for (i, byte) in ip[40..].iter_mut().enumerate() {
-        *byte = (i as u32 ^ stream.0) as u8;
-    }
-    let check = !udp_sum(&ip[..20], &ip[20..]);
-    ip[26..28].copy_from_slice(&(if check == 0 { 0xffff } else { check }).to_be_bytes());
+    p.extend(ip_header(family, ip_len, from, to));
+    let udp = p.len();
+    p.extend(from.port().to_be_bytes());
+    p.extend(to.port().to_be_bytes());
+    p.extend((ip_len - family.ip_header() as u16).to_be_bytes());
+    p.extend([0, 0]);
+    p.extend([0x80, 0, 0, 0, 0, 0, 0, 0]);
+    p.extend(stream.number.to_be_bytes());
+    p.extend((0..(size - p.len()) as u32).map(|i| (i ^ stream.number) as u8));
+    let check = match !udp_sum(family, &p[L2..]) {
+        0 => 0xffff,
+        check => check,
+    };
+    p[udp + 6..udp + 8].copy_from_slice(&check.to_be_bytes());
     p
 }
 
 /// Writes the capture that both forwarders replay: a packet of every stream in turn. A replay repeats its
 /// sequence numbers, whatever they are.
-pub fn write(path: &Path, streams: u32, size: usize) -> std::io::Result<()> {
+pub fn write(path: &Path, family: Family, streams: u32, size: usize) -> std::io::Result<()> {
     let file = BufWriter::new(File::create(path)?);
     let mut writer = PcapWriter::new(file).map_err(std::io::Error::other)?;
-    for stream in (0..streams).map(Stream) {
-        let data = packet(stream, size);
+    for number in 0..streams {
+        let data = packet(Stream { number, family }, size);
         writer
             .write_packet(&PcapPacket::new(Duration::ZERO, size as u32, &data))
             .map_err(std::io::Error::other)?;
@@ -129,53 +228,69 @@ pub fn write(path: &Path, streams: u32, size: usize) -> std::io::Result<()> {
 
 /// Reads one lap of what came out and says what is wrong with the first packet that is.
 /// Packets leave in the order they came.
-pub fn check(path: &Path, streams: u32, size: usize) -> Result<(), String> {
+pub fn check(path: &Path, family: Family, streams: u32, size: usize) -> Result<(), String> {
     let file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
     let mut reader = PcapReader::new(file).map_err(|e| e.to_string())?;
-    let mut count = 0u32;
+    let mut number = 0u32;
     while let Some(next) = reader.next_packet() {
         let got = next.map_err(|e| e.to_string())?;
-        if got.data.get(12..14) == Some(&ARP) {
+        let is_nd = got.data.get(12..14) == Some(&Family::Ipv6.ethertype())
+            && got.data.get(L2 + 6) == Some(&ICMPV6);
+        if got.data.get(12..14) == Some(&ARP) || is_nd {
             continue; // the plane announces its addresses when it starts
         }
-        check_packet(&got.data, Stream(count), size).map_err(|e| format!("packet {count}: {e}"))?;
-        count += 1;
+        check_packet(&got.data, Stream { number, family }, size)
+            .map_err(|e| format!("packet {number}: {e}"))?;
+        number += 1;
     }
-    if count != streams {
-        return Err(format!("{count} packets left, {streams} arrived"));
+    if number != streams {
+        return Err(format!("{number} packets left, {streams} arrived"));
     }
     Ok(())
 }
 
 fn check_packet(got: &[u8], stream: Stream, size: usize) -> Result<(), String> {
+    let family = stream.family;
     let came = packet(stream, size);
     let (from, to) = (stream.peer().local(), stream.peer().remote());
     if got.len() != size {
         return Err(format!("{} bytes instead of {size}", got.len()));
     }
-    if got[0..6] != NEIGHBOUR_MAC || got[6..12] != OUR_MAC || got[12..14] != [8, 0] {
+    if got[0..6] != NEIGHBOUR_MAC || got[6..12] != OUR_MAC || got[12..14] != family.ethertype() {
         return Err(format!("Ethernet header {:02x?}", &got[..14]));
     }
-    let ip = &got[L2..];
-    if ip[0] != 0x45 || ip[8] == 0 || ip[9] != 17 || ip[2..4] != came[16..18] {
-        return Err(format!("IPv4 header {:02x?}", &ip[..20]));
-    }
-    if ip[12..16] != from.ip().octets() || ip[16..20] != to.ip().octets() {
+    let (ip, ports) = (&got[L2..], family.ip_header());
+    let expected = ip_header(family, (size - L2) as u16, from, to);
+    // Whatever the TOS or traffic class, and the hop limit, if there is one, and what is made of them.
+    let (open, hops): (&[usize], usize) = match family {
+        Family::Ipv4 => (&[1, 4, 5, 6, 7, 8, 10, 11], 8),
+        Family::Ipv6 => (&[0, 1, 2, 3, 7], 7),
+    };
+    let differs = |(i, (got, expected))| !open.contains(&i) && got != expected;
+    if ip[0] >> 4 != expected[0] >> 4
+        || ip[hops] == 0
+        || ip.iter().zip(&expected).enumerate().any(differs)
+    {
         return Err(format!(
-            "addresses {:?}, expected {from} to {to}",
-            &ip[12..20]
+            "IP header {:02x?}, from {from} to {to}",
+            &ip[..ports]
         ));
     }
-    if ip[20..22] != from.port().to_be_bytes() || ip[22..24] != to.port().to_be_bytes() {
-        return Err(format!("ports {:?}, expected {from} to {to}", &ip[20..24]));
+    if ip[ports..ports + 2] != from.port().to_be_bytes()
+        || ip[ports + 2..ports + 4] != to.port().to_be_bytes()
+    {
+        return Err(format!(
+            "ports {:?}, expected {from} to {to}",
+            &ip[ports..ports + 4]
+        ));
     }
-    if fold(sum(0, &ip[..20])) != 0xffff {
+    if family == Family::Ipv4 && fold(sum(0, &ip[..20])) != 0xffff {
         return Err("IPv4 checksum".into());
     }
-    if udp_sum(&ip[..20], &ip[20..]) != 0xffff {
+    if udp_sum(family, ip) != 0xffff {
         return Err("UDP checksum".into());
     }
-    if got[L2 + 28..] != came[L2 + 28..] {
+    if got[L2 + ports + 8..] != came[L2 + ports + 8..] {
         return Err("payload".into());
     }
     Ok(())
@@ -187,7 +302,9 @@ mod tests {
 
     #[test]
     fn a_packet_that_was_not_relayed_is_noticed() {
-        let came = packet(Stream(4), 214);
-        assert!(check_packet(&came, Stream(4), 214).is_err());
+        for family in [Family::Ipv4, Family::Ipv6] {
+            let stream = Stream { number: 4, family };
+            assert!(check_packet(&packet(stream, 214), stream, 214).is_err());
+        }
     }
 }

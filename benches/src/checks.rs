@@ -1,7 +1,7 @@
 //! What each kind of packet costs a worker, in cycles: the pure functions of the packet path, over packets and streams
 //! that lie in the first-level cache.
 
-use crate::{Args, Failure, Verdict, median};
+use crate::{Args, Failure, Verdict, median, mhz};
 use penstock_relay::police::{Profile, Profiles, Rate, renew};
 use penstock_relay::route::{Egress, Policy, fill};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
@@ -23,7 +23,7 @@ const OWNER: u8 = 1;
 
 /// What is different about the packets of a case.
 #[derive(Clone, Copy)]
-struct Case {
+pub struct Case {
     name: &'static str,
     v6: bool,
     to_v6: bool,
@@ -34,7 +34,8 @@ struct Case {
     stranger: bool,
 }
 
-const PLAIN: Case = Case {
+/// The packet a relay mostly sees.
+pub const PLAIN: Case = Case {
     name: "usual: locked RTP over IPv4, in sequence",
     v6: false,
     to_v6: false,
@@ -43,6 +44,14 @@ const PLAIN: Case = Case {
     ask: |_| {},
     learning: false,
     stranger: false,
+};
+
+/// The same over IPv6.
+pub const PLAIN6: Case = Case {
+    name: "IPv6 to IPv6",
+    v6: true,
+    to_v6: true,
+    ..PLAIN
 };
 
 const CASES: [Case; 14] = [
@@ -77,12 +86,7 @@ const CASES: [Case; 14] = [
         payload: report,
         ..PLAIN
     },
-    Case {
-        name: "IPv6 to IPv6",
-        v6: true,
-        to_v6: true,
-        ..PLAIN
-    },
+    PLAIN6,
     Case {
         name: "IPv6 to IPv4",
         v6: true,
@@ -189,7 +193,7 @@ fn buffer(case: &Case, stream: usize, seq: u16) -> Vec<u8> {
 }
 
 /// A burst of one packet of each stream, and what a worker has at hand.
-struct Bench {
+pub struct Bench {
     pristine: [Vec<Vec<u8>>; 2],
     buffers: Vec<Vec<u8>>,
     slots: Vec<Slot>,
@@ -200,7 +204,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(case: &Case) -> Bench {
+    /// Its first packets are yet to come.
+    pub fn new(case: &Case) -> Bench {
         let slot = |stream: usize| {
             let endpoint = Endpoint {
                 addr: 0,
@@ -264,7 +269,7 @@ impl Bench {
         }
     }
 
-    /// Restores the frames of a burst; their sequence numbers and timestamps go on.
+    /// Restores the frames of a burst, with the sequence number and timestamp of that turn.
     fn restore(&mut self, turn: u32) {
         let seq = (turn as u16).to_be_bytes();
         let timestamp = (turn * 160).to_be_bytes();
@@ -327,33 +332,37 @@ impl Bench {
         passed
     }
 
-    /// Nanoseconds a packet, and how many of them passed, with or without relaying them.
-    fn run(&mut self, relay: bool, clock: &mut u64) -> (f64, usize) {
-        let start = Instant::now();
+    /// Makes all bursts in that order of their turns, and relays them or not; says how many packets there were, and how
+    /// many passed.
+    pub fn relay_bursts(
+        &mut self,
+        relay: bool,
+        order: fn(u32) -> u32,
+        clock: &mut u64,
+    ) -> (usize, usize) {
         let mut passed = 0;
         for turn in 0..BURSTS {
-            self.restore(turn);
+            self.restore(order(turn));
             *clock += 20_000_000;
             if relay {
                 passed += self.relay(*clock);
             }
             black_box(&mut self.buffers);
         }
-        let packets = BURST * BURSTS as usize;
+        (BURST * BURSTS as usize, passed)
+    }
+
+    /// Nanoseconds a packet, and how many of them passed, with or without relaying them.
+    fn run(&mut self, relay: bool, clock: &mut u64) -> (f64, usize) {
+        let start = Instant::now();
+        let (packets, passed) = self.relay_bursts(relay, |turn| turn, clock);
         (start.elapsed().as_nanos() as f64 / packets as f64, passed)
     }
 }
 
-/// Megahertz of the time stamp counter, as far as the kernel tells.
-fn mhz() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("cpu MHz"))?;
-    line.split(':').nth(1)?.trim().parse().ok()
-}
-
 /// The table.
 pub fn run(args: &Args) -> Result<Verdict, Failure> {
-    let mhz = mhz().ok_or_else(|| Failure::Environment("/proc/cpuinfo has no MHz".into()))?;
+    let mhz = mhz()?;
     let core = core_affinity::CoreId { id: args.core };
     if !core_affinity::set_for_current(core) {
         return Err(Failure::Environment(format!(

@@ -1,6 +1,6 @@
 //! `commands`: how fast control can have streams installed.
 
-use crate::capture::Stream;
+use crate::capture::{Family, Stream};
 use crate::plane::{Bench, spec};
 use crate::{Args, Failure, Verdict, median, spread};
 use penstock_shm::{Kind, Op};
@@ -13,7 +13,7 @@ const PER_CALL: u32 = 4;
 /// Installs and removes so many streams, again and again.
 pub fn run(args: &Args, streams: u32) -> Result<Verdict, Failure> {
     let streams = streams / PER_CALL * PER_CALL;
-    let bench = Bench::new(args, 2 * streams)?;
+    let bench = Bench::new(args, Family::Ipv4, 2 * streams)?;
     let plane = bench.start("net_ring0", "adaptive")?;
     let mut link = bench.attach()?;
     let mut rates = Vec::new();
@@ -57,7 +57,10 @@ pub fn run(args: &Args, streams: u32) -> Result<Verdict, Failure> {
 
 fn install(round: usize, call: u32) -> (u64, Vec<Op>) {
     let ops = (0..PER_CALL).map(|n| {
-        let mut spec = spec(Stream(call * PER_CALL + n));
+        let mut spec = spec(Stream {
+            number: call * PER_CALL + n,
+            family: Family::Ipv4,
+        });
         spec.kind = if n < 2 { Kind::Rtp } else { Kind::Rtcp };
         Op::Set(spec)
     });

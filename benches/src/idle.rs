@@ -4,6 +4,7 @@
 //! and is timed until the other phone has it. The time holds the kernel's two trips as well, the same for
 //! `busy` and `adaptive`: compare the two.
 
+use crate::capture::{Family, Stream};
 use crate::plane::Bench;
 use crate::{Args, Failure, Verdict};
 use penstock_shm::{Endpoint, Op, StreamSpec};
@@ -146,7 +147,7 @@ fn measure(
     seconds: f64,
     packets: usize,
 ) -> Result<Case, Failure> {
-    let bench = Bench::new(args, 16)?;
+    let bench = Bench::new(args, Family::Ipv4, 16)?;
     if device.vdev.ends_with("ps1") {
         ip(&["link", "add", IFACE, "type", "veth", "peer", "name", "ps1"])?;
         ip(&["link", "set", "ps1", "up"])?;
@@ -207,7 +208,10 @@ fn stream(n: usize, phones: [SocketAddr; 2]) -> Op {
         endpoint: endpoint(n),
         peer: endpoint(1 - n),
         remote: Some(phones[n]),
-        ..crate::plane::spec(crate::capture::Stream(n as u32))
+        ..crate::plane::spec(Stream {
+            number: n as u32,
+            family: Family::Ipv4,
+        })
     })
 }
 

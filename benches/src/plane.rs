@@ -1,6 +1,6 @@
 //! The plane under test: its configuration, its process, its region.
 
-use crate::capture::{GATEWAY, NEIGHBOUR_MAC, OUR_MAC, Stream, addresses_for, local_address};
+use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Stream, addresses_for};
 use crate::{Args, Failure};
 use penstock_shm::{
     Applied, CommandProducer, Control, ControlBell, Dscp, Endpoint, Event, EventConsumer, Learn,
@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// More streams than this need more memory for their packets.
+const MANY: u32 = 100_000;
 /// How long a start, a stop or a command may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,7 +24,9 @@ pub struct Bench {
     table_dir: Option<PathBuf>,
     plane: PathBuf,
     core: usize,
+    /// MiB for DPDK.
     memory_mb: u32,
+    family: Family,
     addresses: u16,
     capacity: u32,
 }
@@ -34,8 +38,8 @@ pub struct Running {
 }
 
 impl Bench {
-    /// Room for so many streams.
-    pub fn new(args: &Args, streams: u32) -> Result<Bench, Failure> {
+    /// Room for so many streams, and for a capture with a packet of each.
+    pub fn new(args: &Args, family: Family, streams: u32) -> Result<Bench, Failure> {
         let dir = tempfile::Builder::new()
             .prefix("penstock-bench-")
             .tempdir()?;
@@ -56,7 +60,8 @@ impl Bench {
             table_dir,
             plane,
             core: args.core,
-            memory_mb: args.memory_mb,
+            memory_mb: if streams > MANY { 3072 } else { 1024 },
+            family,
             addresses: addresses_for(streams),
             capacity: streams.max(1024),
             dir,
@@ -90,18 +95,20 @@ impl Bench {
 
     /// A port with all addresses of the bench, behind which is one neighbour.
     fn port(&self, device: &str) -> String {
+        let gateway = self.family.gateway();
         let addresses: String = (0..self.addresses)
             .map(|n| {
                 format!(
-                    "[[port.address]]\naddress = \"{}/24\"\ngateway = \"{GATEWAY}\"\n",
-                    local_address(n)
+                    "[[port.address]]\naddress = \"{}/{}\"\ngateway = \"{gateway}\"\n",
+                    self.family.local(n),
+                    self.family.prefix()
                 )
             })
             .collect();
         let mac = |m: [u8; 6]| m.map(|b| format!("{b:02x}")).join(":");
         format!(
             "device = \"{device}\"\nmac = \"{ours}\"\n{addresses}\
-             [[port.neighbour]]\naddress = \"{GATEWAY}\"\nmac = \"{theirs}\"\n",
+             [[port.neighbour]]\naddress = \"{gateway}\"\nmac = \"{theirs}\"\n",
             ours = mac(OUR_MAC),
             theirs = mac(NEIGHBOUR_MAC),
         )
@@ -122,7 +129,7 @@ impl Bench {
             capacity = self.capacity,
             core = self.core,
             memory = self.memory_mb,
-            first = local_address(0),
+            first = self.family.local(0),
         )
     }
 
@@ -309,7 +316,7 @@ pub fn spec(stream: Stream) -> StreamSpec {
         port: s.port(),
     };
     StreamSpec {
-        remote: Some(stream.remote().into()),
+        remote: Some(stream.remote()),
         learn: Learn::Off,
         signal: 1,
         clock_hz: 8000,
@@ -318,7 +325,7 @@ pub fn spec(stream: Stream) -> StreamSpec {
         event_type: 101,
         police: 1,
         dscp: Dscp::Set(46),
-        leg: (stream.0 & 1) as u16,
+        leg: (stream.number & 1) as u16,
         ..StreamSpec::new(endpoint(stream), endpoint(stream.peer()))
     }
 }

@@ -1,51 +1,107 @@
 //! `relay`: the plane against testpmd's 5tswap, which makes the same rewrite with no table at all.
 
-use crate::capture::{self, Stream};
+use crate::capture::{self, Family, Stream};
 use crate::plane::{Bench, spec};
 use crate::testpmd::Testpmd;
-use crate::{Args, Failure, Verdict, median, spread};
+use crate::{Args, Failure, Verdict, median, mhz, spread};
 use penstock_shm::{Op, TableView};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
-/// testpmd's packets: as many as a capture needs, and its queues.
-const MBUFS: u32 = 155_000;
+/// testpmd's packets besides those of the capture: its queues and caches.
+const MBUFS: u32 = 115_000;
 const WARM_UP: Duration = Duration::from_millis(500);
 
+/// What is relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    streams: u32,
+    family: Family,
+    /// Bytes of a frame.
+    size: usize,
+}
+
+/// The cases to measure: `full`, or by the lists that are not empty, or the default ones.
+pub fn cases(full: bool, streams: &[u32], families: &[Family], sizes: &[usize]) -> Vec<Load> {
+    let load = |streams, family, size: usize| Load {
+        streams,
+        family,
+        size,
+    };
+    if !full && streams.is_empty() && families.is_empty() && sizes.is_empty() {
+        let v4 = [200, 2_000, 40_000].map(|streams| load(streams, Family::Ipv4, 214));
+        return [&v4[..], &[load(2_000, Family::Ipv6, 214)]].concat();
+    }
+    fn or<'a, T>(given: &'a [T], all: &'a [T], full: bool) -> &'a [T] {
+        match (given, full) {
+            ([], true) => all,
+            ([], false) => &all[..1],
+            _ => given,
+        }
+    }
+    let streams = or(streams, &[2_000, 200, 40_000, 400_000], full);
+    let families = or(families, &[Family::Ipv4, Family::Ipv6], full);
+    let sizes = or(sizes, &[214, 60, 1400], full);
+    let sized = |family: Family| {
+        let size = move |size: &usize| (family, (*size).max(family.least()));
+        sizes.iter().map(size)
+    };
+    let kinds = families.iter().flat_map(|&family| sized(family));
+    kinds
+        .flat_map(|(family, size)| streams.iter().map(move |&n| load(n, family, size)))
+        .collect()
+}
+
 /// Runs all cases.
-pub fn run(args: &Args, streams: &[u32], size: usize, seconds: f64) -> Result<Verdict, Failure> {
+pub fn run(args: &Args, cases: &[Load], seconds: f64) -> Result<Verdict, Failure> {
     let mut verdict = Verdict::Measured;
+    let mhz = mhz()?;
     if !args.json {
         println!(
-            "{:>9} {:>9} {:>12} {:>7} {:>8}",
-            "streams", "Mpps", "5tswap Mpps", "ratio", "spread"
+            "{:>9} {:>6} {:>5} {:>9} {:>12} {:>7} {:>8} {:>9} {:>16}",
+            "streams",
+            "family",
+            "size",
+            "Mpps",
+            "5tswap Mpps",
+            "ratio",
+            "spread",
+            "io Mpps",
+            "cycles above io"
         );
     }
-    for &streams in streams {
-        let case = Case::new(args, streams, size, Duration::from_secs_f64(seconds))?;
+    for &load in cases {
+        let case = Case::new(args, load, Duration::from_secs_f64(seconds))?;
         let rounds = case.rounds(args.rounds)?;
         let of = |f: fn(&Round) -> f64| rounds.iter().map(f).collect::<Vec<f64>>();
-        let (ours, theirs, ratios) = (
-            of(|r| r.plane),
-            of(|r| r.reference),
-            of(|r| r.plane / r.reference),
-        );
+        let (ours, theirs, io) = (of(|r| r.plane), of(|r| r.reference), of(|r| r.io));
+        let (ratios, ns_above) = (of(|r| r.plane / r.reference), of(Round::ns_above_io));
+        let cycles_above = median(&ns_above) * mhz / 1000.0;
+        let Load {
+            streams,
+            family,
+            size,
+        } = load;
         if args.json {
             println!(
                 "{}",
                 json!({
-                    "bench": "relay", "streams": streams,
+                    "bench": "relay", "streams": streams, "family": family.name(), "size": size,
                     "mpps": round3(median(&ours)), "reference": "5tswap", "reference_mpps": round3(median(&theirs)),
-                    "ratio": round3(median(&ratios)),
+                    "ratio": round3(median(&ratios)), "reference_spread": round3(spread(&theirs)),
+                    "io_mpps": round3(median(&io)), "cycles_above_io": round3(cycles_above),
                 })
             );
         } else {
             println!(
-                "{streams:>9} {:>9.2} {:>12.2} {:>7.3} {:>7.0}%",
+                "{streams:>9} {:>6} {size:>5} {:>9.2} {:>12.2} {:>7.3} {:>7.0}% {:>9.2} {:>16.1}",
+                family.name(),
                 median(&ours),
                 median(&theirs),
                 median(&ratios),
-                100.0 * spread(&theirs)
+                100.0 * spread(&theirs),
+                median(&io),
+                cycles_above,
             );
         }
         if spread(&theirs) > 0.2 {
@@ -55,7 +111,8 @@ pub fn run(args: &Args, streams: &[u32], size: usize, seconds: f64) -> Result<Ve
     Ok(verdict)
 }
 
-fn round3(value: f64) -> f64 {
+/// To three places.
+pub fn round3(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
@@ -63,37 +120,49 @@ fn round3(value: f64) -> f64 {
 struct Round {
     plane: f64,
     reference: f64,
+    io: f64,
+}
+
+impl Round {
+    fn ns_above_io(&self) -> f64 {
+        1000.0 * (1.0 / self.plane - 1.0 / self.io)
+    }
 }
 
 struct Case {
     bench: Bench,
-    streams: u32,
-    size: usize,
+    load: Load,
     time: Duration,
     cores: (usize, usize),
 }
 
 impl Case {
-    fn new(args: &Args, streams: u32, size: usize, time: Duration) -> Result<Case, Failure> {
+    fn new(args: &Args, load: Load, time: Duration) -> Result<Case, Failure> {
+        let Load {
+            streams,
+            family,
+            size,
+        } = load;
         if streams == 0
             || !streams.is_multiple_of(2)
             || streams > 600_000
-            || !(74..=1514).contains(&size)
+            || !(family.least()..=1514).contains(&size)
         {
-            return Err(Failure::Environment(
-                "streams must be even, at most 600000; size 74 to 1514".into(),
-            ));
+            return Err(Failure::Environment(format!(
+                "streams must be even, at most 600000; size {} to 1514 with {}",
+                family.least(),
+                family.name()
+            )));
         }
         let main = (0..).find(|&c| c != args.core).unwrap_or(0);
-        let bench = Bench::new(args, streams)?;
+        let bench = Bench::new(args, family, streams)?;
         let case = Case {
             bench,
-            streams,
-            size,
+            load,
             time,
             cores: (main, args.core),
         };
-        capture::write(&case.bench.file("in.pcap"), streams, size)?;
+        capture::write(&case.bench.file("in.pcap"), family, streams, size)?;
         case.install()?;
         Ok(case)
     }
@@ -104,11 +173,9 @@ impl Case {
         let plane = self.bench.start("net_ring0", "adaptive")?;
         let mut link = self.bench.attach()?;
         let mut last = 0;
-        for first in (0..self.streams).step_by(2) {
-            let ops = [
-                Op::Set(spec(Stream(first))),
-                Op::Set(spec(Stream(first + 1))),
-            ];
+        let family = self.load.family;
+        for first in (0..self.load.streams).step_by(2) {
+            let ops = [first, first + 1].map(|number| Op::Set(spec(Stream { number, family })));
             last = link.push(u64::from(first), &ops)?;
         }
         link.wait(last)?;
@@ -127,11 +194,16 @@ impl Case {
         let plane = self.bench.start(&device, "adaptive")?;
         let table = self.bench.table()?;
         let end = Instant::now() + Duration::from_secs(30);
-        while forwarded(&table) < before + u64::from(self.streams) && Instant::now() < end {
+        while forwarded(&table) < before + u64::from(self.load.streams) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(10));
         }
         plane.stop()?;
-        capture::check(&output, self.streams, self.size).map_err(Failure::Void)
+        let Load {
+            streams,
+            family,
+            size,
+        } = self.load;
+        capture::check(&output, family, streams, size).map_err(Failure::Void)
     }
 
     fn rounds(&self, count: usize) -> Result<Vec<Round>, Failure> {
@@ -139,7 +211,8 @@ impl Case {
         (0..count)
             .map(|_| {
                 Ok(Round {
-                    reference: self.reference(burst)?,
+                    io: self.reference("io", burst)?,
+                    reference: self.reference("5tswap", burst)?,
                     plane: self.plane()?,
                 })
             })
@@ -150,7 +223,7 @@ impl Case {
     fn best_burst_of_reference(&self) -> Result<u16, Failure> {
         let mut best = (0.0, 0);
         for burst in [32, 64, 32, 64] {
-            let mpps = self.reference(burst)?;
+            let mpps = self.reference("5tswap", burst)?;
             if mpps > best.0 {
                 best = (mpps, burst);
             }
@@ -165,10 +238,10 @@ impl Case {
         )
     }
 
-    fn reference(&self, burst: u16) -> Result<f64, Failure> {
-        let memory = self.bench.eal_memory();
-        let mut testpmd =
-            Testpmd::start(&memory, self.cores, &self.device(), "5tswap", burst, MBUFS)?;
+    fn reference(&self, mode: &str, burst: u16) -> Result<f64, Failure> {
+        let (memory, device) = (self.bench.eal_memory(), self.device());
+        let mbufs = self.load.streams + MBUFS;
+        let mut testpmd = Testpmd::start(&memory, self.cores, &device, mode, burst, mbufs)?;
         std::thread::sleep(WARM_UP);
         let (start, before) = (Instant::now(), testpmd.sent()?);
         std::thread::sleep(self.time);
