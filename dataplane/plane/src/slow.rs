@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_are_empty_when_all_is_popped() {
+    fn a_bell_rings_for_empty_queues_too() {
         let queues = Queues::new(2).unwrap();
         let rings = queues.bells[1].rings();
         assert!(queues.are_empty(0) && queues.are_empty(1));

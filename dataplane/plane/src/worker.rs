@@ -14,6 +14,7 @@ mod delivery;
 mod exception;
 mod flood;
 mod idle;
+mod looks;
 mod moves;
 mod stages;
 mod strays;
@@ -26,13 +27,14 @@ use crate::slow::{Queues, ToWorker};
 use delivery::Deliveries;
 use flood::Floods;
 use idle::Idle;
+use looks::{Looks, Sixes, look};
 use moves::Moves;
 use penstock_config::{Polling, PortRange};
 use penstock_dpdk::{Burst, Mbuf, PerPacket, RxQueue, Sent, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs, Rules};
 use penstock_shm::copies::CopyWriter;
 use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
-use stages::{Looks, Passed, Sixes, Step, look};
+use stages::{Passed, Step};
 use std::sync::Arc;
 
 /// What a worker has of a port.
