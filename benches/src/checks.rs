@@ -1,13 +1,14 @@
 //! What each kind of packet costs a worker, in cycles: the pure functions of the packet path, over packets and streams
 //! that lie in the first-level cache.
 
-use crate::{Args, Failure, Verdict, median, mhz};
+use crate::{Args, Failure, Verdict, median, mhz, round3};
 use penstock_relay::police::{Profile, Profiles, Rate, renew};
 use penstock_relay::route::{Egress, Policy, fill};
 use penstock_relay::usual::{LastAddress, Mac, Usual};
 use penstock_relay::{Class, L2Header, LocalAddrs, Rules, Stream, classify, judge, rewrite};
 use penstock_shm::record::{Endpoint, Kind, Learn, Slot, StreamSpec, rank};
 use penstock_shm::tally::{Last, Tally};
+use serde_json::json;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
@@ -388,15 +389,11 @@ pub fn run(args: &Args) -> Result<Verdict, Failure> {
         }
         let cycles = median(&costs);
         let usual = *first.get_or_insert(cycles);
-        if args.json {
-            println!(
-                "{{\"bench\":\"checks\",\"case\":\"{}\",\"cycles\":{cycles:.1},\"above_usual\":{:.1}}}",
-                case.name,
-                cycles - usual
-            );
-        } else {
-            println!("{cycles:7.1} cycles {:+8.1}  {}", cycles - usual, case.name);
-        }
+        let above = cycles - usual;
+        args.case(
+            json!({ "bench": "checks", "case": case.name, "cycles": round3(cycles), "above_usual": round3(above) }),
+            &format!("{cycles:7.1} cycles {above:+8.1}  {}", case.name),
+        )?;
     }
     Ok(Verdict::Measured)
 }

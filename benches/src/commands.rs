@@ -2,7 +2,7 @@
 
 use crate::capture::{Family, Stream};
 use crate::plane::{Bench, spec};
-use crate::{Args, Failure, Verdict, median, spread};
+use crate::{Args, Failure, Verdict, median, round3, spread};
 use penstock_shm::{Kind, Op};
 use serde_json::json;
 use std::time::Instant;
@@ -38,20 +38,15 @@ pub fn run(args: &Args, streams: u32) -> Result<Verdict, Failure> {
     }
     plane.stop()?;
     let rate = median(&rates);
-    if args.json {
-        println!(
-            "{}",
-            json!({
-                "bench": "commands", "streams": streams, "installs_per_s": rate.round(), "spread": (spread(&rates) * 1000.0).round() / 1000.0,
-            })
-        );
-    } else {
-        println!(
+    let spread = spread(&rates);
+    args.case(
+        json!({ "bench": "commands", "streams": streams, "installs_per_s": rate.round(), "spread": round3(spread) }),
+        &format!(
             "{rate:.0} stream installations a second, median of {} rounds of {streams}, spread {:.0} %",
             args.rounds,
-            100.0 * spread(&rates)
-        );
-    }
+            100.0 * spread
+        ),
+    )?;
     Ok(Verdict::Measured)
 }
 

@@ -2,7 +2,7 @@
 //! depend on what else the machine does, so a test can hold them.
 
 use crate::checks::{Bench, Case, PLAIN, PLAIN6};
-use crate::{Args, Failure, Verdict};
+use crate::{Args, Failure, Verdict, round3};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::Path;
@@ -58,23 +58,16 @@ pub fn run(args: &Args, baseline: &Path, update: bool) -> Result<Verdict, Failur
         let known = all
             .get(&rustc)
             .and_then(|known| known.get(count.name)?.as_f64());
-        if args.json {
-            println!(
-                "{}",
-                json!({
-                    "bench": "icount", "case": count.name, "instructions": instructions, "reference": rustc,
-                    "reference_instructions": known, "ratio": known.map(|known| crate::relay::round3(instructions / known)),
-                })
-            );
-        } else {
-            let known = known.map_or("no baseline".to_owned(), |known| {
-                format!("{:+.1} %", 100.0 * (instructions / known - 1.0))
-            });
-            println!(
-                "{instructions:8.1} instructions {known:>12}  {}",
-                count.name
-            );
-        }
+        let grew = known.map_or("no baseline".to_owned(), |known| {
+            format!("{:+.1} %", 100.0 * (instructions / known - 1.0))
+        });
+        args.case(
+            json!({
+                "bench": "icount", "case": count.name, "instructions": instructions, "reference": rustc,
+                "reference_instructions": known, "ratio": known.map(|known| round3(instructions / known)),
+            }),
+            &format!("{instructions:8.1} instructions {grew:>12}  {}", count.name),
+        )?;
         if known.is_some_and(|known| instructions > known * (1.0 + TOLERANCE)) {
             grown.push(count.name);
         }

@@ -84,20 +84,17 @@ fn ip(args: &[&str]) -> Result<(), Failure> {
 /// Measures each kind of port with each kind of polling.
 pub fn run(args: &Args, seconds: f64, packets: usize) -> Result<Verdict, Failure> {
     let _namespace = Namespace::enter()?;
-    if !args.json {
-        println!(
-            "{:14} {:9} {:>10} {:>10} {:>10} {:>10}",
-            "port", "polling", "worker CPU", "median", "p99", "max"
-        );
-    }
+    args.heading(&format!(
+        "{:14} {:9} {:>10} {:>10} {:>10} {:>10}",
+        "port", "polling", "worker CPU", "median", "p99", "max"
+    ));
     for device in &DEVICES {
         for polling in ["busy", "adaptive"] {
             let case = measure(args, device, polling, seconds, packets)?;
-            if args.json {
-                println!("{}", case.json(device, polling, packets));
-            } else {
-                case.print(device, polling);
-            }
+            args.case(
+                case.json(device, polling, packets),
+                &case.line(device, polling),
+            )?;
         }
     }
     Ok(Verdict::Measured)
@@ -119,15 +116,15 @@ impl Case {
         (self.latencies[at].as_secs_f64() * 1e7).round() / 10.0
     }
 
-    fn print(&self, device: &Device, polling: &str) {
-        println!(
+    fn line(&self, device: &Device, polling: &str) -> String {
+        format!(
             "{:14} {polling:9} {:>8.1} % {:>7.0} us {:>7.0} us {:>7.0} us",
             device.name,
             self.worker_percent,
             self.us(50),
             self.us(99),
             self.us(100)
-        );
+        )
     }
 
     fn json(&self, device: &Device, polling: &str, packets: usize) -> serde_json::Value {

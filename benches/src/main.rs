@@ -5,6 +5,7 @@ mod checks;
 mod commands;
 mod icount;
 mod idle;
+mod output;
 mod plane;
 mod relay;
 mod testpmd;
@@ -44,6 +45,9 @@ struct Args {
     /// A hugetlbfs for the plane's stream table.
     #[arg(long, global = true, hide = true)]
     table_dir: Option<PathBuf>,
+    /// Where results are kept for `report`.
+    #[arg(long, global = true, default_value = "target/bench", hide = true)]
+    results: PathBuf,
     /// All cases rather than those that take five minutes.
     #[arg(long, global = true)]
     full: bool,
@@ -187,6 +191,11 @@ fn median(values: &[f64]) -> f64 {
         n if n % 2 == 1 => sorted[middle],
         _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
     }
+}
+
+/// To three places.
+fn round3(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
 }
 
 /// How far apart the largest and the smallest are, as a part of the median.

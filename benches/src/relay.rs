@@ -3,7 +3,7 @@
 use crate::capture::{self, Family, Stream};
 use crate::plane::{Bench, spec};
 use crate::testpmd::Testpmd;
-use crate::{Args, Failure, Verdict, median, mhz, spread};
+use crate::{Args, Failure, Verdict, median, mhz, round3, spread};
 use penstock_shm::{Op, TableView};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -56,20 +56,18 @@ pub fn cases(full: bool, streams: &[u32], families: &[Family], sizes: &[usize]) 
 pub fn run(args: &Args, cases: &[Load], seconds: f64) -> Result<Verdict, Failure> {
     let mut verdict = Verdict::Measured;
     let mhz = mhz()?;
-    if !args.json {
-        println!(
-            "{:>9} {:>6} {:>5} {:>9} {:>12} {:>7} {:>8} {:>9} {:>16}",
-            "streams",
-            "family",
-            "size",
-            "Mpps",
-            "5tswap Mpps",
-            "ratio",
-            "spread",
-            "io Mpps",
-            "cycles above io"
-        );
-    }
+    args.heading(&format!(
+        "{:>9} {:>6} {:>5} {:>9} {:>12} {:>7} {:>8} {:>9} {:>16}",
+        "streams",
+        "family",
+        "size",
+        "Mpps",
+        "5tswap Mpps",
+        "ratio",
+        "spread",
+        "io Mpps",
+        "cycles above io"
+    ));
     for &load in cases {
         let case = Case::new(args, load, Duration::from_secs_f64(seconds))?;
         let rounds = case.rounds(args.rounds)?;
@@ -82,18 +80,14 @@ pub fn run(args: &Args, cases: &[Load], seconds: f64) -> Result<Verdict, Failure
             family,
             size,
         } = load;
-        if args.json {
-            println!(
-                "{}",
-                json!({
-                    "bench": "relay", "streams": streams, "family": family.name(), "size": size,
-                    "mpps": round3(median(&ours)), "reference": "5tswap", "reference_mpps": round3(median(&theirs)),
-                    "ratio": round3(median(&ratios)), "reference_spread": round3(spread(&theirs)),
-                    "io_mpps": round3(median(&io)), "cycles_above_io": round3(cycles_above),
-                })
-            );
-        } else {
-            println!(
+        args.case(
+            json!({
+                "bench": "relay", "streams": streams, "family": family.name(), "size": size,
+                "mpps": round3(median(&ours)), "reference": "5tswap", "reference_mpps": round3(median(&theirs)),
+                "ratio": round3(median(&ratios)), "reference_spread": round3(spread(&theirs)),
+                "io_mpps": round3(median(&io)), "cycles_above_io": round3(cycles_above),
+            }),
+            &format!(
                 "{streams:>9} {:>6} {size:>5} {:>9.2} {:>12.2} {:>7.3} {:>7.0}% {:>9.2} {:>16.1}",
                 family.name(),
                 median(&ours),
@@ -102,18 +96,13 @@ pub fn run(args: &Args, cases: &[Load], seconds: f64) -> Result<Verdict, Failure
                 100.0 * spread(&theirs),
                 median(&io),
                 cycles_above,
-            );
-        }
+            ),
+        )?;
         if spread(&theirs) > 0.2 {
             verdict = Verdict::Inconclusive;
         }
     }
     Ok(verdict)
-}
-
-/// To three places.
-pub fn round3(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
 }
 
 /// Millions of packets per second.

@@ -1,0 +1,93 @@
+//! What was measured, said and kept.
+
+use crate::{Args, Failure};
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Where results are kept for `report`, a JSON object a line.
+const KEPT: &str = "results.jsonl";
+/// Numbers that say which case it is; so does every string.
+const NUMBERS: [&str; 5] = ["streams", "size", "calls", "packets", "rules"];
+
+impl Args {
+    /// The heading of the cases' table.
+    pub fn heading(&self, text: &str) {
+        if !self.json {
+            println!("{text}");
+        }
+    }
+
+    /// Says what a case gave, as a line of the table or as the object, and keeps the object in place of an older one of the
+    /// same case.
+    pub fn case(&self, case: Value, line: &str) -> Result<(), Failure> {
+        println!(
+            "{}",
+            if self.json {
+                case.to_string()
+            } else {
+                line.into()
+            }
+        );
+        let Value::Object(mut case) = case else {
+            return Err(Failure::Void("a case is an object".into()));
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        case.insert("at".into(), json!(now.unwrap_or_default().as_secs()));
+        let mut all = kept(&self.results)?;
+        all.retain(|old| identity(old) != identity(&case));
+        all.push(case);
+        let lines = all.into_iter().map(|c| Value::Object(c).to_string() + "\n");
+        fs::create_dir_all(&self.results)?;
+        let new = self.results.join("results.new");
+        fs::write(&new, lines.collect::<String>())?;
+        Ok(fs::rename(new, file(&self.results))?)
+    }
+}
+
+fn file(results: &Path) -> PathBuf {
+    results.join(KEPT)
+}
+
+/// The latest result of every case there is one of, the oldest first.
+pub fn kept(results: &Path) -> Result<Vec<Map<String, Value>>, Failure> {
+    let text = match fs::read_to_string(file(results)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
+}
+
+fn identity(case: &Map<String, Value>) -> Vec<(&str, &Value)> {
+    let names =
+        |(key, value): &(&String, &Value)| value.is_string() || NUMBERS.contains(&key.as_str());
+    case.iter()
+        .filter(names)
+        .map(|(key, value)| (key.as_str(), value))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_measured_again_takes_the_place_of_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let results = dir.path().join("bench");
+        let flag = format!("--results={}", results.display());
+        let args = <Args as clap::Parser>::parse_from(["bench", &flag, "checks"]);
+        for (streams, mpps) in [(200, 1.5), (2000, 2.5), (200, 3.5)] {
+            let case = json!({ "bench": "relay", "streams": streams, "mpps": mpps });
+            args.case(case, "a line").unwrap();
+        }
+        let found = kept(&results).unwrap();
+        let rates: Vec<_> = found.iter().map(|case| case["mpps"].as_f64()).collect();
+        assert_eq!(rates, [Some(2.5), Some(3.5)]);
+    }
+}
