@@ -1,5 +1,6 @@
 """A TRex of its own for a run: started from an installation, driven by the client that comes with it."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -83,16 +84,23 @@ def start(stack, folder, installation, ports, addresses, cpus):
     server = lab.Process("TRex", words, log, cwd=installation, env=environment)
     stack.enter_context(server).wait(120, listens)
     client = api.STLClient(server="127.0.0.1")
-    try:
+    with told(api):
         client.connect()
         stack.callback(client.disconnect)
         client.reset(ports=[0, 1])
         client.set_service_mode(ports=[0, 1], enabled=True)
         client.resolve(ports=[0, 1], retries=50, verbose=False)
         client.set_service_mode(ports=[0, 1], enabled=False)
+    return Generator(api, client)
+
+
+@contextlib.contextmanager
+def told(api):
+    """What TRex refuses is no fault of Penstock's."""
+    try:
+        yield
     except api.TRexError as error:
         raise lab.Missing(f"TRex does not do as it is told: {' '.join(str(error).split())}") from error
-    return Generator(api, client)
 
 
 def listens():
@@ -110,17 +118,18 @@ class Generator:
         """Adds a profile's streams to the port of a direction."""
         words = [word for name, value in tunables.items() for word in (f"--{name}", str(value))]
         path = os.path.join(HERE, "profiles", f"{profile}.py")
-        loaded = self.api.STLProfile.load(path, direction=direction, port_id=direction, tunables=words)
-        self.client.add_streams(loaded.get_streams(), ports=[direction])
+        with told(self.api):
+            loaded = self.api.STLProfile.load(path, direction=direction, port_id=direction, tunables=words)
+            self.client.add_streams(loaded.get_streams(), ports=[direction])
 
     def run(self, seconds):
         """Sends for so long, and waits for what is under way. Returns what TRex counted."""
         client = self.client
-        client.clear_stats(ports=[0, 1])
-        client.start(ports=[0, 1], duration=seconds, force=True)
-        client.wait_on_traffic(ports=[0, 1], timeout=seconds + 30, rx_delay_ms=1000)
-        ports, groups = client.get_stats(), client.get_pgid_stats()
-        return Counts(ports, groups)
+        with told(self.api):
+            client.clear_stats(ports=[0, 1])
+            client.start(ports=[0, 1], duration=seconds, force=True)
+            client.wait_on_traffic(ports=[0, 1], timeout=seconds + 30, rx_delay_ms=1000)
+            return Counts(client.get_stats(), client.get_pgid_stats())
 
 
 class Counts:

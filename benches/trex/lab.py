@@ -153,7 +153,11 @@ class Penstock:
     """The penstock command, which looks into the running daemons."""
 
     def __init__(self, words):
-        self.words = words
+        self.words, self.daemons = words, []
+
+    def ended(self):
+        """Names of the daemons started here that are no more."""
+        return [daemon.name for daemon in self.daemons if daemon.popen.poll() is not None]
 
     def ask(self, *words):
         done = subprocess.run([*self.words, *words, "--json"], capture_output=True, text=True)
@@ -180,6 +184,7 @@ def start(stack, folder, binaries, calls, core):
         log = os.path.join(folder, f"{name}.log")
         process = stack.enter_context(Process(name, [programs[name], "--config", file], log))
         process.wait(60, lambda: ready(penstock, name))
+        penstock.daemons.append(process)
     return penstock
 
 
