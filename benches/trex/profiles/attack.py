@@ -5,8 +5,9 @@ import calls
 
 # Whom strangers pretend to be: more addresses than the plane's limit for floods notices.
 STRANGERS, STRANGERS_COUNT = "100.64.0.1", 4096
-# First octets of what is no RTP: STUN, ZRTP, DTLS, a TURN channel (RFC 7983), and nothing that is known.
-FIRST_OCTETS = [0x00, 0x10, 0x16, 0x40, 0x60, 0xFF]
+# First octets of what is no RTP: STUN, DTLS, a TURN channel (RFC 7983), and nothing that is known. ZRTP may share the
+# port of a plain call.
+FIRST_OCTETS = [0x00, 0x16, 0x40, 0x60, 0xFF]
 
 
 def unknown_ports(flows):
