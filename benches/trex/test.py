@@ -8,7 +8,9 @@ packet's time, both wrap, and every checksum is right.
 import ast
 import os
 import struct
+import subprocess
 import sys
+import tempfile
 import unittest
 
 sys.dont_write_bytecode = True
@@ -17,6 +19,9 @@ sys.path[:0] = [HERE, os.path.join(HERE, "profiles")]
 
 import attack
 import calls
+import generator
+import lab
+import ng
 
 
 class Variable:
@@ -202,6 +207,35 @@ class Strangers(unittest.TestCase):
         everywhere = [[None, 0, "198.18.0.1", port] for port in range(1024, 65536, 2)]
         with self.assertRaises(ValueError):
             attack.unknown_ports(everywhere)
+
+
+class Around(unittest.TestCase):
+    def test_penstock_takes_the_configuration(self):
+        target = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "../../target"))
+        program = os.path.join(target, "debug/penstock")
+        if not os.access(program, os.X_OK):
+            self.skipTest(f"there is no {program}")
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write(lab.configuration("/dev/shm/none", 1000, 1))
+            file.flush()
+            done = subprocess.run([program, "check", file.name], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_sdp_that_is_written_can_be_read(self):
+        self.assertEqual(ng.media(ng.sdp(("192.0.2.7", 4000), 18)), ("192.0.2.7", 4000))
+        with self.assertRaises(ng.Refused):
+            ng.media("v=0\r\n")
+
+    def test_one_cpu_is_shared_and_more_have_their_parts(self):
+        pairs = [("198.18.0.2", "198.18.0.1"), ("198.18.0.6", "198.18.0.5")]
+        self.assertIn("low_end_core: 3", generator.configuration(["a", "b"], pairs, [3]))
+        self.assertIn("threads: [4, 6]", generator.configuration(["a", "b"], pairs, [0, 2, 4, 6]))
+
+    def test_percentiles(self):
+        histogram = {10: 50, 20: 48, 3000: 1, 9000: 1}
+        found = [generator.percentile(histogram, percent) for percent in (0, 50, 51, 98, 99, 100)]
+        self.assertEqual(found, [10, 10, 20, 20, 3000, 9000])
+        self.assertEqual(generator.percentile({}, 50), 0)
 
 
 class Files(unittest.TestCase):
