@@ -159,6 +159,7 @@ impl Generator {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "for benches that ask how much CPU time it took")]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

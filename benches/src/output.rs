@@ -8,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where results are kept for `report`, a JSON object a line.
 const KEPT: &str = "results.jsonl";
-/// Numbers that say which case it is; so does every string.
+/// A string that says what a case gave.
+const FOUND: &str = "limited_by";
+/// Numbers that say which case it is; so does every other string.
 const NUMBERS: [&str; 5] = ["streams", "size", "calls", "packets", "rules"];
 
 impl Args {
@@ -64,8 +66,9 @@ pub fn kept(results: &Path) -> Result<Vec<Map<String, Value>>, Failure> {
 }
 
 fn identity(case: &Map<String, Value>) -> Vec<(&str, &Value)> {
-    let names =
-        |(key, value): &(&String, &Value)| value.is_string() || NUMBERS.contains(&key.as_str());
+    let names = |(key, value): &(&String, &Value)| {
+        (value.is_string() && *key != FOUND) || NUMBERS.contains(&key.as_str())
+    };
     case.iter()
         .filter(names)
         .map(|(key, value)| (key.as_str(), value))

@@ -176,6 +176,21 @@ impl Bench {
         )))
     }
 
+    /// Installs the streams through the region. The plane then stops; whoever starts next resumes them, so
+    /// that not one packet meets a half-filled table.
+    pub fn install(&self, streams: u32) -> Result<(), Failure> {
+        let plane = self.start("net_ring0", "adaptive")?;
+        let mut link = self.attach()?;
+        let mut last = 0;
+        let family = self.family;
+        for first in (0..streams).step_by(2) {
+            let ops = [first, first + 1].map(|number| Op::Set(spec(Stream { number, family })));
+            last = link.push(u64::from(first), &ops)?;
+        }
+        link.wait(last)?;
+        plane.stop()
+    }
+
     /// The region's table.
     pub fn table(&self) -> Result<TableView, Failure> {
         TableView::open(&self.region).map_err(region)
@@ -327,5 +342,34 @@ pub fn spec(stream: Stream) -> StreamSpec {
         dscp: Dscp::Set(46),
         leg: (stream.number & 1) as u16,
         ..StreamSpec::new(endpoint(stream), endpoint(stream.peer()))
+    }
+}
+
+/// Packets that the workers have handed to the ports.
+pub fn forwarded(table: &TableView) -> u64 {
+    table.workers().iter().map(|w| w.forwarded).sum()
+}
+
+/// What a plane has counted; it goes on counting where the last one ended.
+pub struct Totals {
+    pub received: u64,
+    pub sent: u64,
+    pub metered: u64,
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
+impl Totals {
+    pub fn of(table: &TableView) -> Totals {
+        let workers = table.workers();
+        let drops = workers.iter().flat_map(|w| &w.drops);
+        Totals {
+            received: workers.iter().map(|w| w.rx - w.consumed).sum(),
+            sent: forwarded(table),
+            metered: table.iter().map(|s| s.meter.packets).sum(),
+            dropped: drops
+                .filter(|(_, n)| *n > 0)
+                .map(|(reason, n)| (reason.name(), *n))
+                .collect(),
+        }
     }
 }

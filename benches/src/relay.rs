@@ -1,10 +1,9 @@
 //! `relay`: the plane against testpmd's 5tswap, which makes the same rewrite with no table at all.
 
-use crate::capture::{self, Family, Stream};
-use crate::plane::{Bench, spec};
+use crate::capture::{self, Family};
+use crate::plane::{Bench, Totals, forwarded};
 use crate::testpmd::Testpmd;
 use crate::{Args, Failure, Verdict, median, mhz, round3, spread};
-use penstock_shm::{Op, TableView};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -152,23 +151,8 @@ impl Case {
             cores: (main, args.core),
         };
         capture::write(&case.bench.file("in.pcap"), family, streams, size)?;
-        case.install()?;
+        case.bench.install(streams)?;
         Ok(case)
-    }
-
-    /// Installs the streams through the region. The plane then stops; whoever starts next resumes them, so
-    /// that not one packet meets a half-filled table.
-    fn install(&self) -> Result<(), Failure> {
-        let plane = self.bench.start("net_ring0", "adaptive")?;
-        let mut link = self.bench.attach()?;
-        let mut last = 0;
-        let family = self.load.family;
-        for first in (0..self.load.streams).step_by(2) {
-            let ops = [first, first + 1].map(|number| Op::Set(spec(Stream { number, family })));
-            last = link.push(u64::from(first), &ops)?;
-        }
-        link.wait(last)?;
-        plane.stop()
     }
 
     /// Relays the capture once, to a file, and looks at every packet.
@@ -270,32 +254,4 @@ impl Case {
 
 fn mpps(packets: u64, time: Duration) -> f64 {
     packets as f64 / time.as_secs_f64() / 1e6
-}
-
-fn forwarded(table: &TableView) -> u64 {
-    table.workers().iter().map(|w| w.forwarded).sum()
-}
-
-/// What a plane has counted; it goes on counting where the last one ended.
-struct Totals {
-    received: u64,
-    sent: u64,
-    metered: u64,
-    dropped: Vec<(&'static str, u64)>,
-}
-
-impl Totals {
-    fn of(table: &TableView) -> Totals {
-        let workers = table.workers();
-        let drops = workers.iter().flat_map(|w| &w.drops);
-        Totals {
-            received: workers.iter().map(|w| w.rx - w.consumed).sum(),
-            sent: forwarded(table),
-            metered: table.iter().map(|s| s.meter.packets).sum(),
-            dropped: drops
-                .filter(|(_, n)| *n > 0)
-                .map(|(reason, n)| (reason.name(), *n))
-                .collect(),
-        }
-    }
 }
