@@ -9,6 +9,7 @@ mod output;
 mod plane;
 mod plot;
 mod relay;
+mod replay;
 mod report;
 mod testpmd;
 
