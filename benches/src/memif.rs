@@ -13,6 +13,7 @@ mod search;
 use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Stream};
 use crate::generator::{self, Flow, Generator, Latency, Setup, Trial};
 use crate::plane::{Bench, Running, Totals};
+use crate::replay::Load;
 use crate::testpmd::Testpmd;
 use crate::{Args, Failure, Verdict, median, round3, spread};
 use search::{Found, highest};
@@ -32,15 +33,6 @@ const STEP: f64 = 1.2;
 const SMALL_STEP: f64 = 1.04;
 /// As near to the generator's own most, it is the generator that was measured.
 const NEAR: f64 = 0.95;
-
-/// What is relayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    streams: u32,
-    family: Family,
-    /// Bytes of a frame.
-    size: usize,
-}
 
 /// The cases to measure: `full`, or by the lists that are not empty, or the default one.
 pub fn cases(full: bool, streams: &[u32], families: &[Family], size: usize) -> Vec<Load> {
@@ -229,7 +221,11 @@ impl Case {
         let from = from.max(lossless.pps);
         let tenth = highest(TENTH, from, SMALL_STEP, |pps| session.trial(pps))?;
         // What loses nothing loses no more than a thousandth.
-        let tenth = if tenth.pps > lossless.pps { tenth } else { lossless };
+        let tenth = if tenth.pps > lossless.pps {
+            tenth
+        } else {
+            lossless
+        };
         let latency = session
             .trial(half.unwrap_or(lossless.pps / 2.0))?
             .latency_us;

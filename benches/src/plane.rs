@@ -177,18 +177,20 @@ impl Bench {
     }
 
     /// Installs the streams through the region. The plane then stops; whoever starts next resumes them, so
-    /// that not one packet meets a half-filled table.
-    pub fn install(&self, streams: u32) -> Result<(), Failure> {
+    /// that not one packet meets a half-filled table. Says how long it took, from the first push to applied by the plane.
+    pub fn install(&self, streams: u32) -> Result<Duration, Failure> {
         let plane = self.start("net_ring0", "adaptive")?;
         let mut link = self.attach()?;
-        let mut last = 0;
+        let (start, mut last) = (Instant::now(), 0);
         let family = self.family;
         for first in (0..streams).step_by(2) {
             let ops = [first, first + 1].map(|number| Op::Set(spec(Stream { number, family })));
             last = link.push(u64::from(first), &ops)?;
         }
         link.wait(last)?;
-        plane.stop()
+        let took = start.elapsed();
+        plane.stop()?;
+        Ok(took)
     }
 
     /// The region's table.
