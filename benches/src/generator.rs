@@ -100,6 +100,13 @@ pub struct Latency {
     pub p999: f64,
 }
 
+impl Latency {
+    /// Median, p99 and p99.9.
+    pub fn parts(self) -> [f64; 3] {
+        [self.median, self.p99, self.p999]
+    }
+}
+
 impl Generator {
     /// Starts it, and waits until its link is up.
     pub fn start(setup: &Setup) -> Result<Generator, Failure> {

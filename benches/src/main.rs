@@ -13,6 +13,7 @@ mod plot;
 mod relay;
 mod replay;
 mod report;
+mod scale;
 mod testpmd;
 
 use capture::Family;
@@ -91,6 +92,12 @@ enum Bench {
         size: usize,
         /// Seconds that a rate is tried for.
         #[arg(long, default_value_t = 0.4)]
+        seconds: f64,
+    },
+    /// What a packet, a stream and its installation cost, from 100 streams to 1,000,000; the packets above testpmd's io.
+    Scale {
+        /// Seconds each round measures.
+        #[arg(long, default_value_t = 1.0)]
         seconds: f64,
     },
     /// Stream installations per second, from control's call to applied by the plane.
@@ -176,6 +183,7 @@ fn main() -> ExitCode {
             let cases = memif::cases(args.full, streams, family, *size);
             memif::run(&args, &cases, *seconds)
         }
+        Bench::Scale { seconds } => scale::run(&args, *seconds),
         Bench::Commands { streams } => commands::run(&args, *streams),
         Bench::Idle { seconds, packets } => idle::run(&args, *seconds, (*packets).max(1)),
         Bench::Report => report::run(&args),

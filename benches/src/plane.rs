@@ -7,12 +7,14 @@ use penstock_shm::{
     Op, PushError, RegionError, StreamSpec, TableView,
 };
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// More streams than this need more memory for their packets.
+/// More streams than this need more memory for their packets, a MiB for so many.
 const MANY: u32 = 100_000;
+const PER_MB: u32 = 340;
 /// How long a start, a stop or a command may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -60,7 +62,7 @@ impl Bench {
             table_dir,
             plane,
             core: args.core,
-            memory_mb: if streams > MANY { 3072 } else { 1024 },
+            memory_mb: 1024 + if streams > MANY { streams / PER_MB } else { 0 },
             family,
             addresses: addresses_for(streams),
             capacity: streams.max(1024),
@@ -177,15 +179,22 @@ impl Bench {
     }
 
     /// Installs the streams through the region. The plane then stops; whoever starts next resumes them, so
-    /// that not one packet meets a half-filled table. Says how long it took, from the first push to applied by the plane.
-    pub fn install(&self, streams: u32) -> Result<Duration, Failure> {
+    /// that not one packet meets a half-filled table. Whether they are `clocked`, so that delay variations are counted.
+    /// Says how long it took, from the first push to applied by the plane.
+    pub fn install(&self, streams: u32, clocked: bool) -> Result<Duration, Failure> {
         let plane = self.start("net_ring0", "adaptive")?;
         let mut link = self.attach()?;
         let (start, mut last) = (Instant::now(), 0);
         let family = self.family;
+        let set = |number| {
+            let mut spec = spec(Stream { number, family });
+            if !clocked {
+                spec.clock_hz = 0;
+            }
+            Op::Set(spec)
+        };
         for first in (0..streams).step_by(2) {
-            let ops = [first, first + 1].map(|number| Op::Set(spec(Stream { number, family })));
-            last = link.push(u64::from(first), &ops)?;
+            last = link.push(u64::from(first), &[first, first + 1].map(set))?;
         }
         link.wait(last)?;
         let took = start.elapsed();
@@ -196,6 +205,20 @@ impl Bench {
     /// The region's table.
     pub fn table(&self) -> Result<TableView, Failure> {
         TableView::open(&self.region).map_err(region)
+    }
+
+    /// The memory that the region takes: what of its files is there.
+    pub fn region_bytes(&self) -> Result<u64, Failure> {
+        let mut bytes = 0;
+        for dir in [Some(&self.region), self.table_dir.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            for file in fs::read_dir(dir)? {
+                bytes += file?.metadata()?.blocks() * 512;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Control's side of the region.
