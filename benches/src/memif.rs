@@ -171,7 +171,7 @@ impl Case {
 
     fn device(&self, role: &str) -> String {
         format!(
-            "net_memif0,role={role},rsize=12,socket-abstract=no,socket={}",
+            "net_memif0,role={role},rsize=13,socket-abstract=no,socket={}",
             self.bench.file("memif").display()
         )
     }
