@@ -14,6 +14,7 @@ mod relay;
 mod replay;
 mod report;
 mod scale;
+mod set;
 mod testpmd;
 
 use capture::Family;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Measures ratios, not times: Penstock and a reference take turns on one core. `idle` measures times: compare
-/// its rows.
+/// its rows. Without the name of a bench: of each what takes five minutes together, then the report.
 ///
 /// Run it while nothing else runs. Exit codes: 0 measured, 2 this machine cannot measure,
 /// 3 inconclusive (the reference itself varied by more than 20 %, or the generator was the limit), 1 the plane did wrong.
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 #[command(name = "scripts/bench")]
 struct Args {
     #[command(subcommand)]
-    bench: Bench,
+    bench: Option<Bench>,
     /// Print only one JSON object per case to stdout.
     #[arg(long, global = true)]
     json: bool,
@@ -165,6 +166,27 @@ enum Verdict {
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.bench {
+        Some(bench) => measure(&args, bench).map(|verdict| match verdict {
+            Verdict::Measured => ExitCode::SUCCESS,
+            Verdict::Inconclusive => {
+                eprintln!(
+                    "inconclusive: the reference varied by more than 20 % (is anything else running?), or the generator was \
+                     the limit"
+                );
+                ExitCode::from(3)
+            }
+        }),
+        None => set::run(&args),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("scripts/bench: {failure}");
+        let environment = matches!(failure, Failure::Environment(_));
+        ExitCode::from(if environment { 2 } else { 1 })
+    })
+}
+
+fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
+    match bench {
         Bench::Relay {
             streams,
             family,
@@ -172,7 +194,7 @@ fn main() -> ExitCode {
             seconds,
         } => {
             let cases = relay::cases(args.full, streams, family, size);
-            relay::run(&args, &cases, *seconds)
+            relay::run(args, &cases, *seconds)
         }
         Bench::Memif {
             streams,
@@ -181,13 +203,13 @@ fn main() -> ExitCode {
             seconds,
         } => {
             let cases = memif::cases(args.full, streams, family, *size);
-            memif::run(&args, &cases, *seconds)
+            memif::run(args, &cases, *seconds)
         }
-        Bench::Scale { seconds } => scale::run(&args, *seconds),
-        Bench::Commands { streams } => commands::run(&args, *streams),
-        Bench::Idle { seconds, packets } => idle::run(&args, *seconds, (*packets).max(1)),
-        Bench::Report => report::run(&args),
-        Bench::Checks => checks::run(&args),
+        Bench::Scale { seconds } => scale::run(args, *seconds),
+        Bench::Commands { streams } => commands::run(args, *streams),
+        Bench::Idle { seconds, packets } => idle::run(args, *seconds, (*packets).max(1)),
+        Bench::Report => report::run(args),
+        Bench::Checks => checks::run(args),
         Bench::Icount {
             under_callgrind: Some(name),
             idle,
@@ -195,26 +217,8 @@ fn main() -> ExitCode {
         } => icount::under_callgrind(name, !idle),
         Bench::Icount {
             baseline, update, ..
-        } => icount::run(&args, baseline, *update),
+        } => icount::run(args, baseline, *update),
         Bench::Generator { setup } => generator::run_process(setup).map(|()| Verdict::Measured),
-    };
-    match result {
-        Ok(Verdict::Measured) => ExitCode::SUCCESS,
-        Ok(Verdict::Inconclusive) => {
-            eprintln!(
-                "inconclusive: the reference varied by more than 20 % (is anything else running?), or the generator was \
-                 the limit"
-            );
-            ExitCode::from(3)
-        }
-        Err(failure) => {
-            eprintln!("scripts/bench: {failure}");
-            ExitCode::from(if matches!(failure, Failure::Environment(_)) {
-                2
-            } else {
-                1
-            })
-        }
     }
 }
 

@@ -120,7 +120,7 @@ pub fn run(args: &Args) -> Result<Verdict, Failure> {
     }
     let file = args.results.join("report.md");
     fs::write(&file, page)?;
-    println!("{}", file.display());
+    args.heading(&file.display().to_string());
     Ok(Verdict::Measured)
 }
 
