@@ -51,6 +51,29 @@ pub struct Counted {
     pub flows: u64,
 }
 
+impl Counted {
+    /// Adds up what is said of each port and of each thread.
+    fn of(ports: &str, threads: &str) -> Counted {
+        let total = |text: &str, name: &str| {
+            let numbers = text.lines().filter_map(|line| {
+                let rest = line.trim().strip_prefix(name)?;
+                rest.split_whitespace().next()?.parse::<u64>().ok()
+            });
+            numbers.sum::<u64>()
+        };
+        Counted {
+            received: total(ports, "RX packets:"),
+            sent: total(ports, "TX packets:"),
+            flows: total(ports, "flows:"),
+            exact: total(threads, "emc hits:"),
+            signature: total(threads, "smc hits:"),
+            megaflow: total(threads, "megaflow hits:"),
+            missed: total(threads, "miss with success upcall:")
+                + total(threads, "miss with failed upcall:"),
+        }
+    }
+}
+
 impl Sub for Counted {
     type Output = Counted;
 
@@ -141,13 +164,11 @@ impl Ovs {
 
     /// Its version and its DPDK's.
     pub fn version(&self) -> Result<String, Failure> {
-        let columns = ["ovs_version", "dpdk_version"];
-        let said = vsctl(
-            &self.dir,
-            &[&["get", "Open_vSwitch", "."], &columns[..]].concat(),
-        )?;
-        let versions: Vec<&str> = said.lines().map(|line| line.trim_matches('"')).collect();
-        Ok(format!("Open vSwitch {}", versions.join(", ")))
+        let said = self.ask("version", &[])?;
+        let versions = said
+            .lines()
+            .filter_map(|line| line.split_whitespace().last());
+        Ok(versions.collect::<Vec<_>>().join(", DPDK "))
     }
 
     /// Whether packets are also looked for in the signature cache.
@@ -217,27 +238,9 @@ impl Ovs {
 
     /// Everything so far.
     pub fn counted(&self) -> Result<Counted, Failure> {
-        let (ports, threads) = (
-            self.ask("dpctl/show", &["-s"])?,
-            self.ask("dpif-netdev/pmd-stats-show", &[])?,
-        );
-        let total = |text: &str, name: &str| {
-            let numbers = text.lines().filter_map(|line| {
-                let rest = line.trim().strip_prefix(name)?;
-                rest.split_whitespace().next()?.parse::<u64>().ok()
-            });
-            numbers.sum::<u64>()
-        };
-        Ok(Counted {
-            received: total(&ports, "RX packets:"),
-            sent: total(&ports, "TX packets:"),
-            flows: total(&ports, "flows:"),
-            exact: total(&threads, "emc hits:"),
-            signature: total(&threads, "smc hits:"),
-            megaflow: total(&threads, "megaflow hits:"),
-            missed: total(&threads, "miss with success upcall:")
-                + total(&threads, "miss with failed upcall:"),
-        })
+        let ports = self.ask("dpctl/show", &["-s"])?;
+        let threads = self.ask("dpif-netdev/pmd-stats-show", &[])?;
+        Ok(Counted::of(&ports, &threads))
     }
 
     /// Asks as `ovs-appctl` does: JSON-RPC over a socket.
@@ -379,4 +382,46 @@ fn run(program: &str, args: &[&str]) -> Result<String, Failure> {
         args.join(" "),
         said.trim()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_ports_and_threads_is_added_up() {
+        let ports = "netdev@ovs-netdev:\n  lookups: hit:90 missed:1 lost:0\n  flows: 7\n  port 1: br0 (tap)\n    \
+            RX packets:3 errors:0 dropped:0\n    TX packets:2 errors:0\n  port 2: p0 (dpdk)\n    \
+            RX packets:100 errors:0 dropped:0 overruns:?\n    TX packets:98 errors:0\n    RX bytes:9 (9 B)  TX bytes:9\n";
+        let threads = "pmd thread numa_id 0 core_id 1:\n  emc hits: 40\n  smc hits: 30\n  megaflow hits: 20\n  \
+            avg. subtable lookups per megaflow hit: 5.00\n  miss with success upcall: 6\n  miss with failed upcall: 4\n\
+            main thread:\n  emc hits: 1\n";
+        let counted = Counted::of(ports, threads);
+        let Counted { flows, missed, .. } = counted;
+        assert_eq!((counted.received, counted.sent), (103, 100));
+        let hits = (counted.exact, counted.signature, counted.megaflow);
+        assert_eq!((hits, missed, flows), ((41, 30, 20), 10, 7));
+    }
+
+    #[test]
+    fn a_flow_relays_to_the_peer() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("flows");
+        write_flows(&file, 2).unwrap();
+        let text = fs::read_to_string(file).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0],
+            "in_port=1,udp,nw_src=10.0.0.2,nw_dst=198.18.0.1,tp_src=40000,tp_dst=2000 actions=\
+             set_field:02:70:73:00:00:01->eth_src,set_field:02:70:73:00:00:02->eth_dst,\
+             set_field:198.18.0.1->ip_src,set_field:10.0.0.3->ip_dst,\
+             set_field:2001->udp_src,set_field:40000->udp_dst,in_port"
+        );
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn a_mask_has_the_bit_of_its_cpu() {
+        assert_eq!([0, 1, 5, 8].map(mask), ["0x1", "0x2", "0x20", "0x100"]);
+    }
 }
