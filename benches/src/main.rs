@@ -13,6 +13,7 @@ mod plot;
 mod relay;
 mod replay;
 mod report;
+mod scale;
 mod testpmd;
 
 use capture::Family;
@@ -85,6 +86,12 @@ enum Bench {
         streams: Vec<u32>,
         /// Seconds each round measures, for each of the three.
         #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+    },
+    /// What a packet, a stream and its installation cost, from 100 streams to 1,000,000; the packets above testpmd's io.
+    Scale {
+        /// Seconds each round measures.
+        #[arg(long, default_value_t = 1.0)]
         seconds: f64,
     },
     /// Stream installations per second, from control's call to applied by the plane.
@@ -160,6 +167,7 @@ fn main() -> ExitCode {
             relay::run(&args, &cases, *seconds)
         }
         Bench::Ovs { streams, seconds } => ovs::run(&args, streams, *seconds),
+        Bench::Scale { seconds } => scale::run(&args, *seconds),
         Bench::Commands { streams } => commands::run(&args, *streams),
         Bench::Idle { seconds, packets } => idle::run(&args, *seconds, (*packets).max(1)),
         Bench::Report => report::run(&args),

@@ -132,7 +132,8 @@ fn best_burst_of_reference(replay: &Replay) -> Result<u16, Failure> {
     Ok(best.1)
 }
 
-fn reference(replay: &Replay, mode: &str, burst: u16) -> Result<f64, Failure> {
+/// One round of testpmd in a forwarding mode.
+pub fn reference(replay: &Replay, mode: &str, burst: u16) -> Result<f64, Failure> {
     let (memory, device) = (replay.bench.eal_memory(), replay.device());
     let mbufs = replay.load.streams + MBUFS;
     let mut testpmd = Testpmd::start(&memory, replay.cores, &device, mode, burst, mbufs)?;
