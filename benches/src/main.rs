@@ -84,8 +84,8 @@ enum Bench {
         /// Streams installed. By default 2000,40000; all cases: 200,2000,40000.
         #[arg(long, value_delimiter = ',')]
         streams: Vec<u32>,
-        /// Seconds each round measures, for each of the three.
-        #[arg(long, default_value_t = 2.0)]
+        /// Seconds each round measures: the plane, and Open vSwitch twice.
+        #[arg(long, default_value_t = 1.0)]
         seconds: f64,
     },
     /// What a packet, a stream and its installation cost, from 100 streams to 1,000,000; the packets above testpmd's io.

@@ -165,10 +165,9 @@ impl Ovs {
     /// Its version and its DPDK's.
     pub fn version(&self) -> Result<String, Failure> {
         let said = self.ask("version", &[])?;
-        let versions = said
-            .lines()
-            .filter_map(|line| line.split_whitespace().last());
-        Ok(versions.collect::<Vec<_>>().join(", DPDK "))
+        let own = said.split_whitespace().last().unwrap_or_default();
+        let dpdk = vsctl(&self.dir, &["get", "Open_vSwitch", ".", "dpdk_version"])?;
+        Ok(format!("{own}, {}", dpdk.trim().trim_matches('"')))
     }
 
     /// Whether packets are also looked for in the signature cache.

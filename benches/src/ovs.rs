@@ -46,7 +46,7 @@ pub fn run(args: &Args, streams: &[u32], seconds: f64) -> Result<Verdict, Failur
     for &streams in streams {
         let time = Duration::from_secs_f64(seconds);
         let rounds: Result<Vec<Round>, Failure> = (0..args.rounds)
-            .map(|_| round(args, streams, time))
+            .map(|n| round(args, streams, time, n == 0))
             .collect();
         if report(args, streams, &rounds?)? > 0.2 {
             verdict = Verdict::Inconclusive;
@@ -72,8 +72,9 @@ struct Rate {
     counted: Counted,
 }
 
-/// Both sides from nothing: each installs the streams, relays them once to a file, and then as fast as it goes.
-fn round(args: &Args, streams: u32, time: Duration) -> Result<Round, Failure> {
+/// Both sides from nothing: each installs the streams, relays them to a file that is looked at (Open vSwitch in the `first`
+/// round), and then as fast as it goes.
+fn round(args: &Args, streams: u32, time: Duration, first: bool) -> Result<Round, Failure> {
     let load = Load {
         streams,
         family: Family::Ipv4,
@@ -85,7 +86,9 @@ fn round(args: &Args, streams: u32, time: Duration) -> Result<Round, Failure> {
     let ovs = Ovs::start(&replay)?;
     let version = ovs.version()?;
     let ovs_install = ovs.install(&flows, streams)?;
-    check_laps(&ovs, &replay)?;
+    if first {
+        check_laps(&ovs, &replay)?;
+    }
     ovs.add_port(&replay.device())?;
     let rates = [
         measure(&ovs, &replay, false)?,
@@ -189,7 +192,7 @@ fn report(args: &Args, streams: u32, rounds: &[Round]) -> Result<f64, Failure> {
             "ratio": round3(ratio), "reference_spread": round3(spread(theirs)), "reference_version": version,
             "smc": smc == 1, "no_smc_mpps": round3(median(&by_cache[0])), "smc_mpps": round3(median(&by_cache[1])),
             "emc_share": round3(emc), "smc_share": round3(smc_hits), "megaflow_share": round3(mega),
-            "install_s": install, "reference_install_s": ovs_install, "install_ratio": round3(install_ratio),
+            "install_s": micros(install), "reference_install_s": micros(ovs_install), "install_ratio": round3(install_ratio),
         }),
         &format!(
             "{streams:>9} {mpps:>9.2} {:>9.2} {ratio:>7.2} {:>7.0}% {:>10.2} {:>10.2} {:>17} {install:>10.4} {ovs_install:>10.4} {install_ratio:>7.1}",
@@ -201,4 +204,9 @@ fn report(args: &Args, streams: u32, rounds: &[Round]) -> Result<f64, Failure> {
         ),
     )?;
     Ok(spread(theirs))
+}
+
+/// Seconds, to a microsecond.
+fn micros(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e6
 }
