@@ -7,7 +7,9 @@ mod generator;
 mod icount;
 mod idle;
 mod memif;
+mod openvswitch;
 mod output;
+mod ovs;
 mod plane;
 mod plot;
 mod relay;
@@ -93,6 +95,16 @@ enum Bench {
         size: usize,
         /// Seconds that a rate is tried for.
         #[arg(long, default_value_t = 0.3)]
+        seconds: f64,
+    },
+    /// Packets relayed per second, against Open vSwitch with DPDK, which has a flow for each stream, its caches warm, with
+    /// and without its signature cache: the better one counts. And how long both take to install the streams.
+    Ovs {
+        /// Streams installed. By default 2000,40000; all cases: 200,2000,40000.
+        #[arg(long, value_delimiter = ',')]
+        streams: Vec<u32>,
+        /// Seconds each round measures: the plane, and Open vSwitch twice.
+        #[arg(long, default_value_t = 1.0)]
         seconds: f64,
     },
     /// What a packet, a stream and its installation cost, from 100 streams to 1,000,000; the packets above testpmd's io.
@@ -210,6 +222,7 @@ fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
         Bench::Idle { seconds, packets } => idle::run(args, *seconds, (*packets).max(1)),
         Bench::Report => report::run(args),
         Bench::Checks => checks::run(args),
+        Bench::Ovs { streams, seconds } => ovs::run(args, streams, *seconds),
         Bench::Icount {
             under_callgrind: Some(name),
             idle,
