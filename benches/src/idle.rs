@@ -46,10 +46,10 @@ const DEVICES: [Device; 2] = [
 ];
 
 /// A network namespace that the whole process has entered.
-struct Namespace(String);
+pub struct Namespace(String);
 
 impl Namespace {
-    fn enter() -> Result<Namespace, Failure> {
+    pub fn enter() -> Result<Namespace, Failure> {
         let name = format!("penstock-bench-{}", std::process::id());
         ip(&["netns", "add", &name])?;
         let namespace = Namespace(name);

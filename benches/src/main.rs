@@ -3,11 +3,20 @@
 mod capture;
 mod checks;
 mod commands;
+mod generator;
 mod icount;
 mod idle;
+mod memif;
+mod openvswitch;
 mod output;
+mod ovs;
 mod plane;
+mod plot;
 mod relay;
+mod replay;
+mod report;
+mod scale;
+mod set;
 mod testpmd;
 
 use capture::Family;
@@ -16,15 +25,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Measures ratios, not times: Penstock and a reference take turns on one core. `idle` measures times: compare
-/// its rows.
+/// its rows. Without the name of a bench: of each what takes five minutes together, then the report.
 ///
 /// Run it while nothing else runs. Exit codes: 0 measured, 2 this machine cannot measure,
-/// 3 inconclusive (the reference itself varied by more than 20 %), 1 the plane did wrong.
+/// 3 inconclusive (the reference itself varied by more than 20 %, or the generator was the limit), 1 the plane did wrong.
 #[derive(Parser)]
 #[command(name = "scripts/bench")]
 struct Args {
     #[command(subcommand)]
-    bench: Bench,
+    bench: Option<Bench>,
     /// Print only one JSON object per case to stdout.
     #[arg(long, global = true)]
     json: bool,
@@ -72,6 +81,38 @@ enum Bench {
         #[arg(long, default_value_t = 2.0)]
         seconds: f64,
     },
+    /// The highest rate without loss, the highest with at most 0.1 % lost, and what a packet takes at half the first, against
+    /// dpdk-testpmd's 5tswap: a generator of calls on another core, over net_memif. By default 2,000 streams with IPv4.
+    Memif {
+        /// Streams, the two directions of a call each. All cases: 200,2000,40000.
+        #[arg(long, value_delimiter = ',')]
+        streams: Vec<u32>,
+        /// IP version. All cases: both.
+        #[arg(long, value_delimiter = ',')]
+        family: Vec<Family>,
+        /// Bytes of a packet, from the Ethernet header on.
+        #[arg(long, default_value_t = 214)]
+        size: usize,
+        /// Seconds that a rate is tried for.
+        #[arg(long, default_value_t = 0.3)]
+        seconds: f64,
+    },
+    /// Packets relayed per second, against Open vSwitch with DPDK, which has a flow for each stream, its caches warm, with
+    /// and without its signature cache: the better one counts. And how long both take to install the streams.
+    Ovs {
+        /// Streams installed. By default 2000,40000; all cases: 200,2000,40000.
+        #[arg(long, value_delimiter = ',')]
+        streams: Vec<u32>,
+        /// Seconds each round measures: the plane, and Open vSwitch twice.
+        #[arg(long, default_value_t = 1.0)]
+        seconds: f64,
+    },
+    /// What a packet, a stream and its installation cost, from 100 streams to 1,000,000; the packets above testpmd's io.
+    Scale {
+        /// Seconds each round measures.
+        #[arg(long, default_value_t = 1.0)]
+        seconds: f64,
+    },
     /// Stream installations per second, from control's call to applied by the plane.
     Commands {
         /// Streams installed in a round, four to a call.
@@ -88,6 +129,8 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         packets: usize,
     },
+    /// Writes one page of the latest results, with plots, and says where.
+    Report,
     /// What each kind of packet costs a worker, in cycles, without driver and cache misses.
     Checks,
     /// Instructions per packet of the packet path's pure functions (valgrind), against the baseline for this rustc. Exit
@@ -104,6 +147,8 @@ enum Bench {
         #[arg(long, hide = true)]
         idle: bool,
     },
+    #[command(hide = true)]
+    Generator { setup: PathBuf },
 }
 
 /// Why there is no figure.
@@ -133,6 +178,27 @@ enum Verdict {
 fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.bench {
+        Some(bench) => measure(&args, bench).map(|verdict| match verdict {
+            Verdict::Measured => ExitCode::SUCCESS,
+            Verdict::Inconclusive => {
+                eprintln!(
+                    "inconclusive: the reference varied by more than 20 % (is anything else running?), or the generator was \
+                     the limit"
+                );
+                ExitCode::from(3)
+            }
+        }),
+        None => set::run(&args),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("scripts/bench: {failure}");
+        let environment = matches!(failure, Failure::Environment(_));
+        ExitCode::from(if environment { 2 } else { 1 })
+    })
+}
+
+fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
+    match bench {
         Bench::Relay {
             streams,
             family,
@@ -140,11 +206,23 @@ fn main() -> ExitCode {
             seconds,
         } => {
             let cases = relay::cases(args.full, streams, family, size);
-            relay::run(&args, &cases, *seconds)
+            relay::run(args, &cases, *seconds)
         }
-        Bench::Commands { streams } => commands::run(&args, *streams),
-        Bench::Idle { seconds, packets } => idle::run(&args, *seconds, (*packets).max(1)),
-        Bench::Checks => checks::run(&args),
+        Bench::Memif {
+            streams,
+            family,
+            size,
+            seconds,
+        } => {
+            let cases = memif::cases(args.full, streams, family, *size);
+            memif::run(args, &cases, *seconds)
+        }
+        Bench::Scale { seconds } => scale::run(args, *seconds),
+        Bench::Commands { streams } => commands::run(args, *streams),
+        Bench::Idle { seconds, packets } => idle::run(args, *seconds, (*packets).max(1)),
+        Bench::Report => report::run(args),
+        Bench::Checks => checks::run(args),
+        Bench::Ovs { streams, seconds } => ovs::run(args, streams, *seconds),
         Bench::Icount {
             under_callgrind: Some(name),
             idle,
@@ -152,24 +230,8 @@ fn main() -> ExitCode {
         } => icount::under_callgrind(name, !idle),
         Bench::Icount {
             baseline, update, ..
-        } => icount::run(&args, baseline, *update),
-    };
-    match result {
-        Ok(Verdict::Measured) => ExitCode::SUCCESS,
-        Ok(Verdict::Inconclusive) => {
-            eprintln!(
-                "inconclusive: the reference varied by more than 20 %; is anything else running?"
-            );
-            ExitCode::from(3)
-        }
-        Err(failure) => {
-            eprintln!("scripts/bench: {failure}");
-            ExitCode::from(if matches!(failure, Failure::Environment(_)) {
-                2
-            } else {
-                1
-            })
-        }
+        } => icount::run(args, baseline, *update),
+        Bench::Generator { setup } => generator::run_process(setup).map(|()| Verdict::Measured),
     }
 }
 
