@@ -47,12 +47,15 @@ class Process:
         return self
 
     def __exit__(self, *_):
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
+        # Its process group is all that it started: a script's program may outlive the script.
+        with contextlib.suppress(ProcessLookupError):
+            for how in (signal.SIGTERM, signal.SIGKILL):
                 os.killpg(self.popen.pid, how)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(10)
-                break
+                end = time.monotonic() + 10
+                while time.monotonic() < end:
+                    self.popen.poll()
+                    os.killpg(self.popen.pid, 0)
+                    time.sleep(0.05)
 
     def wait(self, seconds, ready):
         """Until `ready()`, the sign that it can be used."""
