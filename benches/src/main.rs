@@ -7,7 +7,9 @@ mod icount;
 mod idle;
 mod output;
 mod plane;
+mod plot;
 mod relay;
+mod report;
 mod testpmd;
 
 use capture::Family;
@@ -88,6 +90,8 @@ enum Bench {
         #[arg(long, default_value_t = 200)]
         packets: usize,
     },
+    /// Writes one page of the latest results, with plots, and says where.
+    Report,
     /// What each kind of packet costs a worker, in cycles, without driver and cache misses.
     Checks,
     /// Instructions per packet of the packet path's pure functions (valgrind), against the baseline for this rustc. Exit
@@ -144,6 +148,7 @@ fn main() -> ExitCode {
         }
         Bench::Commands { streams } => commands::run(&args, *streams),
         Bench::Idle { seconds, packets } => idle::run(&args, *seconds, (*packets).max(1)),
+        Bench::Report => report::run(&args),
         Bench::Checks => checks::run(&args),
         Bench::Icount {
             under_callgrind: Some(name),

@@ -4,12 +4,17 @@ use crate::{Args, Failure};
 use serde_json::{Map, Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Where results are kept for `report`, a JSON object a line.
 const KEPT: &str = "results.jsonl";
-/// Numbers that say which case it is; so does every string.
-const NUMBERS: [&str; 5] = ["streams", "size", "calls", "packets", "rules"];
+/// A case as it was measured.
+pub type Case = Map<String, Value>;
+
+/// Numbers that say which case it is; so does every string but the ones below.
+const NUMBERS: [&str; 4] = ["streams", "size", "calls", "packets"];
+const NOT_NAMES: [&str; 3] = ["commit", "limited_by", "reference_version"];
 
 impl Args {
     /// The heading of the cases' table.
@@ -34,9 +39,10 @@ impl Args {
             return Err(Failure::Void("a case is an object".into()));
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        case.insert("at".into(), json!(now.unwrap_or_default().as_secs()));
         let mut all = kept(&self.results)?;
         all.retain(|old| identity(old) != identity(&case));
+        case.insert("at".into(), json!(now.unwrap_or_default().as_secs()));
+        case.insert("commit".into(), json!(commit()));
         all.push(case);
         let lines = all.into_iter().map(|c| Value::Object(c).to_string() + "\n");
         fs::create_dir_all(&self.results)?;
@@ -51,7 +57,7 @@ fn file(results: &Path) -> PathBuf {
 }
 
 /// The latest result of every case there is one of, the oldest first.
-pub fn kept(results: &Path) -> Result<Vec<Map<String, Value>>, Failure> {
+pub fn kept(results: &Path) -> Result<Vec<Case>, Failure> {
     let text = match fs::read_to_string(file(results)) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -63,9 +69,22 @@ pub fn kept(results: &Path) -> Result<Vec<Map<String, Value>>, Failure> {
         .collect())
 }
 
-fn identity(case: &Map<String, Value>) -> Vec<(&str, &Value)> {
-    let names =
-        |(key, value): &(&String, &Value)| value.is_string() || NUMBERS.contains(&key.as_str());
+/// The commit that lies here, if it is one.
+fn commit() -> String {
+    let git = |args: &[&str]| {
+        let here = ["-C", env!("CARGO_MANIFEST_DIR")];
+        let out = Command::new("git").args(here).args(args).output().ok()?;
+        Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    };
+    git(&["describe", "--always", "--dirty=+"])
+        .filter(|c| !c.is_empty())
+        .unwrap_or_else(|| "unknown".into())
+}
+
+fn identity(case: &Case) -> Vec<(&str, &Value)> {
+    let names = |(key, value): &(&String, &Value)| {
+        (value.is_string() && !NOT_NAMES.contains(&key.as_str())) || NUMBERS.contains(&key.as_str())
+    };
     case.iter()
         .filter(names)
         .map(|(key, value)| (key.as_str(), value))
