@@ -14,7 +14,8 @@ pub const NEIGHBOUR_MAC: [u8; 6] = [0x02, 0x70, 0x73, 0, 0, 2];
 const FIRST_PORT: u16 = 2000;
 /// Ports used of one local address.
 const PER_ADDRESS: u32 = 60_000;
-const L2: usize = 14;
+/// Octets of an Ethernet header.
+pub const L2: usize = 14;
 const ARP: [u8; 2] = [8, 6];
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
@@ -29,6 +30,14 @@ pub enum Family {
 }
 
 impl Family {
+    /// Of an address.
+    pub const fn of(address: SocketAddr) -> Family {
+        match address {
+            SocketAddr::V4(_) => Family::Ipv4,
+            SocketAddr::V6(_) => Family::Ipv6,
+        }
+    }
+
     /// As it is written.
     pub const fn name(self) -> &'static str {
         match self {
@@ -58,7 +67,8 @@ impl Family {
         }
     }
 
-    const fn ip_header(self) -> usize {
+    /// Octets of the IP header.
+    pub const fn ip_header(self) -> usize {
         match self {
             Family::Ipv4 => 20,
             Family::Ipv6 => 40,
@@ -133,7 +143,8 @@ pub fn addresses_for(streams: u32) -> u16 {
     streams.div_ceil(PER_ADDRESS) as u16
 }
 
-fn sum(mut acc: u32, bytes: &[u8]) -> u32 {
+/// Adds octets to an unfolded Internet checksum (RFC 1071).
+pub fn sum(mut acc: u32, bytes: &[u8]) -> u32 {
     let mut words = bytes.chunks_exact(2);
     for word in &mut words {
         acc += u32::from(u16::from_be_bytes([word[0], word[1]]));
@@ -144,7 +155,8 @@ fn sum(mut acc: u32, bytes: &[u8]) -> u32 {
     acc
 }
 
-fn fold(mut acc: u32) -> u16 {
+/// Folds it to 16 bits.
+pub fn fold(mut acc: u32) -> u16 {
     while acc > 0xffff {
         acc = (acc & 0xffff) + (acc >> 16);
     }
@@ -152,7 +164,7 @@ fn fold(mut acc: u32) -> u16 {
 }
 
 /// Of a pseudo-header (RFC 768; RFC 8200, 8.1) and the datagram: all ones if its checksum is right.
-fn udp_sum(family: Family, ip: &[u8]) -> u16 {
+pub fn udp_sum(family: Family, ip: &[u8]) -> u16 {
     let (header, udp) = ip.split_at(family.ip_header());
     let addresses = match family {
         Family::Ipv4 => &header[12..],
@@ -162,7 +174,8 @@ fn udp_sum(family: Family, ip: &[u8]) -> u16 {
     fold(sum(pseudo, udp))
 }
 
-fn octets(ip: IpAddr) -> Vec<u8> {
+/// An address as a packet has it.
+pub fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -190,26 +203,40 @@ fn ip_header(family: Family, ip_len: u16, from: SocketAddr, to: SocketAddr) -> V
     }
 }
 
-/// An RTP packet of `size` bytes as it arrives, with valid checksums.
-pub fn packet(stream: Stream, size: usize) -> Vec<u8> {
-    let (family, from, to) = (stream.family, stream.remote(), stream.local());
-    let mut p = [&OUR_MAC[..], &NEIGHBOUR_MAC, &family.ethertype()].concat();
-    let ip_len = (size - L2) as u16;
-    p.extend(ip_header(family, ip_len, from, to));
+/// A UDP datagram in IP and Ethernet, with valid checksums, between two addresses of one family.
+pub fn frame(macs: [[u8; 6]; 2], from: SocketAddr, to: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let family = Family::of(from);
+    let [from_mac, to_mac] = macs;
+    let mut p = [&to_mac[..], &from_mac, &family.ethertype()].concat();
+    let udp_len = (8 + payload.len()) as u16;
+    p.extend(ip_header(
+        family,
+        family.ip_header() as u16 + udp_len,
+        from,
+        to,
+    ));
     let udp = p.len();
     p.extend(from.port().to_be_bytes());
     p.extend(to.port().to_be_bytes());
-    p.extend((ip_len - family.ip_header() as u16).to_be_bytes());
+    p.extend(udp_len.to_be_bytes());
     p.extend([0, 0]);
-    p.extend([0x80, 0, 0, 0, 0, 0, 0, 0]);
-    p.extend(stream.number.to_be_bytes());
-    p.extend((0..(size - p.len()) as u32).map(|i| (i ^ stream.number) as u8));
+    p.extend(payload);
     let check = match !udp_sum(family, &p[L2..]) {
         0 => 0xffff,
         check => check,
     };
     p[udp + 6..udp + 8].copy_from_slice(&check.to_be_bytes());
     p
+}
+
+/// An RTP packet of `size` bytes as it arrives, with valid checksums.
+pub fn packet(stream: Stream, size: usize) -> Vec<u8> {
+    let (family, from, to) = (stream.family, stream.remote(), stream.local());
+    let mut rtp = vec![0x80, 0, 0, 0, 0, 0, 0, 0];
+    rtp.extend(stream.number.to_be_bytes());
+    let left = size - (L2 + family.ip_header() + 8 + rtp.len());
+    rtp.extend((0..left as u32).map(|i| (i ^ stream.number) as u8));
+    frame([NEIGHBOUR_MAC, OUR_MAC], from, to, &rtp)
 }
 
 /// Writes the capture that both forwarders replay: a packet of every stream in turn. A replay repeats its

@@ -3,6 +3,7 @@
 mod capture;
 mod checks;
 mod commands;
+mod generator;
 mod icount;
 mod idle;
 mod output;
@@ -108,6 +109,8 @@ enum Bench {
         #[arg(long, hide = true)]
         idle: bool,
     },
+    #[command(hide = true)]
+    Generator { setup: PathBuf },
 }
 
 /// Why there is no figure.
@@ -158,6 +161,7 @@ fn main() -> ExitCode {
         Bench::Icount {
             baseline, update, ..
         } => icount::run(&args, baseline, *update),
+        Bench::Generator { setup } => generator::run_process(setup).map(|()| Verdict::Measured),
     };
     match result {
         Ok(Verdict::Measured) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@ use std::ptr::NonNull;
 
 use penstock_dpdk_sys as sys;
 
+use crate::burst::Burst;
 use crate::eal::Eal;
 use crate::error::{Error, c_string};
 use crate::mbuf::Mbuf;
@@ -75,6 +76,24 @@ impl MbufPool {
         let mbuf = NonNull::new(unsafe { sys::rte_pktmbuf_alloc(self.pool.as_ptr()) })?;
         // SAFETY: fresh from the pool: valid, counted once, and nobody else's.
         Some(unsafe { Mbuf::from_raw(mbuf) })
+    }
+
+    /// As [`alloc`](Self::alloc), `count` packets behind those that `burst` holds, in one call. False, and nothing
+    /// changed, if the pool has not as many or the burst no room for them.
+    #[inline]
+    #[must_use]
+    pub fn alloc_burst(&self, burst: &mut Burst, count: usize) -> bool {
+        if count > Burst::CAPACITY - burst.len() {
+            return false;
+        }
+        // SAFETY: the pool is never freed. All of the `room` slots get fresh mbufs, valid and nobody else's, or none does.
+        let got = unsafe {
+            burst.fill(count, |slots, room| {
+                let ret = sys::rte_pktmbuf_alloc_bulk(self.pool.as_ptr(), slots, room.into());
+                if ret == 0 { room } else { 0 }
+            })
+        };
+        got == count
     }
 
     /// Packets in the pool, free or not.

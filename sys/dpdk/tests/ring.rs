@@ -65,6 +65,7 @@ fn loopback() {
     );
     burst.clear();
 
+    allocated_at_once(&pool);
     start_at_the_ends(&pool);
     unsent_are_freed(&pool, &mut tx);
     while rx.receive(&mut burst, 64) > 0 {
@@ -72,6 +73,36 @@ fn loopback() {
     }
     assert_eq!(pool.in_use(), 0);
     drop(port);
+}
+
+fn allocated_at_once(pool: &MbufPool) {
+    let before = pool.in_use();
+    let mut burst = Burst::new();
+    assert!(pool.alloc_burst(&mut burst, 40));
+    assert!(!pool.alloc_burst(&mut burst, 25), "24 fit");
+    assert!(pool.alloc_burst(&mut burst, 24));
+    assert_eq!(burst.len(), 64);
+    assert_eq!(pool.in_use(), before + 64);
+    for (number, mbuf) in (0..).zip(burst.iter_mut()) {
+        assert!(mbuf.frame().is_empty());
+        assert!(mbuf.set_data(&frame(number)));
+    }
+    assert!(
+        (0..)
+            .zip(burst.iter())
+            .all(|(number, mbuf)| mbuf.frame() == frame(number))
+    );
+    let mut bursts = Vec::new();
+    while pool.in_use() + 64 <= pool.count() {
+        let mut burst = Burst::new();
+        assert!(pool.alloc_burst(&mut burst, 64));
+        bursts.push(burst);
+    }
+    let mut last = Burst::new();
+    assert!(!pool.alloc_burst(&mut last, 64), "less are left");
+    assert!(last.is_empty());
+    drop((burst, bursts));
+    assert_eq!(pool.in_use(), before);
 }
 
 fn start_at_the_ends(pool: &MbufPool) {
