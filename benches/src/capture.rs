@@ -239,12 +239,18 @@ pub fn packet(stream: Stream, size: usize) -> Vec<u8> {
     frame([NEIGHBOUR_MAC, OUR_MAC], from, to, &rtp)
 }
 
-/// Writes the capture that both forwarders replay: a packet of every stream in turn. A replay repeats its
-/// sequence numbers, whatever they are.
-pub fn write(path: &Path, family: Family, streams: u32, size: usize) -> std::io::Result<()> {
+/// Writes the capture that both forwarders replay: a packet of every stream in turn, so many times. A replay repeats
+/// its sequence numbers, whatever they are.
+pub fn write(
+    path: &Path,
+    family: Family,
+    streams: u32,
+    laps: u32,
+    size: usize,
+) -> std::io::Result<()> {
     let file = BufWriter::new(File::create(path)?);
     let mut writer = PcapWriter::new(file).map_err(std::io::Error::other)?;
-    for number in 0..streams {
+    for number in (0..laps).flat_map(|_| 0..streams) {
         let data = packet(Stream { number, family }, size);
         writer
             .write_packet(&PcapPacket::new(Duration::ZERO, size as u32, &data))
@@ -253,12 +259,18 @@ pub fn write(path: &Path, family: Family, streams: u32, size: usize) -> std::io:
     Ok(())
 }
 
-/// Reads one lap of what came out and says what is wrong with the first packet that is.
+/// Reads the laps that came out and says what is wrong with the first packet that is.
 /// Packets leave in the order they came.
-pub fn check(path: &Path, family: Family, streams: u32, size: usize) -> Result<(), String> {
+pub fn check(
+    path: &Path,
+    family: Family,
+    streams: u32,
+    laps: u32,
+    size: usize,
+) -> Result<(), String> {
     let file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
     let mut reader = PcapReader::new(file).map_err(|e| e.to_string())?;
-    let mut number = 0u32;
+    let mut count = 0;
     while let Some(next) = reader.next_packet() {
         let got = next.map_err(|e| e.to_string())?;
         let is_nd = got.data.get(12..14) == Some(&Family::Ipv6.ethertype())
@@ -266,12 +278,13 @@ pub fn check(path: &Path, family: Family, streams: u32, size: usize) -> Result<(
         if got.data.get(12..14) == Some(&ARP) || is_nd {
             continue; // the plane announces its addresses when it starts
         }
+        let number = count % streams;
         check_packet(&got.data, Stream { number, family }, size)
-            .map_err(|e| format!("packet {number}: {e}"))?;
-        number += 1;
+            .map_err(|e| format!("packet {count}: {e}"))?;
+        count += 1;
     }
-    if number != streams {
-        return Err(format!("{number} packets left, {streams} arrived"));
+    if count != laps * streams {
+        return Err(format!("{count} packets left, {} arrived", laps * streams));
     }
     Ok(())
 }

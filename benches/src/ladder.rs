@@ -13,6 +13,8 @@ pub struct Step {
     pub relayed: f64,
     /// Whether every packet came, in time.
     pub passed: bool,
+    /// Whether the relay sent them all, and it was the generator that did not receive some.
+    pub by_generator: bool,
 }
 
 /// Which rates.
@@ -33,8 +35,9 @@ pub struct Plan {
 pub struct Found {
     /// The highest rate sent of which nothing was lost; 0 if there is none.
     pub loss_free: f64,
-    /// Whether the highest rate of the plan passed: the relay's own limit is not known.
-    pub all_passed: bool,
+    /// Whether it is not the relay that is at its limit there: the highest rate of the plan passed, or what did not was the
+    /// generator's own loss.
+    pub by_generator: bool,
     /// The plan's rates.
     pub steps: Vec<Step>,
 }
@@ -67,13 +70,14 @@ impl Plan {
             }
             Ok::<Step, Failure>(step)
         };
-        let (mut loss_free, mut all_passed) = (0.0f64, true);
-        let mut passed = 0.0;
+        let (mut loss_free, mut passed) = (0.0f64, 0.0);
+        // The lowest that did not pass.
+        let mut limit: Option<Step> = None;
         let mut steps = Vec::new();
         for pps in self.rates() {
-            let step = rate(pps, if all_passed { self.tries } else { 1 })?;
+            let step = rate(pps, if limit.is_none() { self.tries } else { 1 })?;
             steps.push(step);
-            if !all_passed {
+            if limit.is_some() {
                 continue;
             }
             if step.passed {
@@ -81,22 +85,22 @@ impl Plan {
                 loss_free = loss_free.max(step.sent);
                 continue;
             }
-            all_passed = false;
-            let mut failed = pps;
+            let mut failed = step;
             for _ in 0..self.halvings {
-                let middle = (passed + failed) / 2.0;
+                let middle = (passed + failed.offered) / 2.0;
                 let step = rate(middle, self.tries)?;
                 if step.passed {
                     passed = middle;
                     loss_free = loss_free.max(step.sent);
                 } else {
-                    failed = middle;
+                    failed = step;
                 }
             }
+            limit = Some(failed);
         }
         Ok(Found {
             loss_free,
-            all_passed,
+            by_generator: limit.is_none_or(|step| step.by_generator),
             steps,
         })
     }
@@ -133,6 +137,7 @@ mod tests {
                 sent: offered,
                 relayed: if dead { 0.0 } else { offered.min(limit) },
                 passed: !dead && offered <= limit,
+                by_generator: false,
             })
         }
     }
@@ -145,7 +150,7 @@ mod tests {
             "{}",
             found.loss_free
         );
-        assert!(found.loss_free <= 230.0 && !found.all_passed);
+        assert!(found.loss_free <= 230.0 && !found.by_generator);
         let offered: Vec<f64> = found.steps.iter().map(|s| s.offered.round()).collect();
         assert_eq!(offered, [50.0, 100.0, 200.0, 400.0, 800.0]);
         assert_eq!(found.share(), 0.0);
@@ -154,7 +159,7 @@ mod tests {
     #[test]
     fn a_relay_that_is_never_overloaded_has_no_limit() {
         let found = PLAN.search(relay(1e9, 1e9)).unwrap();
-        assert!(found.all_passed && (found.loss_free - 800.0).abs() < 1e-6);
+        assert!(found.by_generator && (found.loss_free - 800.0).abs() < 1e-6);
         assert_eq!(found.share(), 1.0);
     }
 
@@ -169,10 +174,22 @@ mod tests {
                 sent: offered,
                 relayed: offered,
                 passed,
+                by_generator: false,
             })
         });
-        assert!(found.unwrap().all_passed);
+        assert!((found.unwrap().loss_free - 800.0).abs() < 1e-6);
         assert_eq!(trials, 15);
+    }
+
+    #[test]
+    fn a_generator_that_loses_is_no_limit_of_the_relay() {
+        let mut relay = relay(230.0, 1e9);
+        let found = PLAN.search(|offered| {
+            let mut step = relay(offered)?;
+            step.by_generator = offered < 300.0;
+            Ok(step)
+        });
+        assert!(found.unwrap().by_generator);
     }
 
     #[test]

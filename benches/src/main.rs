@@ -15,8 +15,10 @@ mod plot;
 mod process;
 mod relay;
 mod relays;
+mod replay;
 mod report;
 mod rtpengine;
+mod scale;
 mod testpmd;
 mod veth;
 
@@ -80,6 +82,12 @@ enum Bench {
         size: Vec<usize>,
         /// Seconds each round measures.
         #[arg(long, default_value_t = 2.0)]
+        seconds: f64,
+    },
+    /// What a packet, a stream and its installation cost, from 100 streams to 1,000,000; the packets above testpmd's io.
+    Scale {
+        /// Seconds each round measures.
+        #[arg(long, default_value_t = 1.0)]
         seconds: f64,
     },
     /// Stream installations per second, from control's call to applied by the plane.
@@ -169,6 +177,7 @@ fn main() -> ExitCode {
             let cases = relay::cases(args.full, streams, family, size);
             relay::run(&args, &cases, *seconds)
         }
+        Bench::Scale { seconds } => scale::run(&args, *seconds),
         Bench::Commands { streams } => commands::run(&args, *streams),
         Bench::Idle { seconds, packets } => idle::run(&args, *seconds, (*packets).max(1)),
         Bench::Report => report::run(&args),

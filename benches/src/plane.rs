@@ -8,12 +8,14 @@ use penstock_shm::{
     Op, PushError, RegionError, StreamSpec, TableView,
 };
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// More streams than this need more memory for their packets.
+/// More streams than this need more memory for their packets, a MiB for so many.
 const MANY: u32 = 100_000;
+const PER_MB: u32 = 340;
 /// How long a start, a stop or a command may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -61,7 +63,7 @@ impl Bench {
             table_dir,
             plane,
             core: args.core,
-            memory_mb: if streams > MANY { 3072 } else { 1024 },
+            memory_mb: 1024 + if streams > MANY { streams / PER_MB } else { 0 },
             family,
             addresses: addresses_for(streams),
             capacity: streams.max(1024),
@@ -184,6 +186,20 @@ impl Bench {
     /// The region's table.
     pub fn table(&self) -> Result<TableView, Failure> {
         TableView::open(&self.region).map_err(region)
+    }
+
+    /// The memory that the region takes: what of its files is there.
+    pub fn region_bytes(&self) -> Result<u64, Failure> {
+        let mut bytes = 0;
+        for dir in [Some(&self.region), self.table_dir.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            for file in fs::read_dir(dir)? {
+                bytes += file?.metadata()?.blocks() * 512;
+            }
+        }
+        Ok(bytes)
     }
 
     /// Control's side of the region.

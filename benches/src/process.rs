@@ -99,26 +99,16 @@ pub fn cpu_s(pid: u32) -> Result<f64, Failure> {
     Ok(ns as f64 / 1e9)
 }
 
-/// A processor's time so far, in seconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Core {
-    /// At work: users', the kernel's, and interrupts'.
-    pub busy_s: f64,
-    /// Kept from it by the machine's host.
-    pub stolen_s: f64,
-}
-
-/// What `/proc/stat` says of CPU number `core`, to a hundredth of a second.
+/// Seconds that CPU number `core` has been at work, users', the kernel's and interrupts', to a hundredth.
 ///
 /// # Errors
 /// [`Failure::Environment`] if there is no such CPU.
-pub fn core(core: usize) -> Result<Core, Failure> {
+pub fn core_busy_s(core: usize) -> Result<f64, Failure> {
     let text = fs::read_to_string("/proc/stat")?;
-    of_core(&text, core)
-        .ok_or_else(|| Failure::Environment(format!("/proc/stat has no CPU {core}")))
+    busy_s(&text, core).ok_or_else(|| Failure::Environment(format!("/proc/stat has no CPU {core}")))
 }
 
-fn of_core(text: &str, core: usize) -> Option<Core> {
+fn busy_s(text: &str, core: usize) -> Option<f64> {
     let name = format!("cpu{core}");
     let line = text
         .lines()
@@ -129,11 +119,11 @@ fn of_core(text: &str, core: usize) -> Option<Core> {
         .map(|t| t.parse::<f64>().ok());
     // user, nice, system, idle, iowait, irq, softirq, steal
     let ticks: Vec<f64> = ticks.take(8).collect::<Option<_>>()?;
-    let sum = |which: &[usize]| which.iter().map(|&n| ticks.get(n)).sum::<Option<f64>>();
-    Some(Core {
-        busy_s: sum(&[0, 1, 2, 5, 6])? / 100.0,
-        stolen_s: sum(&[7])? / 100.0,
-    })
+    let sum = [0, 1, 2, 5, 6]
+        .map(|n| ticks.get(n))
+        .into_iter()
+        .sum::<Option<f64>>();
+    Some(sum? / 100.0)
 }
 
 #[cfg(test)]
@@ -143,10 +133,9 @@ mod tests {
     #[test]
     fn a_core_is_busy_with_all_but_waiting() {
         let text = "cpu  9 9 9 9 9 9 9 9 0 0\ncpu1 100 20 30 999 888 4 6 50 0 0\ncpu10 1 1 1 1 1 1 1 1 0 0\n";
-        let core = of_core(text, 1).unwrap();
-        assert_eq!((core.busy_s, core.stolen_s), (1.6, 0.5));
-        assert!(of_core(text, 2).is_none());
-        assert_eq!(of_core(text, 10).unwrap().busy_s, 0.05);
+        assert_eq!(busy_s(text, 1), Some(1.6));
+        assert_eq!(busy_s(text, 10), Some(0.05));
+        assert_eq!(busy_s(text, 2), None);
     }
 
     #[test]

@@ -1,25 +1,14 @@
 //! `relay`: the plane against testpmd's 5tswap, which makes the same rewrite with no table at all.
 
-use crate::capture::{self, Family, Stream};
-use crate::plane::{Bench, spec};
+use crate::capture::Family;
+use crate::replay::{Load, Replay, WARM_UP, mpps};
 use crate::testpmd::Testpmd;
 use crate::{Args, Failure, Verdict, median, mhz, round3, spread};
-use penstock_shm::{Op, TableView};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// testpmd's packets besides those of the capture: its queues and caches.
 const MBUFS: u32 = 115_000;
-const WARM_UP: Duration = Duration::from_millis(500);
-
-/// What is relayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    streams: u32,
-    family: Family,
-    /// Bytes of a frame.
-    size: usize,
-}
 
 /// The cases to measure: `full`, or by the lists that are not empty, or the default ones.
 pub fn cases(full: bool, streams: &[u32], families: &[Family], sizes: &[usize]) -> Vec<Load> {
@@ -69,8 +58,8 @@ pub fn run(args: &Args, cases: &[Load], seconds: f64) -> Result<Verdict, Failure
         "cycles above io"
     ));
     for &load in cases {
-        let case = Case::new(args, load, Duration::from_secs_f64(seconds))?;
-        let rounds = case.rounds(args.rounds)?;
+        let replay = Replay::new(args, load, Duration::from_secs_f64(seconds))?;
+        let rounds = rounds(&replay, args.rounds)?;
         let of = |f: fn(&Round) -> f64| rounds.iter().map(f).collect::<Vec<f64>>();
         let (ours, theirs, io) = (of(|r| r.plane), of(|r| r.reference), of(|r| r.io));
         let (ratios, ns_above) = (of(|r| r.plane / r.reference), of(Round::ns_above_io));
@@ -118,184 +107,39 @@ impl Round {
     }
 }
 
-struct Case {
-    bench: Bench,
-    load: Load,
-    time: Duration,
-    cores: (usize, usize),
-}
-
-impl Case {
-    fn new(args: &Args, load: Load, time: Duration) -> Result<Case, Failure> {
-        let Load {
-            streams,
-            family,
-            size,
-        } = load;
-        if streams == 0
-            || !streams.is_multiple_of(2)
-            || streams > 600_000
-            || !(family.least()..=1514).contains(&size)
-        {
-            return Err(Failure::Environment(format!(
-                "streams must be even, at most 600000; size {} to 1514 with {}",
-                family.least(),
-                family.name()
-            )));
-        }
-        let main = (0..).find(|&c| c != args.core).unwrap_or(0);
-        let bench = Bench::new(args, family, streams)?;
-        let case = Case {
-            bench,
-            load,
-            time,
-            cores: (main, args.core),
-        };
-        capture::write(&case.bench.file("in.pcap"), family, streams, size)?;
-        case.install()?;
-        Ok(case)
-    }
-
-    /// Installs the streams through the region. The plane then stops; whoever starts next resumes them, so
-    /// that not one packet meets a half-filled table.
-    fn install(&self) -> Result<(), Failure> {
-        let plane = self.bench.start("net_ring0", "adaptive")?;
-        let mut link = self.bench.attach()?;
-        let mut last = 0;
-        let family = self.load.family;
-        for first in (0..self.load.streams).step_by(2) {
-            let ops = [first, first + 1].map(|number| Op::Set(spec(Stream { number, family })));
-            last = link.push(u64::from(first), &ops)?;
-        }
-        link.wait(last)?;
-        plane.stop()
-    }
-
-    /// Relays the capture once, to a file, and looks at every packet.
-    fn check_one_lap(&self) -> Result<(), Failure> {
-        let (input, output) = (self.bench.file("in.pcap"), self.bench.file("out.pcap"));
-        let device = format!(
-            "net_pcap0,rx_pcap={},tx_pcap={}",
-            input.display(),
-            output.display()
-        );
-        let before = forwarded(&self.bench.table()?);
-        let plane = self.bench.start(&device, "adaptive")?;
-        let table = self.bench.table()?;
-        let end = Instant::now() + Duration::from_secs(30);
-        while forwarded(&table) < before + u64::from(self.load.streams) && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        plane.stop()?;
-        let Load {
-            streams,
-            family,
-            size,
-        } = self.load;
-        capture::check(&output, family, streams, size).map_err(Failure::Void)
-    }
-
-    fn rounds(&self, count: usize) -> Result<Vec<Round>, Failure> {
-        let burst = self.best_burst_of_reference()?;
-        (0..count)
-            .map(|_| {
-                Ok(Round {
-                    io: self.reference("io", burst)?,
-                    reference: self.reference("5tswap", burst)?,
-                    plane: self.plane()?,
-                })
+fn rounds(replay: &Replay, count: usize) -> Result<Vec<Round>, Failure> {
+    let burst = best_burst_of_reference(replay)?;
+    (0..count)
+        .map(|_| {
+            Ok(Round {
+                io: reference(replay, "io", burst)?,
+                reference: reference(replay, "5tswap", burst)?,
+                plane: replay.plane()?,
             })
-            .collect()
-    }
-
-    /// By two trials of each: a single one may meet a hiccup of the machine.
-    fn best_burst_of_reference(&self) -> Result<u16, Failure> {
-        let mut best = (0.0, 0);
-        for burst in [32, 64, 32, 64] {
-            let mpps = self.reference("5tswap", burst)?;
-            if mpps > best.0 {
-                best = (mpps, burst);
-            }
-        }
-        Ok(best.1)
-    }
-
-    fn device(&self) -> String {
-        format!(
-            "net_pcap0,rx_pcap={},infinite_rx=1",
-            self.bench.file("in.pcap").display()
-        )
-    }
-
-    fn reference(&self, mode: &str, burst: u16) -> Result<f64, Failure> {
-        let (memory, device) = (self.bench.eal_memory(), self.device());
-        let mbufs = self.load.streams + MBUFS;
-        let mut testpmd = Testpmd::start(&memory, self.cores, &device, mode, burst, mbufs)?;
-        std::thread::sleep(WARM_UP);
-        let (start, before) = (Instant::now(), testpmd.sent()?);
-        std::thread::sleep(self.time);
-        let (end, after) = (Instant::now(), testpmd.sent()?);
-        Ok(mpps(after - before, end - start))
-    }
-
-    /// One round of the plane. It is void unless one lap comes out right, and every packet received was
-    /// sent and metered.
-    fn plane(&self) -> Result<f64, Failure> {
-        self.check_one_lap()?;
-        let old = Totals::of(&self.bench.table()?);
-        let plane = self.bench.start(&self.device(), "busy")?;
-        let table = self.bench.table()?;
-        std::thread::sleep(WARM_UP);
-        let (start, before) = (Instant::now(), forwarded(&table));
-        std::thread::sleep(self.time);
-        let (end, after) = (Instant::now(), forwarded(&table));
-        plane.stop()?;
-
-        let new = Totals::of(&table);
-        let (received, sent, metered) = (
-            new.received - old.received,
-            new.sent - old.sent,
-            new.metered - old.metered,
-        );
-        if received != sent || metered != sent || new.dropped != old.dropped || sent == 0 {
-            let problem = format!(
-                "received {received}, sent {sent}, metered {metered}, dropped before and after {:?} {:?}",
-                old.dropped, new.dropped
-            );
-            return Err(Failure::Void(problem));
-        }
-        Ok(mpps(after - before, end - start))
-    }
+        })
+        .collect()
 }
 
-fn mpps(packets: u64, time: Duration) -> f64 {
-    packets as f64 / time.as_secs_f64() / 1e6
-}
-
-fn forwarded(table: &TableView) -> u64 {
-    table.workers().iter().map(|w| w.forwarded).sum()
-}
-
-/// What a plane has counted; it goes on counting where the last one ended.
-struct Totals {
-    received: u64,
-    sent: u64,
-    metered: u64,
-    dropped: Vec<(&'static str, u64)>,
-}
-
-impl Totals {
-    fn of(table: &TableView) -> Totals {
-        let workers = table.workers();
-        let drops = workers.iter().flat_map(|w| &w.drops);
-        Totals {
-            received: workers.iter().map(|w| w.rx - w.consumed).sum(),
-            sent: forwarded(table),
-            metered: table.iter().map(|s| s.meter.packets).sum(),
-            dropped: drops
-                .filter(|(_, n)| *n > 0)
-                .map(|(reason, n)| (reason.name(), *n))
-                .collect(),
+/// By two trials of each: a single one may meet a hiccup of the machine.
+fn best_burst_of_reference(replay: &Replay) -> Result<u16, Failure> {
+    let mut best = (0.0, 0);
+    for burst in [32, 64, 32, 64] {
+        let mpps = reference(replay, "5tswap", burst)?;
+        if mpps > best.0 {
+            best = (mpps, burst);
         }
     }
+    Ok(best.1)
+}
+
+/// One round of testpmd in a forwarding mode.
+pub fn reference(replay: &Replay, mode: &str, burst: u16) -> Result<f64, Failure> {
+    let (memory, device) = (replay.bench.eal_memory(), replay.device());
+    let mbufs = replay.load.streams + MBUFS;
+    let mut testpmd = Testpmd::start(&memory, replay.cores, &device, mode, burst, mbufs)?;
+    std::thread::sleep(WARM_UP);
+    let (start, before) = (Instant::now(), testpmd.sent()?);
+    std::thread::sleep(replay.time);
+    let (end, after) = (Instant::now(), testpmd.sent()?);
+    Ok(mpps(after - before, end - start))
 }

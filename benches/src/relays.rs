@@ -194,7 +194,12 @@ fn penstock(
     polling: &str,
     ng: &Ng,
 ) -> Result<Server, Failure> {
-    let device = format!("{}0,iface={FAR}", kind.name());
+    let rings = match kind {
+        // A wait of a millisecond is no loss, as it is none for a kernel's socket.
+        Kind::AfPacket => ",framecnt=4096",
+        _ => "",
+    };
+    let device = format!("{}0,iface={FAR}{rings}", kind.name());
     let config = format!(
         "{}[control]\nng = \"{SERVER}\"\nsocket = \"{}\"\nstore = \"{}\"\n\
          [timeouts]\nstart_s = 0\nsilence_s = 0\nhold_s = 0\none_way_s = 0\n",

@@ -223,17 +223,17 @@ impl Lab<'_> {
         kind: Kind,
         pps: f64,
     ) -> Result<Cpu, Failure> {
-        let (before, core) = (relay.cpu_s()?, process::core(self.args.core)?);
+        let (before, core) = (relay.cpu_s()?, process::core_busy_s(self.args.core)?);
         let trial = generator.run(pps, self.cases.cpu);
         relay.alive()?;
         let trial = trial?;
-        let (after, core_after) = (relay.cpu_s()?, process::core(self.args.core)?);
+        let (after, core_after) = (relay.cpu_s()?, process::core_busy_s(self.args.core)?);
         *stolen = stolen.max(trial.stolen);
         right(kind, &trial)?;
         let millions = trial.received as f64 / 1e6;
         Ok(Cpu {
             process: (after - before) / millions,
-            core: (core_after.busy_s - core.busy_s) / millions,
+            core: (core_after - core) / millions,
             lost: trial.sent.saturating_sub(trial.received),
         })
     }
@@ -248,6 +248,7 @@ impl Lab<'_> {
         pps: f64,
     ) -> Result<Step, Failure> {
         quiet()?;
+        let before = frames_received(NEAR)?;
         let time = self.cases.trial;
         // What goes over the wire while there is load, not what comes when it is over.
         let watch = std::thread::spawn(move || relayed(time));
@@ -266,6 +267,8 @@ impl Lab<'_> {
                 && trial.sent > 0
                 && trial.received == trial.sent
                 && trial.latency_us.p999 <= IN_TIME_US,
+            by_generator: trial.received < trial.sent
+                && frames_received(NEAR)? - before >= trial.sent,
         })
     }
 }
@@ -408,7 +411,7 @@ impl<'a> Rate<'a> {
 
     /// Whether it is the generator that says how fast the plane is.
     fn limited(&self) -> bool {
-        self.ours.iter().any(|f| f.all_passed) && self.ratio() < 2.0
+        self.ours.iter().any(|f| f.by_generator) && self.ratio() < 2.0
     }
 
     fn is_conclusive(&self) -> bool {
@@ -424,9 +427,9 @@ impl<'a> Rate<'a> {
             "reference_spread": round3(self.spread()),
             "share_at_most_offered": round3(share(&self.ours)),
             "reference_share_at_most_offered": round3(share(&self.reference)),
-            "offered_pps": steps(&self.ours, |s| s.offered),
-            "sent_pps": steps(&self.ours, |s| s.sent), "relayed_pps": steps(&self.ours, |s| s.relayed),
-            "reference_sent_pps": steps(&self.reference, |s| s.sent),
+            "asked_pps": steps(&self.ours, |s| s.offered),
+            "offered_pps": steps(&self.ours, |s| s.sent), "relayed_pps": steps(&self.ours, |s| s.relayed),
+            "reference_offered_pps": steps(&self.reference, |s| s.sent),
             "reference_relayed_pps": steps(&self.reference, |s| s.relayed),
             "generator": lab.device.split("9,").next(), "generator_mpps": round3(lab.plan.most / 1e6),
             "stolen": round3(self.stolen),

@@ -1,0 +1,193 @@
+//! The plane's side of a comparison by throughput: streams installed through the region, and a capture of their
+//! packets relayed over `net_pcap` as fast as it goes.
+
+use crate::capture::{self, Family, Stream};
+use crate::plane::{Bench, spec};
+use crate::{Args, Failure};
+use penstock_shm::{Op, TableView};
+use std::time::{Duration, Instant};
+
+/// Before a rate is measured.
+pub const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Streams at most.
+const MOST: u32 = 1_000_000;
+
+/// A replay repeats timestamps. Where more streams than this take turns, a packet comes tens of milliseconds after the same
+/// one, which to a stream with a clock is a delay variation that has to be counted, the long way; in a live stream timestamps
+/// go on. These streams have no clock then, by which the same instructions find no variation.
+const CLOCKED: u32 = 100_000;
+
+/// What is relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub streams: u32,
+    pub family: Family,
+    /// Bytes of a frame.
+    pub size: usize,
+}
+
+/// A case: the plane's folder with the streams installed, and the capture.
+pub struct Replay {
+    pub bench: Bench,
+    pub load: Load,
+    /// That a round measures.
+    pub time: Duration,
+    /// CPU for everything else, and the worker's.
+    pub cores: (usize, usize),
+    /// How long the installation took, from the first push to applied by the plane.
+    pub installed_in: Duration,
+}
+
+impl Replay {
+    /// Writes the capture, installs the streams.
+    pub fn new(args: &Args, load: Load, time: Duration) -> Result<Replay, Failure> {
+        let Load {
+            streams,
+            family,
+            size,
+        } = load;
+        if streams == 0
+            || !streams.is_multiple_of(2)
+            || streams > MOST
+            || !(family.least()..=1514).contains(&size)
+        {
+            return Err(Failure::Environment(format!(
+                "streams must be even, at most {MOST}; size {} to 1514 with {}",
+                family.least(),
+                family.name()
+            )));
+        }
+        let main = (0..).find(|&c| c != args.core).unwrap_or(0);
+        let bench = Bench::new(args, family, streams)?;
+        capture::write(&bench.file("in.pcap"), family, streams, 1, size)?;
+        let mut replay = Replay {
+            bench,
+            load,
+            time,
+            cores: (main, args.core),
+            installed_in: Duration::ZERO,
+        };
+        replay.installed_in = replay.install()?;
+        Ok(replay)
+    }
+
+    /// Installs the streams through the region. The plane then stops; whoever starts next resumes them, so
+    /// that not one packet meets a half-filled table.
+    fn install(&self) -> Result<Duration, Failure> {
+        let plane = self.bench.start("net_ring0", "adaptive")?;
+        let mut link = self.bench.attach()?;
+        let (start, mut last) = (Instant::now(), 0);
+        let Load {
+            streams, family, ..
+        } = self.load;
+        let set = |number| {
+            let mut spec = spec(Stream { number, family });
+            if streams > CLOCKED {
+                spec.clock_hz = 0;
+            }
+            Op::Set(spec)
+        };
+        for first in (0..streams).step_by(2) {
+            last = link.push(u64::from(first), &[first, first + 1].map(set))?;
+        }
+        link.wait(last)?;
+        let took = start.elapsed();
+        plane.stop()?;
+        Ok(took)
+    }
+
+    /// Relays the capture once, to a file, and looks at every packet.
+    fn check_one_lap(&self) -> Result<(), Failure> {
+        let (input, output) = (self.bench.file("in.pcap"), self.bench.file("out.pcap"));
+        let device = format!(
+            "net_pcap0,rx_pcap={},tx_pcap={}",
+            input.display(),
+            output.display()
+        );
+        let before = forwarded(&self.bench.table()?);
+        let plane = self.bench.start(&device, "adaptive")?;
+        let table = self.bench.table()?;
+        let end = Instant::now() + Duration::from_secs(30);
+        while forwarded(&table) < before + u64::from(self.load.streams) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        plane.stop()?;
+        let Load {
+            streams,
+            family,
+            size,
+        } = self.load;
+        capture::check(&output, family, streams, 1, size).map_err(Failure::Void)
+    }
+
+    /// The port that replays the capture.
+    pub fn device(&self) -> String {
+        format!(
+            "net_pcap0,rx_pcap={},infinite_rx=1",
+            self.bench.file("in.pcap").display()
+        )
+    }
+
+    /// One round of the plane. It is void unless one lap comes out right, and every packet received was
+    /// sent and metered.
+    pub fn plane(&self) -> Result<f64, Failure> {
+        self.check_one_lap()?;
+        let old = Totals::of(&self.bench.table()?);
+        let plane = self.bench.start(&self.device(), "busy")?;
+        let table = self.bench.table()?;
+        std::thread::sleep(WARM_UP);
+        let (start, before) = (Instant::now(), forwarded(&table));
+        std::thread::sleep(self.time);
+        let (end, after) = (Instant::now(), forwarded(&table));
+        plane.stop()?;
+
+        let new = Totals::of(&table);
+        let (received, sent, metered) = (
+            new.received - old.received,
+            new.sent - old.sent,
+            new.metered - old.metered,
+        );
+        if received != sent || metered != sent || new.dropped != old.dropped || sent == 0 {
+            let problem = format!(
+                "received {received}, sent {sent}, metered {metered}, dropped before and after {:?} {:?}",
+                old.dropped, new.dropped
+            );
+            return Err(Failure::Void(problem));
+        }
+        Ok(mpps(after - before, end - start))
+    }
+}
+
+/// Millions of packets per second.
+pub fn mpps(packets: u64, time: Duration) -> f64 {
+    packets as f64 / time.as_secs_f64() / 1e6
+}
+
+fn forwarded(table: &TableView) -> u64 {
+    table.workers().iter().map(|w| w.forwarded).sum()
+}
+
+/// What a plane has counted; it goes on counting where the last one ended.
+struct Totals {
+    received: u64,
+    sent: u64,
+    metered: u64,
+    dropped: Vec<(&'static str, u64)>,
+}
+
+impl Totals {
+    fn of(table: &TableView) -> Totals {
+        let workers = table.workers();
+        let drops = workers.iter().flat_map(|w| &w.drops);
+        Totals {
+            received: workers.iter().map(|w| w.rx - w.consumed).sum(),
+            sent: forwarded(table),
+            metered: table.iter().map(|s| s.meter.packets).sum(),
+            dropped: drops
+                .filter(|(_, n)| *n > 0)
+                .map(|(reason, n)| (reason.name(), *n))
+                .collect(),
+        }
+    }
+}
