@@ -100,6 +100,13 @@ pub struct Latency {
     pub p999: f64,
 }
 
+impl Latency {
+    /// Median, p99 and p99.9.
+    pub fn parts(self) -> [f64; 3] {
+        [self.median, self.p99, self.p999]
+    }
+}
+
 impl Generator {
     /// Starts it, and waits until its link is up.
     pub fn start(setup: &Setup) -> Result<Generator, Failure> {
@@ -159,6 +166,7 @@ impl Generator {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "for benches that ask how much CPU time it took")]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -183,6 +183,30 @@ impl Bench {
         )))
     }
 
+    /// Installs the streams through the region. The plane then stops; whoever starts next resumes them, so
+    /// that not one packet meets a half-filled table. Whether they are `clocked`, so that delay variations are counted.
+    /// Says how long it took, from the first push to applied by the plane.
+    pub fn install(&self, streams: u32, clocked: bool) -> Result<Duration, Failure> {
+        let plane = self.start("net_ring0", "adaptive")?;
+        let mut link = self.attach()?;
+        let (start, mut last) = (Instant::now(), 0);
+        let family = self.family;
+        let set = |number| {
+            let mut spec = spec(Stream { number, family });
+            if !clocked {
+                spec.clock_hz = 0;
+            }
+            Op::Set(spec)
+        };
+        for first in (0..streams).step_by(2) {
+            last = link.push(u64::from(first), &[first, first + 1].map(set))?;
+        }
+        link.wait(last)?;
+        let took = start.elapsed();
+        plane.stop()?;
+        Ok(took)
+    }
+
     /// The region's table.
     pub fn table(&self) -> Result<TableView, Failure> {
         TableView::open(&self.region).map_err(region)
@@ -356,5 +380,34 @@ pub fn spec(stream: Stream) -> StreamSpec {
         dscp: Dscp::Set(46),
         leg: (stream.number & 1) as u16,
         ..StreamSpec::new(endpoint(stream), endpoint(stream.peer()))
+    }
+}
+
+/// Packets that the workers have handed to the ports.
+pub fn forwarded(table: &TableView) -> u64 {
+    table.workers().iter().map(|w| w.forwarded).sum()
+}
+
+/// What a plane has counted; it goes on counting where the last one ended.
+pub struct Totals {
+    pub received: u64,
+    pub sent: u64,
+    pub metered: u64,
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
+impl Totals {
+    pub fn of(table: &TableView) -> Totals {
+        let workers = table.workers();
+        let drops = workers.iter().flat_map(|w| &w.drops);
+        Totals {
+            received: workers.iter().map(|w| w.rx - w.consumed).sum(),
+            sent: forwarded(table),
+            metered: table.iter().map(|s| s.meter.packets).sum(),
+            dropped: drops
+                .filter(|(_, n)| *n > 0)
+                .map(|(reason, n)| (reason.name(), *n))
+                .collect(),
+        }
     }
 }

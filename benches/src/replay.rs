@@ -1,10 +1,9 @@
 //! The plane's side of a comparison by throughput: streams installed through the region, and a capture of their
 //! packets relayed over `net_pcap` as fast as it goes.
 
-use crate::capture::{self, Family, Stream};
-use crate::plane::{Bench, spec};
+use crate::capture::{self, Family};
+use crate::plane::{Bench, Totals, forwarded};
 use crate::{Args, Failure};
-use penstock_shm::{Op, TableView};
 use std::time::{Duration, Instant};
 
 /// Before a rate is measured.
@@ -68,33 +67,8 @@ impl Replay {
             cores: (main, args.core),
             installed_in: Duration::ZERO,
         };
-        replay.installed_in = replay.install()?;
+        replay.installed_in = replay.bench.install(streams, streams <= CLOCKED)?;
         Ok(replay)
-    }
-
-    /// Installs the streams through the region. The plane then stops; whoever starts next resumes them, so
-    /// that not one packet meets a half-filled table.
-    fn install(&self) -> Result<Duration, Failure> {
-        let plane = self.bench.start("net_ring0", "adaptive")?;
-        let mut link = self.bench.attach()?;
-        let (start, mut last) = (Instant::now(), 0);
-        let Load {
-            streams, family, ..
-        } = self.load;
-        let set = |number| {
-            let mut spec = spec(Stream { number, family });
-            if streams > CLOCKED {
-                spec.clock_hz = 0;
-            }
-            Op::Set(spec)
-        };
-        for first in (0..streams).step_by(2) {
-            last = link.push(u64::from(first), &[first, first + 1].map(set))?;
-        }
-        link.wait(last)?;
-        let took = start.elapsed();
-        plane.stop()?;
-        Ok(took)
     }
 
     /// Relays the capture once, to a file, and looks at every packet.
@@ -162,32 +136,4 @@ impl Replay {
 /// Millions of packets per second.
 pub fn mpps(packets: u64, time: Duration) -> f64 {
     packets as f64 / time.as_secs_f64() / 1e6
-}
-
-fn forwarded(table: &TableView) -> u64 {
-    table.workers().iter().map(|w| w.forwarded).sum()
-}
-
-/// What a plane has counted; it goes on counting where the last one ended.
-struct Totals {
-    received: u64,
-    sent: u64,
-    metered: u64,
-    dropped: Vec<(&'static str, u64)>,
-}
-
-impl Totals {
-    fn of(table: &TableView) -> Totals {
-        let workers = table.workers();
-        let drops = workers.iter().flat_map(|w| &w.drops);
-        Totals {
-            received: workers.iter().map(|w| w.rx - w.consumed).sum(),
-            sent: forwarded(table),
-            metered: table.iter().map(|s| s.meter.packets).sum(),
-            dropped: drops
-                .filter(|(_, n)| *n > 0)
-                .map(|(reason, n)| (reason.name(), *n))
-                .collect(),
-        }
-    }
 }

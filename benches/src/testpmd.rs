@@ -43,6 +43,8 @@ impl Testpmd {
                 vdev,
                 "--",
                 "-i",
+                // Of a net_memif nobody may be at the other end yet.
+                "--disable-link-check",
                 "--nb-cores=1",
                 "--rxq=1",
                 "--txq=1",

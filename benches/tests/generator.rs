@@ -10,7 +10,7 @@ const FLOWS: u32 = 50;
 /// A setup whose packets have the addresses with which they shall arrive.
 fn setup(dir: &Path, device: &str) -> std::path::PathBuf {
     let flow = |n: u32| {
-        let (from, to) = if n % 2 == 0 {
+        let (from, to) = if n.is_multiple_of(2) {
             (
                 format!("10.0.0.{}:40000", n + 1),
                 format!("198.18.0.1:{}", 2000 + n),

@@ -26,7 +26,7 @@ pub struct Counts {
 pub struct Arrivals {
     flows: Vec<Expected>,
     mac: [u8; 6],
-    /// Whether addresses are held to the flow.
+    /// Whether addresses are held to the flow, and the MAC address to `mac`.
     checked: bool,
     /// When the run began, by the time stamp counter: what was sent before is of no interest.
     began: u64,
@@ -140,7 +140,7 @@ impl Arrivals {
         if self.until_sample == 0 {
             self.until_sample = SAMPLE;
             let round = packets.round_of(number as usize);
-            let to_us = frame.starts_with(&self.mac);
+            let to_us = !self.checked || frame.starts_with(&self.mac);
             if !to_us || !is_whole(frame, place, round) {
                 return None;
             }

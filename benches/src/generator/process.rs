@@ -266,7 +266,7 @@ impl Session {
         let end = from + ticks(DRAIN_S);
         let mut last = from;
         let mut now = from;
-        while self.arrivals.counts().received < self.offered
+        while self.arrivals.counts().received < self.sent
             && now < end.min(last + ticks(QUIET_S))
             && !self.is_stopped()
         {
