@@ -6,7 +6,6 @@ mod commands;
 mod generator;
 mod icount;
 mod idle;
-mod ladder;
 mod memif;
 mod netns;
 mod ng;
@@ -15,10 +14,8 @@ mod plane;
 mod plot;
 mod process;
 mod relay;
-mod relays;
 mod replay;
 mod report;
-mod rtpengine;
 mod scale;
 mod testpmd;
 mod veth;
@@ -130,7 +127,7 @@ enum Bench {
     Veth {
         /// Penstock's port. All cases: af-packet,af-xdp.
         #[arg(long, value_delimiter = ',')]
-        port: Vec<relays::Kind>,
+        port: Vec<veth::Kind>,
         /// Calls whose processor time is measured. All cases: 100,1000.
         #[arg(long, value_delimiter = ',')]
         calls: Vec<usize>,

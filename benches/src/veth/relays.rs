@@ -1,16 +1,16 @@
 //! The relays of `veth`, each with its processes, and the same calls over ng in either.
 
+use super::rtpengine;
 use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC};
 use crate::generator::Flow;
 use crate::netns::{Wire, ip, mac, set};
 use crate::ng::{Ng, SERVER};
 use crate::plane::{Bench, Running};
 use crate::process::{Process, cpu_s};
-use crate::{Args, Failure, rtpengine};
+use crate::{Args, Failure};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The generator's end of the wire and the relay's.
 pub const NEAR: &str = "ps0";
@@ -208,26 +208,21 @@ fn penstock(
         bench.file("calls.redb").display(),
     );
     let plane = bench.start_on(&config, polling)?;
-    let program = program(args);
-    let mut command = Command::new(&program);
+    // Beside the plane's.
+    let mut command = Command::new(args.plane.with_file_name("penstock-control"));
     command.arg("--config").arg(bench.config());
     command.env("RUST_LOG", "warn");
     let mut control = Process::start("penstock-control", &mut command, &bench.file(""))?;
-    let end = std::time::Instant::now() + PATIENCE;
+    let end = Instant::now() + PATIENCE;
     while !ng.ping(Duration::from_millis(100)) {
         if let Some(why) = control.ended()? {
             return Err(Failure::Environment(why));
         }
-        if std::time::Instant::now() > end {
+        if Instant::now() > end {
             return Err(Failure::Environment("control did not answer ng".into()));
         }
     }
     Ok(Server::Penstock { plane, control })
-}
-
-/// Beside the plane's.
-fn program(args: &Args) -> PathBuf {
-    args.plane.with_file_name("penstock-control")
 }
 
 /// The relay's address as one of the kernel's, and the gateway's, which is never asked for.
