@@ -33,7 +33,7 @@ impl Process {
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()
-            .map_err(|e| Failure::Environment(format!("{name}: {e} (scripts/install bench)")))?;
+            .map_err(|e| Failure::Environment(format!("{name}: {e}")))?;
         Ok(Process { name, child, log })
     }
 

@@ -355,7 +355,7 @@ fn report(lab: &Lab, turns: &[Turn], version: &str) -> Result<Verdict, Failure> 
         }
         if case.limited() {
             eprintln!(
-                "{}: nothing was lost of all that the generator can offer, which is less than twice rtpengine's limit",
+                "{}: the generator is at its limit first, at less than twice rtpengine's",
                 port.name()
             );
         }
