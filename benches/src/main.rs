@@ -95,7 +95,7 @@ enum Bench {
         #[arg(long, default_value_t = 214)]
         size: usize,
         /// Seconds that a rate is tried for.
-        #[arg(long, default_value_t = 0.4)]
+        #[arg(long, default_value_t = 0.3)]
         seconds: f64,
     },
     /// What a packet, a stream and its installation cost, from 100 streams to 1,000,000; the packets above testpmd's io.

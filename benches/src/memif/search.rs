@@ -11,6 +11,10 @@ const KEPT_UP: f64 = 0.98;
 const CHANCES: usize = 3;
 /// With more than this part lost it was no stall.
 const HOPELESS: f64 = 0.03;
+/// No machine that measures anything is as slow.
+const LEAST_PPS: f64 = 10_000.0;
+/// Of the growing steps, the largest.
+const MOST_STEP: f64 = 2.0;
 /// Rates tried, at most.
 const PATIENCE: usize = 40;
 
@@ -73,7 +77,10 @@ pub fn highest(
             (None, None) => at,
         };
         if low.is_none() || high.is_none() {
-            step *= step.sqrt();
+            step = (step * step.sqrt()).min(MOST_STEP);
+        }
+        if at < LEAST_PPS {
+            break;
         }
     }
     Err(Failure::Environment(
