@@ -5,14 +5,13 @@
 //! `busy` and `adaptive`: compare the two.
 
 use crate::capture::{Family, Stream};
+use crate::netns::{Namespace, ip, no_offload};
 use crate::plane::Bench;
 use crate::{Args, Failure, Verdict};
 use penstock_shm::{Endpoint, Op, StreamSpec};
 use serde_json::json;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The phones' interface, the plane's address and the phones'.
@@ -44,42 +43,6 @@ const DEVICES: [Device; 2] = [
         says: "naps",
     },
 ];
-
-/// A network namespace that the whole process has entered.
-pub struct Namespace(String);
-
-impl Namespace {
-    pub fn enter() -> Result<Namespace, Failure> {
-        let name = format!("penstock-bench-{}", std::process::id());
-        ip(&["netns", "add", &name])?;
-        let namespace = Namespace(name);
-        let file = fs::File::open(format!("/var/run/netns/{}", namespace.0))?;
-        let kind = rustix::thread::LinkNameSpaceType::Network;
-        rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind))
-            .map_err(std::io::Error::from)?;
-        ip(&["link", "set", "lo", "up"])?;
-        Ok(namespace)
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = ip(&["netns", "del", &self.0]);
-    }
-}
-
-fn ip(args: &[&str]) -> Result<(), Failure> {
-    let out = Command::new("ip").args(args).output()?;
-    if out.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&out.stderr);
-    Err(Failure::Environment(format!(
-        "ip {}: {}",
-        args.join(" "),
-        said.trim()
-    )))
-}
 
 /// Measures each kind of port with each kind of polling.
 pub fn run(args: &Args, seconds: f64, packets: usize) -> Result<Verdict, Failure> {
@@ -149,11 +112,7 @@ fn measure(
         ip(&["link", "add", IFACE, "type", "veth", "peer", "name", "ps1"])?;
         ip(&["link", "set", "ps1", "up"])?;
         // DPDK would see checksums that the kernel leaves to a NIC.
-        let off = ["-K", IFACE, "tx", "off"];
-        let ethtool = Command::new("ethtool").args(off).output()?;
-        if !ethtool.status.success() {
-            return Err(Failure::Environment("ethtool -K ps0 tx off failed".into()));
-        }
+        no_offload(IFACE)?;
     }
     let port = format!(
         "device = \"{}\"\nmac = \"02:70:73:00:00:01\"\nqueues = 1\n[[port.address]]\naddress = \"{PLANE}/16\"\n",

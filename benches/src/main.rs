@@ -7,17 +7,21 @@ mod generator;
 mod icount;
 mod idle;
 mod memif;
+mod netns;
+mod ng;
 mod openvswitch;
 mod output;
 mod ovs;
 mod plane;
 mod plot;
+mod process;
 mod relay;
 mod replay;
 mod report;
 mod scale;
 mod set;
 mod testpmd;
+mod veth;
 
 use capture::Family;
 use clap::{Parser, Subcommand};
@@ -131,6 +135,19 @@ enum Bench {
     },
     /// Writes one page of the latest results, with plots, and says where.
     Report,
+    /// Calls over a veth pair, against rtpengine: the highest rate without loss, what is left of the peak at the highest load, and
+    /// processor time of calls. By default two rounds of one port, with fewer and shorter steps.
+    Veth {
+        /// Penstock's port. All cases: af-packet,af-xdp.
+        #[arg(long, value_delimiter = ',')]
+        port: Vec<veth::Kind>,
+        /// Calls whose processor time is measured. All cases: 100,1000.
+        #[arg(long, value_delimiter = ',')]
+        calls: Vec<usize>,
+        /// How Penstock's worker waits for packets.
+        #[arg(long, default_value = "adaptive", value_parser = ["adaptive", "busy"])]
+        polling: String,
+    },
     /// What each kind of packet costs a worker, in cycles, without driver and cache misses.
     Checks,
     /// Instructions per packet of the packet path's pure functions (valgrind), against the baseline for this rustc. Exit
@@ -223,6 +240,11 @@ fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
         Bench::Report => report::run(args),
         Bench::Checks => checks::run(args),
         Bench::Ovs { streams, seconds } => ovs::run(args, streams, *seconds),
+        Bench::Veth {
+            port,
+            calls,
+            polling,
+        } => veth::run(args, &veth::Cases::new(args, port, calls, polling)),
         Bench::Icount {
             under_callgrind: Some(name),
             idle,

@@ -14,7 +14,7 @@ pub type Case = Map<String, Value>;
 
 /// Numbers that say which case it is; so does every string but the ones below.
 const NUMBERS: [&str; 4] = ["streams", "size", "calls", "packets"];
-const NOT_NAMES: [&str; 3] = ["commit", "limited_by", "reference_version"];
+const NOT_NAMES: [&str; 4] = ["generator", "commit", "limited_by", "reference_version"];
 
 impl Args {
     /// The heading of the cases' table.

@@ -1,7 +1,7 @@
 //! `ovs`: the plane against Open vSwitch with DPDK, which has one flow a stream that makes the same rewrite.
 
 use crate::capture::{self, Family};
-use crate::idle::Namespace;
+use crate::netns::Namespace;
 use crate::openvswitch::{Counted, Ovs, write_flows};
 use crate::replay::{Load, Replay, mpps};
 use crate::{Args, Failure, Verdict, median, round3, spread};

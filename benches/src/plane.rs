@@ -1,6 +1,7 @@
 //! The plane under test: its configuration, its process, its region.
 
 use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Stream, addresses_for};
+use crate::netns::mac;
 use crate::{Args, Failure};
 use penstock_shm::{
     Applied, CommandProducer, Control, ControlBell, Dscp, Endpoint, Event, EventConsumer, Learn,
@@ -75,6 +76,11 @@ impl Bench {
         self.dir.path().join(name)
     }
 
+    /// The plane's configuration, once it was started; control reads it too.
+    pub fn config(&self) -> PathBuf {
+        self.file("penstock.toml")
+    }
+
     /// EAL's memory flags for the reference: the ones the plane uses.
     pub fn eal_memory(&self) -> Vec<String> {
         let huge = fs::read_to_string("/proc/meminfo").is_ok_and(|text| {
@@ -96,7 +102,7 @@ impl Bench {
     }
 
     /// A port with all addresses of the bench, behind which is one neighbour.
-    fn port(&self, device: &str) -> String {
+    pub fn port(&self, device: &str) -> String {
         let gateway = self.family.gateway();
         let addresses: String = (0..self.addresses)
             .map(|n| {
@@ -107,7 +113,6 @@ impl Bench {
                 )
             })
             .collect();
-        let mac = |m: [u8; 6]| m.map(|b| format!("{b:02x}")).join(":");
         format!(
             "device = \"{device}\"\nmac = \"{ours}\"\n{addresses}\
              [[port.neighbour]]\naddress = \"{gateway}\"\nmac = \"{theirs}\"\n",
@@ -142,7 +147,7 @@ impl Bench {
 
     /// Starts the plane over a port whose part of the configuration, but for its name, this is.
     pub fn start_on(&self, port: &str, polling: &str) -> Result<Running, Failure> {
-        let config = self.file("penstock.toml");
+        let config = self.config();
         fs::write(&config, self.toml(port, polling))?;
         let log = self.file("plane.log");
         let before = TableView::open(&self.region).ok().map(|t| t.info().epoch);
@@ -250,6 +255,14 @@ impl Running {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// How it ended, if it did: a sentence.
+    pub fn ended(&mut self) -> Result<Option<String>, Failure> {
+        let status = self.child.try_wait()?;
+        let log = self.log();
+        let last = log.lines().next_back().unwrap_or_default();
+        Ok(status.map(|s| format!("the plane ended with {s}: {last}")))
     }
 
     /// What it wrote.

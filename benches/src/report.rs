@@ -322,18 +322,17 @@ fn offered(case: &Case) -> Vec<(String, Vec<(f64, f64)>)> {
         let list = case.get(key).and_then(Value::as_array);
         list.map_or_else(Vec::new, |l| l.iter().filter_map(Value::as_f64).collect())
     };
-    let pairs = |relayed: &str| {
-        numbers("offered_pps")
-            .into_iter()
-            .zip(numbers(relayed))
-            .collect()
-    };
+    let pairs =
+        |offered: &str, relayed: &str| numbers(offered).into_iter().zip(numbers(relayed)).collect();
     let name = |key: &str| case.get(key).map(plain).unwrap_or_default();
     vec![
-        (format!("Penstock, {}", name("port")), pairs("relayed_pps")),
+        (
+            format!("Penstock, {}", name("port")),
+            pairs("offered_pps", "relayed_pps"),
+        ),
         (
             format!("rtpengine (beside {})", name("port")),
-            pairs("reference_relayed_pps"),
+            pairs("reference_offered_pps", "reference_relayed_pps"),
         ),
     ]
 }

@@ -108,8 +108,43 @@ impl LastAddress {
 }
 
 impl<'a> Usual<'a> {
-    /// The packet in a frame, if it is such a one, sent to this MAC and to one of these addresses.
-    /// `ip_checked` says that the NIC found the IPv4 header checksum right.
+    /// The IPv4 packet in a frame, and where it was sent (as [`Found::endpoint`]), if it is such a one, sent to this MAC and to
+    /// one of these addresses. `ip_checked` says that the NIC found the IPv4 header checksum right.
+    ///
+    /// # Errors
+    /// Gives back the frame of any other.
+    #[inline(always)]
+    pub fn of4(
+        frame: &'a mut [u8],
+        mac: Mac,
+        locals: &LocalAddrs,
+        last: &mut LastAddress,
+        ip_checked: bool,
+    ) -> Result<(Usual<'a>, u32), &'a mut [u8]> {
+        match endpoint4(frame, mac, locals, last, ip_checked) {
+            Some(endpoint) if frame.len() >= FRONT => match frame.first_chunk_mut() {
+                Some(front) => Ok((Usual { front }, endpoint)),
+                None => unreachable!("compared above"),
+            },
+            _ => Err(frame),
+        }
+    }
+
+    /// The IPv6 packet in a frame, likewise.
+    #[inline]
+    pub fn of6(
+        frame: &'a mut [u8],
+        mac: Mac,
+        locals: &LocalAddrs,
+        last: &mut LastAddress,
+    ) -> Option<(Usual<'a>, Rest<'a>, u32)> {
+        let endpoint = endpoint6(frame, mac, locals, last)?;
+        let (front, behind) = frame.split_first_chunk_mut()?;
+        let rest = Rest(behind.first_chunk_mut()?);
+        Some((Usual { front }, rest, endpoint))
+    }
+
+    /// The packet in a frame, of either version.
     #[inline(always)]
     pub fn of(
         frame: &'a mut [u8],
@@ -118,15 +153,13 @@ impl<'a> Usual<'a> {
         last: &mut LastAddress,
         ip_checked: bool,
     ) -> Option<Found<'a>> {
-        let endpoint = endpoint4(frame, mac, locals, last, ip_checked);
-        let is_v6 = endpoint.is_none();
-        let endpoint = endpoint.or_else(|| endpoint6(frame, mac, locals, last))?;
-        let (front, behind) = frame.split_first_chunk_mut()?;
-        let rest = match is_v6 {
-            true => Some(Rest(behind.first_chunk_mut()?)),
-            false => None,
+        let (packet, rest, endpoint) = match Usual::of4(frame, mac, locals, last, ip_checked) {
+            Ok((packet, endpoint)) => (packet, None, endpoint),
+            Err(frame) => {
+                let (packet, rest, endpoint) = Usual::of6(frame, mac, locals, last)?;
+                (packet, Some(rest), endpoint)
+            }
         };
-        let packet = Usual { front };
         Some(Found {
             packet,
             rest,
