@@ -296,7 +296,7 @@ impl Worker {
             if got > 0 {
                 self.table.counters().polls_busy.add(1);
                 self.idle
-                    .worked(self.number, &mut self.ports, &self.shared.queues);
+                    .worked(self.number, &mut self.ports, &self.shared.queues, got);
             }
             shift.turn(got > 0, self.table.counters());
             if got == 0 {

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! busy      poll on, with `pause` between polls
-//! adaptive  poll on for a while: `pause`, or umwait where processor and driver have it
-//!           then sleep: on the ports' interrupts and the worker's bell, NAP_MAX_INTERRUPTS at a time,
-//!           or, if a port has none, on the bell for naps of NAP_MIN that double up to NAP_MAX
+//! adaptive  under load, poll on for a while: `pause`, or umwait where processor and driver have it;
+//!           under light load nap at once, NAP_MIN to NAP_MAX, by how many packets the last nap found
+//!           without packets sleep: on the ports' interrupts and the worker's bell, NAP_MAX_INTERRUPTS at a time,
+//!           or, if a port has none, on the bell for naps that double up to NAP_MAX
 //! ```
 //!
 //! A packet that comes to a port with interrupts, or to one of the worker's queues, ends the sleep at once; one that
@@ -22,13 +23,19 @@ use std::num::NonZeroU64;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// Polls without a packet before an adaptive worker sleeps.
+/// Polls without a packet before an adaptive worker that was under load sleeps.
 const SPIN_POLLS: u32 = 400;
+/// So many polls without a packet between two with one, and the load is light.
+const LIGHT_POLLS: u32 = 8;
+/// Fewer packets than this after a nap, and the next one is twice as long...
+const FEW: usize = 32;
+/// ...so many, and it is half as long. The smallest rings of virtual devices hold four times as many.
+const MANY: usize = 128;
 /// How long the processor watches for a packet between two of them.
 const MONITOR: Duration = Duration::from_micros(2);
-/// The first sleep while a port has no interrupts.
+/// The shortest nap.
 pub const NAP_MIN: Duration = Duration::from_micros(50);
-/// The longest such sleep.
+/// The longest, while a port has no interrupts.
 pub const NAP_MAX: Duration = Duration::from_micros(400);
 /// The longest sleep if all ports have them. The steward takes a worker that does not move for a second for a
 /// hung one.
@@ -40,9 +47,14 @@ const MAX_PORTS: usize = 32;
 pub struct Idle {
     polling: Polling,
     polls: u32,
+    /// The next one.
     nap: Duration,
-    /// Interrupts and bell have been asked for: sleep, if the next poll finds nothing either.
-    is_armed: bool,
+    /// Packets come, and few: sleep at once, and without interrupts, which would come for each.
+    is_light: bool,
+    /// Bell and, as wanted, interrupts have been asked for: sleep, if the next poll finds nothing either.
+    armed: Option<Armed>,
+    /// Since the last sleep, and up to the first poll that found nothing after some: so many packets.
+    found: Option<usize>,
     has_interrupts: bool,
     /// The one receive queue that is worth watching.
     monitored: Option<usize>,
@@ -64,7 +76,9 @@ impl Idle {
             polling,
             polls: 0,
             nap: NAP_MIN,
-            is_armed: false,
+            is_light: false,
+            armed: None,
+            found: None,
             has_interrupts: queues.iter().all(|(_, rx)| rx.interrupt().is_some()),
             monitored,
         }
@@ -77,19 +91,46 @@ impl Idle {
         }
     }
 
-    /// There was something to do.
+    /// There was something to do: so many packets.
     #[inline]
-    pub fn worked(&mut self, number: usize, ports: &mut [PortSide], queues: &Queues) {
-        self.polls = 0;
-        if self.is_armed {
+    pub fn worked(
+        &mut self,
+        number: usize,
+        ports: &mut [PortSide],
+        queues: &Queues,
+        packets: usize,
+    ) {
+        if self.armed.is_some() {
             self.disarm(number, ports, queues);
-            self.nap = NAP_MIN;
         }
+        match &mut self.found {
+            Some(found) => *found += packets,
+            None => self.is_light |= self.polls >= LIGHT_POLLS,
+        }
+        self.polls = 0;
+    }
+
+    /// After a nap that found so many packets, up to the first poll without.
+    #[cold]
+    fn find_pace(&mut self, packets: usize) {
+        self.is_light = packets < MANY || packets < 4 * MANY && self.nap > NAP_MIN;
+        let next = match packets {
+            _ if !self.is_light => NAP_MIN,
+            0..FEW => 2 * self.nap,
+            FEW..MANY => self.nap,
+            _ => self.nap / 2,
+        };
+        self.nap = next.clamp(NAP_MIN, NAP_MAX);
     }
 
     /// A poll found nothing.
     pub fn rest(&mut self, table: &mut WorkerTable, ports: &mut [PortSide], queues: &Queues) {
-        if self.polling == Polling::Busy || self.polls < SPIN_POLLS {
+        if let Some(packets @ 1..) = self.found {
+            self.found = None;
+            self.find_pace(packets);
+        }
+        let spins = !self.is_light && self.polls < SPIN_POLLS;
+        if self.polling == Polling::Busy || spins {
             self.polls += u32::from(self.polling == Polling::Adaptive);
             match self.monitored.filter(|_| self.polling == Polling::Adaptive) {
                 Some(port) => watch(&mut ports[port]),
@@ -97,17 +138,18 @@ impl Idle {
             }
             // A worker that holds no slot any more must not keep the steward waiting.
             table.pin();
-        } else if !self.is_armed {
+        } else if let Some(armed) = self.armed {
+            self.sleep(armed, table, ports, queues);
+        } else {
             self.arm(table.number(), ports, queues);
             table.pin();
-        } else {
-            self.sleep(table, ports, queues);
         }
     }
 
     fn arm(&mut self, number: usize, ports: &mut [PortSide], queues: &Queues) {
-        self.is_armed = true;
-        if self.has_interrupts {
+        let by_interrupts = self.has_interrupts && !self.is_light;
+        self.armed = Some(Armed { by_interrupts });
+        if by_interrupts {
             for rx in ports.iter_mut().filter_map(|port| port.rx.as_mut()) {
                 rx.arm();
             }
@@ -117,18 +159,33 @@ impl Idle {
 
     #[cold]
     fn disarm(&mut self, number: usize, ports: &mut [PortSide], queues: &Queues) {
-        self.is_armed = false;
+        let armed = self.armed.take();
         queues.bells[number].disarm();
-        if self.has_interrupts {
+        if armed.is_some_and(|armed| armed.by_interrupts) {
             for rx in ports.iter_mut().filter_map(|port| port.rx.as_mut()) {
                 rx.disarm();
             }
         }
     }
 
-    fn sleep(&mut self, table: &mut WorkerTable, ports: &mut [PortSide], queues: &Queues) {
+    fn sleep(
+        &mut self,
+        Armed { by_interrupts }: Armed,
+        table: &mut WorkerTable,
+        ports: &mut [PortSide],
+        queues: &Queues,
+    ) {
         let number = table.number();
-        let limit = if self.has_interrupts {
+        if self.found == Some(0) && !by_interrupts {
+            if self.has_interrupts {
+                // They are the better rest.
+                self.disarm(number, ports, queues);
+                (self.is_light, self.polls) = (false, SPIN_POLLS);
+                return;
+            }
+            self.nap = (2 * self.nap).min(NAP_MAX);
+        }
+        let limit = if by_interrupts {
             NAP_MAX_INTERRUPTS
         } else {
             self.nap
@@ -136,10 +193,10 @@ impl Idle {
         table.offline();
         let woken = wait(
             queues.bells[number].fd(),
-            interrupts(ports, self.has_interrupts),
+            interrupts(ports, by_interrupts),
             limit,
         );
-        self.nap = (2 * self.nap).min(NAP_MAX);
+        self.found = Some(0);
         match woken {
             Woken::No => {}
             Woken::Yes => {
@@ -154,6 +211,12 @@ impl Idle {
             }
         }
     }
+}
+
+/// What a sleeper has asked to be woken by, beside its bell.
+#[derive(Clone, Copy)]
+struct Armed {
+    by_interrupts: bool,
 }
 
 #[derive(PartialEq)]
