@@ -3,6 +3,7 @@
 mod capture;
 mod checks;
 mod commands;
+mod cpu;
 mod generator;
 mod icount;
 mod idle;
@@ -168,6 +169,16 @@ enum Bench {
     Generator { setup: PathBuf },
 }
 
+impl Bench {
+    /// Whether it measures a worker on its CPU.
+    const fn needs_quiet(&self) -> bool {
+        !matches!(
+            self,
+            Bench::Report | Bench::Checks | Bench::Icount { .. } | Bench::Generator { .. }
+        )
+    }
+}
+
 /// Why there is no figure.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
@@ -215,6 +226,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
+    if bench.needs_quiet() {
+        cpu::is_quiet(args)?;
+    }
     match bench {
         Bench::Relay {
             streams,
@@ -255,6 +269,14 @@ fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
         } => icount::run(args, baseline, *update),
         Bench::Generator { setup } => generator::run_process(setup).map(|()| Verdict::Measured),
     }
+}
+
+/// What the names of all begin with that would stay if the bench were killed, and that are not below its TMPDIR: the name of
+/// that. scripts/bench removes them.
+fn prefix() -> String {
+    let dir = std::env::temp_dir();
+    let name = dir.file_name().unwrap_or_default();
+    name.display().to_string()
 }
 
 /// Megahertz of the processor, as far as the kernel tells.

@@ -3,7 +3,7 @@
 
 use crate::capture::{self, Family};
 use crate::plane::{Bench, Totals, forwarded};
-use crate::{Args, Failure};
+use crate::{Args, Failure, cpu};
 use std::time::{Duration, Instant};
 
 /// Before a rate is measured.
@@ -57,14 +57,14 @@ impl Replay {
                 family.name()
             )));
         }
-        let main = (0..).find(|&c| c != args.core).unwrap_or(0);
+        let cores = cpu::cores(args)?;
         let bench = Bench::new(args, family, streams)?;
         capture::write(&bench.file("in.pcap"), family, streams, 1, size)?;
         let mut replay = Replay {
             bench,
             load,
             time,
-            cores: (main, args.core),
+            cores,
             installed_in: Duration::ZERO,
         };
         replay.installed_in = replay.bench.install(streams, streams <= CLOCKED)?;

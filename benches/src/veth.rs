@@ -10,9 +10,10 @@ mod relays;
 mod results;
 mod rtpengine;
 
+use crate::cpu::{Time, cores};
 use crate::generator::{Flow, Generator, Setup, Trial};
 use crate::netns::{Namespace, frames_received};
-use crate::{Args, Failure, Verdict, capture, process};
+use crate::{Args, Failure, Verdict, capture};
 use ladder::{Found, Plan, Step};
 pub use relays::Kind;
 use relays::{NEAR, Relay, wire};
@@ -96,7 +97,7 @@ pub fn run(args: &Args, cases: &Cases) -> Result<Verdict, Failure> {
     let mut lab = Lab {
         args,
         cases,
-        core: (0..).find(|&c| c != args.core).unwrap_or(0),
+        core: cores(args)?.0,
         device: String::new(),
         plan: cases.plan,
     };
@@ -200,7 +201,7 @@ impl Lab<'_> {
         relay.alive()?;
         if warm.received == 0 || warm.wrong > 0 {
             let problem = format!("{} relays nothing right: {warm:?}", kind.name());
-            return Err(Failure::Void(problem));
+            return Err(kind.fault(problem));
         }
         if self.cases.calls.contains(&calls) {
             turn.cpu = Some(self.cpu(&mut relay, &mut generator, &mut turn.stolen, kind, pps)?);
@@ -226,17 +227,17 @@ impl Lab<'_> {
         kind: Kind,
         pps: f64,
     ) -> Result<Cpu, Failure> {
-        let (before, core) = (relay.cpu_s()?, process::core_busy_s(self.args.core)?);
+        let (before, core) = (relay.cpu_s()?, Time::of(Some(self.args.core))?);
         let trial = generator.run(pps, self.cases.cpu);
         relay.alive()?;
         let trial = trial?;
-        let (after, core_after) = (relay.cpu_s()?, process::core_busy_s(self.args.core)?);
+        let (after, core_after) = (relay.cpu_s()?, Time::of(Some(self.args.core))?);
         *stolen = stolen.max(trial.stolen);
         right(kind, &trial)?;
         let millions = trial.received as f64 / 1e6;
         Ok(Cpu {
             process: (after - before) / millions,
-            core: (core_after - core) / millions,
+            core: core_after.since(core).busy_s() / millions,
             lost: trial.sent.saturating_sub(trial.received),
         })
     }
