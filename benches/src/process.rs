@@ -192,29 +192,31 @@ pub fn cpu_s(pid: u32) -> Result<f64, Failure> {
 mod tests {
     use super::*;
 
+    /// A shell that has come to its first `echo`.
     fn shell(script: &str) -> (Process, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let process = Process::start("sh", program("sh").args(["-c", script]), dir.path());
-        (process.unwrap(), dir)
+        let process = process.unwrap();
+        let end = Instant::now() + PATIENCE;
+        while process.log().is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        (process, dir)
     }
 
     #[test]
     fn what_is_started_does_not_outlive_us() {
         // A thread stands for the bench: the kernel makes no difference.
-        let started = std::thread::spawn(|| shell("exec sleep 60"));
+        let started = std::thread::spawn(|| shell("echo up; exec sleep 100"));
         let (mut process, _dir) = started.join().unwrap();
-        let status = process.wait(PATIENCE / 2).unwrap();
+        let status = process.wait(PATIENCE).unwrap();
         assert!(status.unwrap().to_string().contains("SIGKILL"));
     }
 
     #[test]
     fn it_is_said_how_it_ended() {
         let (process, _dir) =
-            shell("trap 'echo bye; exit 3' TERM; echo hello; while :; do sleep 0.1; done");
-        let end = Instant::now() + LITTLE;
-        while process.log().is_empty() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            shell("trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.1; done");
         let failure = process.stop().unwrap_err();
         assert_eq!(
             failure.to_string(),
@@ -222,21 +224,14 @@ mod tests {
         );
         let dir = tempfile::tempdir().unwrap();
         let mut none = Process::start("none", &mut program("there-is-none"), dir.path()).unwrap();
-        none.leave();
-        let why = none.ended().unwrap().unwrap();
-        assert!(
-            why.ends_with("No such file or directory (scripts/install bench)"),
-            "{why}"
-        );
+        let status = none.wait(PATIENCE).unwrap().unwrap();
+        let why = none.sentence(status);
+        assert!(why.ends_with("No such file or directory (scripts/install bench)"));
     }
 
     #[test]
     fn who_does_not_listen_is_killed() {
-        let (mut process, _dir) = shell("trap '' TERM; echo deaf; while :; do sleep 0.1; done");
-        let end = Instant::now() + LITTLE;
-        while process.log().is_empty() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let (mut process, _dir) = shell("trap '' TERM; echo up; while :; do sleep 0.1; done");
         assert_eq!(process.end(Duration::from_millis(100)).unwrap(), None);
         let pid = process.pid();
         drop(process);
