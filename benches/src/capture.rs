@@ -143,6 +143,20 @@ pub fn addresses_for(streams: u32) -> u16 {
     streams.div_ceil(PER_ADDRESS) as u16
 }
 
+/// All streams, in the order that their packets come: none that follows index or records, as live streams do not. Steps of
+/// the golden section, so that neighbours are far apart and every stream has its turn.
+pub fn order(streams: u32) -> impl Iterator<Item = u32> + Clone {
+    fn common(a: u64, b: u64) -> u64 {
+        if b == 0 { a } else { common(b, a % b) }
+    }
+    let count = u64::from(streams);
+    let first = (count as f64 * 0.618) as u64;
+    let step = (first..)
+        .find(|&step| common(step, count) == 1)
+        .unwrap_or(1);
+    (0..count).map(move |at| (at * step % count) as u32)
+}
+
 /// Adds octets to an unfolded Internet checksum (RFC 1071).
 pub fn sum(mut acc: u32, bytes: &[u8]) -> u32 {
     let mut words = bytes.chunks_exact(2);
@@ -250,7 +264,7 @@ pub fn write(
 ) -> std::io::Result<()> {
     let file = BufWriter::new(File::create(path)?);
     let mut writer = PcapWriter::new(file).map_err(std::io::Error::other)?;
-    for number in (0..laps).flat_map(|_| 0..streams) {
+    for number in (0..laps).flat_map(|_| order(streams)) {
         let data = packet(Stream { number, family }, size);
         writer
             .write_packet(&PcapPacket::new(Duration::ZERO, size as u32, &data))
@@ -271,6 +285,7 @@ pub fn check(
     let file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
     let mut reader = PcapReader::new(file).map_err(|e| e.to_string())?;
     let mut count = 0;
+    let mut numbers = order(streams).cycle();
     while let Some(next) = reader.next_packet() {
         let got = next.map_err(|e| e.to_string())?;
         let is_nd = got.data.get(12..14) == Some(&Family::Ipv6.ethertype())
@@ -278,7 +293,7 @@ pub fn check(
         if got.data.get(12..14) == Some(&ARP) || is_nd {
             continue; // the plane announces its addresses when it starts
         }
-        let number = count % streams;
+        let number = numbers.next().unwrap_or(0);
         check_packet(&got.data, Stream { number, family }, size)
             .map_err(|e| format!("packet {count}: {e}"))?;
         count += 1;
@@ -339,6 +354,17 @@ fn check_packet(got: &[u8], stream: Stream, size: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_stream_has_its_turn() {
+        for streams in [2, 100, 200, 2_000, 40_000, 65_534] {
+            let mut seen: Vec<u32> = order(streams).collect();
+            let in_turn = seen.windows(2).filter(|w| w[0].abs_diff(w[1]) == 1).count();
+            assert!(streams < 100 || in_turn == 0, "{streams}");
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(0..streams), "{streams}");
+        }
+    }
 
     #[test]
     fn a_packet_that_was_not_relayed_is_noticed() {

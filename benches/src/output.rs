@@ -12,6 +12,17 @@ const KEPT: &str = "results.jsonl";
 /// A case as it was measured.
 pub type Case = Map<String, Value>;
 
+/// What every case says, even if that is nothing.
+const ALWAYS: [&str; 8] = [
+    "bench",
+    "streams",
+    "family",
+    "size",
+    "mpps",
+    "reference",
+    "reference_mpps",
+    "ratio",
+];
 /// Numbers that say which case it is; so does every string but the ones below.
 const NUMBERS: [&str; 4] = ["streams", "size", "calls", "packets"];
 const NOT_NAMES: [&str; 4] = ["generator", "commit", "limited_by", "reference_version"];
@@ -25,19 +36,26 @@ impl Args {
     }
 
     /// Says what a case gave, as a line of the table or as the object, and keeps the object in place of an older one of the
-    /// same case.
+    /// same case. A case whose rounds do not agree, or are too few to tell, is marked as inconclusive.
     pub fn case(&self, case: Value, line: &str) -> Result<(), Failure> {
-        println!(
-            "{}",
-            if self.json {
-                case.to_string()
-            } else {
-                line.into()
-            }
-        );
         let Value::Object(mut case) = case else {
             return Err(Failure::Void("a case is an object".into()));
         };
+        for key in ALWAYS {
+            case.entry(key).or_insert(Value::Null);
+        }
+        if let Some(spread) = case.get("reference_spread").and_then(Value::as_f64) {
+            case.entry("rounds").or_insert(json!(self.rounds));
+            let is_few = case["rounds"].as_u64().is_none_or(|rounds| rounds < 3);
+            if spread > 0.2 || is_few {
+                case.insert("inconclusive".into(), json!(true));
+            }
+        }
+        if self.json {
+            println!("{}", Value::Object(case.clone()));
+        } else {
+            println!("{line}");
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let mut all = kept(&self.results)?;
         all.retain(|old| identity(old) != identity(&case));
@@ -72,7 +90,7 @@ pub fn kept(results: &Path) -> Result<Vec<Case>, Failure> {
 /// The commit that lies here, if it is one.
 fn commit() -> String {
     let git = |args: &[&str]| {
-        let here = ["-C", env!("CARGO_MANIFEST_DIR")];
+        let here = ["-c", "safe.directory=*", "-C", env!("CARGO_MANIFEST_DIR")];
         let out = Command::new("git").args(here).args(args).output().ok()?;
         Some(String::from_utf8_lossy(&out.stdout).trim().to_owned())
     };

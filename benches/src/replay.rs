@@ -2,7 +2,7 @@
 //! packets relayed over `net_pcap` as fast as it goes.
 
 use crate::capture::{self, Family};
-use crate::plane::{Bench, Totals, forwarded};
+use crate::plane::{Bench, Installed, Totals, forwarded};
 use crate::{Args, Failure, cpu};
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ pub struct Replay {
     pub time: Duration,
     /// CPU for everything else, and the worker's.
     pub cores: (usize, usize),
-    /// How long the installation took, from the first push to applied by the plane.
-    pub installed_in: Duration,
+    /// What the installation took.
+    pub installed: Installed,
 }
 
 impl Replay {
@@ -65,10 +65,15 @@ impl Replay {
             load,
             time,
             cores,
-            installed_in: Duration::ZERO,
+            installed: Installed::default(),
         };
-        replay.installed_in = replay.bench.install(streams, streams <= CLOCKED)?;
+        replay.installed = replay.bench.install(streams, replay.is_clocked())?;
         Ok(replay)
+    }
+
+    /// Whether the streams have a clock, by which jitter is known.
+    pub fn is_clocked(&self) -> bool {
+        self.load.streams <= CLOCKED
     }
 
     /// Relays the capture once, to a file, and looks at every packet.

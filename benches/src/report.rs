@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What columns come first; the others follow by name.
-const FIRST: [&str; 15] = [
+const FIRST: [&str; 17] = [
     "case",
     "port",
     "polling",
@@ -24,6 +24,8 @@ const FIRST: [&str; 15] = [
     "reference_mpps",
     "ratio",
     "reference_spread",
+    "rounds",
+    "inconclusive",
     "io_mpps",
     "cycles_above_io",
     "limited_by",
@@ -41,7 +43,7 @@ const SECTIONS: [Section; 10] = [
     Section {
         bench: "relay",
         title: "Replayed from memory, against testpmd",
-        says: "Both relay the same capture, replayed by `net_pcap` from memory (`infinite_rx=1`), one packet of each stream in turn, on the same core, in \
+        says: "Both relay the same capture, replayed by `net_pcap` from memory (`infinite_rx=1`), one packet of each stream, on the same core, in \
             alternating rounds. 5tswap swaps MAC addresses, IP addresses and ports and looks nothing up; io touches no packet. Penstock looks up the stream, holds source, payload type and \
             policing, meters, and rewrites. Each round it also relays the capture once to a file, where every packet is checked. \
             Wanted of 5tswap: 0.95 at 200 and 2,000 streams, 0.85 at 40,000, 0.6 at 400,000.",
@@ -50,29 +52,34 @@ const SECTIONS: [Section; 10] = [
         bench: "ovs",
         title: "Replayed from memory, against Open vSwitch",
         says: "Open vSwitch's DPDK datapath, one flow a stream that rewrites addresses and ports, the same capture and core; all flows warm, exact-match cache with insertion \
-            probability 1. Wanted: 3.5 times at 2,000 streams, 5 times at 40,000; a twentieth of its time to install 40,000.",
+            probability 1, the signature cache on or off, whichever is faster. Installation: `ovs-ofctl` with all flows in one bundle, against pushes of ready streams into the region; \
+            neither has signalling in it. Wanted: 3.5 times at 2,000 streams, 5 times at 40,000; a twentieth of its time to install 40,000.",
     },
     Section {
         bench: "memif",
         title: "Between processes, in order",
         says: "A generator on another core sends every stream in order, numbers and timestamps advancing, through `net_memif`, and receives what is relayed. The rates are found by binary search; \
-            a trial that loses is repeated twice, since on a shared machine processes stand still at times.",
+            a trial that loses is repeated twice, since on a shared machine processes stand still at times. Latency is that of a trial without loss, at half the plane's rate; added is \
+            what 5tswap does not take at the same rate over the same wire.",
     },
     Section {
         bench: "veth",
         title: "Over a veth pair, against rtpengine",
-        says: "rtpengine relays in user space with one thread, pinned to the same core; calls are set up over ng by the same client. Wanted: twice its loss-free rate, \
-            nine tenths of the peak at the highest load offered.",
+        says: "rtpengine relays in user space with one thread, pinned to the same core; calls are set up over ng by the same client. Loss-free is a rate of which, in one of three trials, \
+            nothing is lost and 99.9 % come within 20 ms. The highest load is what the generator can send, which is less the more it receives: `offered_pps` and `reference_offered_pps` \
+            say what each relay got. Wanted: twice rtpengine's loss-free rate, nine tenths of the own peak at the highest load.",
     },
     Section {
         bench: "veth-cpu",
         title: "Processor time of calls, against rtpengine",
-        says: "Calls at their real rate, 50 packets a second each way. Wanted: a tenth of rtpengine's.",
+        says: "Calls at their real rate, 50 packets a second each way; user and system time of a relay's processes, Penstock's control daemon included, and beside it \
+            the busy time of the relay's core. What the kernel does to receive at the relay's port falls to the generator's core, for both. Wanted: a tenth of rtpengine's.",
     },
     Section {
         bench: "scale",
         title: "From 100 streams to 1,000,000",
-        says: "As in the first section. A stream's memory is what the region takes more than an empty one, its installation runs from control's push to applied by the plane.",
+        says: "As in the first section, above testpmd's io. A stream's memory is what the region takes more than an empty one (in huge pages: few streams share one), its \
+            installation runs from control's push to applied by the plane, once a case.",
     },
     Section {
         bench: "commands",
@@ -110,7 +117,7 @@ pub fn run(args: &Args) -> Result<Verdict, Failure> {
     for section in &SECTIONS {
         let cases: Vec<&Case> = all
             .iter()
-            .filter(|case| case["bench"] == section.bench)
+            .filter(|case| case.get("bench").is_some_and(|b| b == section.bench))
             .collect();
         if !cases.is_empty() {
             let _ = write!(page, "\n## {}\n\n{}\n", section.title, section.says);
@@ -135,8 +142,12 @@ fn about(page: &mut String, args: &Args) {
     let _ = writeln!(
         page,
         "Machine: {cpu}, {cores} processors, {memory}, Linux {}. Versions: {plane}, DPDK {dpdk}, {rustc}; each case says which commit it \
-         measured. Every figure is a median of alternating rounds in one run on one core. Absolute figures are this machine's; ratios carry \
-         over. A case whose reference varied by more than 0.2 (`reference_spread`) is inconclusive.",
+         measured, and when (`at`, seconds of Unix time): the rest of this line is of the day the page was written. Rates and ratios are medians \
+         of alternating rounds in one run on one core; absolute figures are this machine's. A case whose reference varied by more than 0.2 \
+         (`reference_spread`), or with fewer than three rounds, is inconclusive and in no plot. Packets come in an order of their own, neither that of \
+         ports nor of memory. `clocked` says whether streams have an RTP clock: where a replay would run ahead of it they have none, \
+         which spares no instruction, but keeps each packet from being counted as late. testpmd and Open vSwitch are Debian's, linked \
+         to DPDK's shared libraries; Penstock is linked to the same release statically, which alone is worth some 3 ns a packet.",
         kernel.trim(),
     );
 }
@@ -206,7 +217,7 @@ fn cells(case: &Case) -> Vec<(String, String)> {
                         .map(|(part, value)| (format!("{key} {part}"), plain(value))),
                 );
             }
-            Value::Array(_) => {}
+            Value::Array(_) | Value::Null => {}
             _ if key == "bench" => {}
             _ => cells.push((key.clone(), plain(value))),
         }
@@ -217,7 +228,6 @@ fn cells(case: &Case) -> Vec<(String, String)> {
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Null => String::new(),
         other => other.to_string(),
     }
 }
@@ -228,7 +238,9 @@ fn plots(page: &mut String, bench: &str, cases: &[&Case], dir: &Path) -> Result<
         .iter()
         .copied()
         .filter(|c| {
-            c.get("family").is_none_or(|f| f == "ipv4") && c.get("size").is_none_or(|s| *s == 214)
+            c.get("inconclusive").is_none()
+                && c.get("family").is_none_or(|f| f == "ipv4")
+                && c.get("size").is_none_or(|s| *s == 214)
         })
         .collect();
     let by_streams = |key: &str| curve(&usual, "streams", key);

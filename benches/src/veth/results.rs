@@ -6,6 +6,9 @@ use super::{CALLS, Cpu, Lab, SIZE, Turn};
 use crate::{median, round3, spread};
 use serde_json::{Value, json};
 
+/// The ratio that is wanted: where the generator is the limit, it is at least what was found.
+const WANTED: f64 = 2.0;
+
 /// Rates of both sides, a round each.
 pub struct Rate<'a> {
     ours: Vec<&'a Found>,
@@ -35,14 +38,16 @@ impl<'a> Rate<'a> {
         spread(&loss_free(&self.reference))
     }
 
-    /// Whether it is the generator that says how fast the plane is.
-    pub fn limited(&self) -> bool {
-        self.ours.iter().any(|f| f.by_generator) && self.ratio() < 2.0
+    /// Whether it is the generator that says how fast a relay is.
+    fn is_limited(&self) -> bool {
+        let limited = |all: &[&Found]| all.iter().any(|f| f.by_generator);
+        limited(&self.ours) || limited(&self.reference)
     }
 
-    /// Whether the ratio can be relied on.
+    /// Whether the ratio can be relied on, or is at least as high as it has to be.
     pub fn is_conclusive(&self) -> bool {
-        !self.limited() && self.spread() <= 0.2
+        let is_enough = self.ratio() >= WANTED && !self.reference.iter().any(|f| f.by_generator);
+        self.spread() <= 0.2 && (is_enough || !self.is_limited())
     }
 
     /// The case.
@@ -62,7 +67,7 @@ impl<'a> Rate<'a> {
             "generator": lab.device.split("9,").next(), "generator_mpps": round3(lab.plan.most / 1e6),
             "stolen": round3(self.stolen),
         });
-        if self.limited() {
+        if self.is_limited() {
             case["limited_by"] = json!("generator");
         }
         case
@@ -128,8 +133,12 @@ impl Cost {
         }
     }
 
-    /// How far the reference's rounds are apart.
-    pub fn spread(&self) -> f64 {
+    /// Whether the ratio can be relied on: the reference's rounds are alike, and at this rate nothing was lost.
+    pub fn is_conclusive(&self) -> bool {
+        self.spread() <= 0.2 && self.lost == (0, 0)
+    }
+
+    fn spread(&self) -> f64 {
         spread(&self.reference.0)
     }
 
