@@ -88,10 +88,11 @@ impl Process {
         log: PathBuf,
         out: File,
     ) -> Result<Process, Failure> {
-        let child = command
-            .stderr(out)
-            .spawn()
-            .map_err(|e| Failure::Environment(format!("{name}: {e}")))?;
+        let child = command.stderr(out).spawn();
+        let child = child.map_err(|e| {
+            let program = command.get_program().display();
+            Failure::Environment(format!("{name}: {program}: {e}"))
+        })?;
         Ok(Process { name, child, log })
     }
 

@@ -168,7 +168,10 @@ impl Lab<'_> {
             match self.most(&device) {
                 Ok(pps) if pps > most => (most, self.device) = (pps, device),
                 Ok(_) => {}
-                Err(Failure::Environment(why)) => missing.push((kind, why)),
+                Err(Failure::Environment(why)) => {
+                    let last = why.lines().next_back().unwrap_or_default();
+                    missing.push((kind, last.to_owned()));
+                }
                 Err(other) => return Err(other),
             }
         }
