@@ -10,7 +10,7 @@
 
 mod search;
 
-use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Stream, order};
+use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Order, Stream};
 use crate::generator::{self, Flow, Generator, Latency, Setup, Trial};
 use crate::plane::{Bench, Running, Totals};
 use crate::replay::Load;
@@ -55,6 +55,7 @@ pub fn cases(full: bool, streams: &[u32], families: &[Family], size: usize) -> V
             streams,
             family,
             size,
+            order: Order::Mixed,
         };
         streams.iter().map(load)
     };
@@ -138,6 +139,7 @@ impl Case {
             streams,
             family,
             size,
+            order,
         } = load;
         let least = generator::least(family);
         if streams == 0
@@ -168,7 +170,7 @@ impl Case {
             load,
             time,
             cores: (other, args.core),
-            flows: order(streams).map(flow).collect(),
+            flows: order.of(streams).map(flow).collect(),
         })
     }
 
