@@ -143,18 +143,44 @@ pub fn addresses_for(streams: u32) -> u16 {
     streams.div_ceil(PER_ADDRESS) as u16
 }
 
-/// All streams, in the order that their packets come: none that follows index or records, as live streams do not. Steps of
-/// the golden section, so that neighbours are far apart and every stream has its turn.
-pub fn order(streams: u32) -> impl Iterator<Item = u32> + Clone {
+/// In which order the streams' packets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Order {
+    /// That of ports, which is that of the plane's index and records too: a processor foresees it.
+    InTurn,
+    /// None that follows anything, as with live streams: steps of the golden section, so that neighbours are far apart.
+    Mixed,
+}
+
+impl Order {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Order::InTurn => "in-turn",
+            Order::Mixed => "mixed",
+        }
+    }
+
+    /// All streams, once.
+    pub fn of(self, streams: u32) -> impl Iterator<Item = u32> + Clone {
+        let step = match self {
+            Order::InTurn => 1,
+            Order::Mixed => golden(streams.into()),
+        };
+        let count = u64::from(streams);
+        (0..count).map(move |at| (at * step % count) as u32)
+    }
+}
+
+/// A step that comes to all of so many.
+fn golden(count: u64) -> u64 {
     fn common(a: u64, b: u64) -> u64 {
         if b == 0 { a } else { common(b, a % b) }
     }
-    let count = u64::from(streams);
     let first = (count as f64 * 0.618) as u64;
-    let step = (first..)
+    (first..)
         .find(|&step| common(step, count) == 1)
-        .unwrap_or(1);
-    (0..count).map(move |at| (at * step % count) as u32)
+        .unwrap_or(1)
 }
 
 /// Adds octets to an unfolded Internet checksum (RFC 1071).
@@ -253,7 +279,7 @@ pub fn packet(stream: Stream, size: usize) -> Vec<u8> {
     frame([NEIGHBOUR_MAC, OUR_MAC], from, to, &rtp)
 }
 
-/// Writes the capture that both forwarders replay: a packet of every stream in turn, so many times. A replay repeats
+/// Writes the capture that both forwarders replay: a packet of every stream, so many times. A replay repeats
 /// its sequence numbers, whatever they are.
 pub fn write(
     path: &Path,
@@ -261,10 +287,11 @@ pub fn write(
     streams: u32,
     laps: u32,
     size: usize,
+    order: Order,
 ) -> std::io::Result<()> {
     let file = BufWriter::new(File::create(path)?);
     let mut writer = PcapWriter::new(file).map_err(std::io::Error::other)?;
-    for number in (0..laps).flat_map(|_| order(streams)) {
+    for number in (0..laps).flat_map(|_| order.of(streams)) {
         let data = packet(Stream { number, family }, size);
         writer
             .write_packet(&PcapPacket::new(Duration::ZERO, size as u32, &data))
@@ -281,11 +308,12 @@ pub fn check(
     streams: u32,
     laps: u32,
     size: usize,
+    order: Order,
 ) -> Result<(), String> {
     let file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
     let mut reader = PcapReader::new(file).map_err(|e| e.to_string())?;
     let mut count = 0;
-    let mut numbers = order(streams).cycle();
+    let mut numbers = order.of(streams).cycle();
     while let Some(next) = reader.next_packet() {
         let got = next.map_err(|e| e.to_string())?;
         let is_nd = got.data.get(12..14) == Some(&Family::Ipv6.ethertype())
@@ -358,7 +386,7 @@ mod tests {
     #[test]
     fn every_stream_has_its_turn() {
         for streams in [2, 100, 200, 2_000, 40_000, 65_534] {
-            let mut seen: Vec<u32> = order(streams).collect();
+            let mut seen: Vec<u32> = Order::Mixed.of(streams).collect();
             let in_turn = seen.windows(2).filter(|w| w[0].abs_diff(w[1]) == 1).count();
             assert!(streams < 100 || in_turn == 0, "{streams}");
             seen.sort_unstable();

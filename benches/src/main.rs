@@ -24,7 +24,7 @@ mod set;
 mod testpmd;
 mod veth;
 
-use capture::Family;
+use capture::{Family, Order};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,8 +83,11 @@ enum Bench {
         /// Bytes of a packet, from the Ethernet header on; IPv6 with RTP takes 74 at least. All cases: 60,214,1400.
         #[arg(long, value_delimiter = ',')]
         size: Vec<usize>,
+        /// In which order the streams' packets come. All cases: in-turn, and some mixed.
+        #[arg(long, value_delimiter = ',')]
+        order: Vec<Order>,
         /// Seconds each round measures.
-        #[arg(long, default_value_t = 2.0)]
+        #[arg(long, default_value_t = 1.0)]
         seconds: f64,
     },
     /// The highest rate without loss, the highest with at most 0.1 % lost, and what a packet takes at half the first, against
@@ -244,10 +247,16 @@ fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
             streams,
             family,
             size,
+            order,
             seconds,
         } => {
-            let cases = relay::cases(args.full, streams, family, size);
-            relay::run(args, &cases, *seconds)
+            let wanted = relay::Wanted {
+                streams,
+                families: family,
+                sizes: size,
+                orders: order,
+            };
+            relay::run(args, &relay::cases(args.full, &wanted), *seconds)
         }
         Bench::Memif {
             streams,

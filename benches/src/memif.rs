@@ -10,7 +10,7 @@
 
 mod search;
 
-use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Stream, order};
+use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Order, Stream};
 use crate::generator::{self, Flow, Generator, Latency, Setup, Trial};
 use crate::plane::{Bench, Totals};
 use crate::process::Process;
@@ -56,6 +56,7 @@ pub fn cases(full: bool, streams: &[u32], families: &[Family], size: usize) -> V
             streams,
             family,
             size,
+            order: Order::Mixed,
         };
         streams.iter().map(load)
     };
@@ -139,6 +140,7 @@ impl Case {
             streams,
             family,
             size,
+            order,
         } = load;
         let least = generator::least(family);
         if streams == 0
@@ -168,7 +170,7 @@ impl Case {
             load,
             time,
             cores: cpu::cores(args)?,
-            flows: order(streams).map(flow).collect(),
+            flows: order.of(streams).map(flow).collect(),
         })
     }
 

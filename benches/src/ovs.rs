@@ -1,6 +1,6 @@
 //! `ovs`: the plane against Open vSwitch with DPDK, which has one flow a stream that makes the same rewrite.
 
-use crate::capture::{self, Family};
+use crate::capture::{self, Family, Order};
 use crate::netns::Namespace;
 use crate::openvswitch::{Counted, Ovs, write_flows};
 use crate::replay::{Load, Replay, mpps};
@@ -79,6 +79,7 @@ fn round(args: &Args, streams: u32, time: Duration, first: bool) -> Result<Round
         streams,
         family: Family::Ipv4,
         size: SIZE,
+        order: Order::Mixed,
     };
     let replay = Replay::new(args, load, time)?;
     let flows = replay.bench.file("flows");
@@ -110,12 +111,13 @@ fn check_laps(ovs: &Ovs, replay: &Replay) -> Result<(), Failure> {
         streams,
         family,
         size,
+        order,
     } = replay.load;
     let (input, output) = (
         replay.bench.file("laps.pcap"),
         replay.bench.file("ovs.pcap"),
     );
-    capture::write(&input, family, streams, LAPS, size)?;
+    capture::write(&input, family, streams, LAPS, size, order)?;
     ovs.add_port(&format!(
         "net_pcap1,rx_pcap={},tx_pcap={}",
         input.display(),
@@ -127,7 +129,7 @@ fn check_laps(ovs: &Ovs, replay: &Replay) -> Result<(), Failure> {
     }
     let missed = ovs.counted()?.missed;
     ovs.remove_port()?;
-    capture::check(&output, family, streams, LAPS, size)
+    capture::check(&output, family, streams, LAPS, size, order)
         .map_err(|e| Failure::Environment(format!("Open vSwitch: {e}")))?;
     if missed == u64::from(streams) {
         return Ok(());

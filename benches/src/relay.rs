@@ -1,6 +1,6 @@
 //! `relay`: the plane against testpmd's 5tswap, which makes the same rewrite with no table at all.
 
-use crate::capture::Family;
+use crate::capture::{Family, Order};
 use crate::replay::{Load, Replay, WARM_UP, mpps};
 use crate::testpmd::Testpmd;
 use crate::{Args, Failure, Verdict, median, mhz, round3, spread};
@@ -10,16 +10,37 @@ use std::time::{Duration, Instant};
 /// testpmd's packets besides those of the capture: its queues and caches.
 const MBUFS: u32 = 115_000;
 
+/// What of is to be measured; an empty list says nothing.
+pub struct Wanted<'a> {
+    pub streams: &'a [u32],
+    pub families: &'a [Family],
+    pub sizes: &'a [usize],
+    pub orders: &'a [Order],
+}
+
+impl Wanted<'_> {
+    fn is_nothing(&self) -> bool {
+        self.streams.is_empty()
+            && self.families.is_empty()
+            && self.sizes.is_empty()
+            && self.orders.is_empty()
+    }
+}
+
 /// The cases to measure: `full`, or by the lists that are not empty, or the default ones.
-pub fn cases(full: bool, streams: &[u32], families: &[Family], sizes: &[usize]) -> Vec<Load> {
-    let load = |streams, family, size: usize| Load {
+pub fn cases(full: bool, wanted: &Wanted<'_>) -> Vec<Load> {
+    use Family::{Ipv4, Ipv6};
+    use Order::{InTurn, Mixed};
+    let load = |streams, family, size, order| Load {
         streams,
         family,
         size,
+        order,
     };
-    if !full && streams.is_empty() && families.is_empty() && sizes.is_empty() {
-        let v4 = [200, 2_000, 40_000].map(|streams| load(streams, Family::Ipv4, 214));
-        return [&v4[..], &[load(2_000, Family::Ipv6, 214)]].concat();
+    if !full && wanted.is_nothing() {
+        let v4 = [200, 2_000, 40_000].map(|streams| load(streams, Ipv4, 214, InTurn));
+        let mixed = [2_000, 40_000].map(|streams| load(streams, Ipv4, 214, Mixed));
+        return [&v4[..], &mixed, &[load(2_000, Ipv6, 214, InTurn)]].concat();
     }
     fn or<'a, T>(given: &'a [T], all: &'a [T], full: bool) -> &'a [T] {
         match (given, full) {
@@ -28,17 +49,22 @@ pub fn cases(full: bool, streams: &[u32], families: &[Family], sizes: &[usize]) 
             _ => given,
         }
     }
-    let streams = or(streams, &[2_000, 200, 40_000, 400_000], full);
-    let families = or(families, &[Family::Ipv4, Family::Ipv6], full);
-    let sizes = or(sizes, &[214, 60, 1400], full);
-    let sized = |family: Family| {
-        let size = move |size: &usize| (family, (*size).max(family.least()));
-        sizes.iter().map(size)
-    };
-    let kinds = families.iter().flat_map(|&family| sized(family));
-    kinds
-        .flat_map(|(family, size)| streams.iter().map(move |&n| load(n, family, size)))
-        .collect()
+    let streams = or(wanted.streams, &[2_000, 200, 40_000, 400_000], full);
+    let families = or(wanted.families, &[Ipv4, Ipv6], full);
+    let sizes = or(wanted.sizes, &[214, 60, 1400], full);
+    let orders = or(wanted.orders, &[InTurn, Mixed], full);
+    let mut cases = Vec::new();
+    for &order in orders {
+        for &family in families {
+            for size in sizes.iter().map(|&size| size.max(family.least())) {
+                // One kind of packet shows what the order does.
+                if order == InTurn || !full || (family, size) == (Ipv4, 214) {
+                    cases.extend(streams.iter().map(|&n| load(n, family, size, order)));
+                }
+            }
+        }
+    }
+    cases
 }
 
 /// Runs all cases.
@@ -46,10 +72,11 @@ pub fn run(args: &Args, cases: &[Load], seconds: f64) -> Result<Verdict, Failure
     let mut verdict = Verdict::Measured;
     let mhz = mhz();
     args.heading(&format!(
-        "{:>9} {:>6} {:>5} {:>9} {:>12} {:>7} {:>8} {:>9} {:>16}",
+        "{:>9} {:>6} {:>5} {:>7} {:>9} {:>12} {:>7} {:>8} {:>9} {:>16}",
         "streams",
         "family",
         "size",
+        "order",
         "Mpps",
         "5tswap Mpps",
         "ratio",
@@ -68,17 +95,19 @@ pub fn run(args: &Args, cases: &[Load], seconds: f64) -> Result<Verdict, Failure
             streams,
             family,
             size,
+            order,
         } = load;
         args.case(
             json!({
-                "bench": "relay", "clocked": replay.is_clocked(), "streams": streams, "family": family.name(), "size": size,
+                "bench": "relay", "clocked": replay.is_clocked(), "streams": streams, "family": family.name(), "size": size, "order": order.name(),
                 "mpps": round3(median(&ours)), "reference": "5tswap", "reference_mpps": round3(median(&theirs)),
                 "ratio": round3(median(&ratios)), "reference_spread": round3(spread(&theirs)),
                 "io_mpps": round3(median(&io)), "cycles_above_io": round3(cycles_above),
             }),
             &format!(
-                "{streams:>9} {:>6} {size:>5} {:>9.2} {:>12.2} {:>7.3} {:>7.0}% {:>9.2} {:>16.1}",
+                "{streams:>9} {:>6} {size:>5} {:>7} {:>9.2} {:>12.2} {:>7.3} {:>7.0}% {:>9.2} {:>16.1}",
                 family.name(),
+                order.name(),
                 median(&ours),
                 median(&theirs),
                 median(&ratios),

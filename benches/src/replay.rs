@@ -1,7 +1,7 @@
 //! The plane's side of a comparison by throughput: streams installed through the region, and a capture of their
 //! packets relayed over `net_pcap` as fast as it goes.
 
-use crate::capture::{self, Family};
+use crate::capture::{self, Family, Order};
 use crate::plane::{Bench, Installed, Totals, forwarded};
 use crate::{Args, Failure, cpu};
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ pub struct Load {
     pub family: Family,
     /// Bytes of a frame.
     pub size: usize,
+    pub order: Order,
 }
 
 /// A case: the plane's folder with the streams installed, and the capture.
@@ -45,6 +46,7 @@ impl Replay {
             streams,
             family,
             size,
+            order,
         } = load;
         if streams == 0
             || !streams.is_multiple_of(2)
@@ -59,7 +61,7 @@ impl Replay {
         }
         let cores = cpu::cores(args)?;
         let bench = Bench::new(args, family, streams)?;
-        capture::write(&bench.file("in.pcap"), family, streams, 1, size)?;
+        capture::write(&bench.file("in.pcap"), family, streams, 1, size, order)?;
         let mut replay = Replay {
             bench,
             load,
@@ -96,8 +98,9 @@ impl Replay {
             streams,
             family,
             size,
+            order,
         } = self.load;
-        capture::check(&output, family, streams, 1, size).map_err(Failure::Void)
+        capture::check(&output, family, streams, 1, size, order).map_err(Failure::Void)
     }
 
     /// The port that replays the capture.

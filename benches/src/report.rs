@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What columns come first; the others follow by name.
-const FIRST: [&str; 17] = [
+const FIRST: [&str; 18] = [
     "case",
     "port",
     "polling",
@@ -19,6 +19,7 @@ const FIRST: [&str; 17] = [
     "streams",
     "family",
     "size",
+    "order",
     "mpps",
     "reference",
     "reference_mpps",
@@ -144,8 +145,8 @@ fn about(page: &mut String, args: &Args) {
         "Machine: {cpu}, {cores} processors, {memory}, Linux {}. Versions: {plane}, DPDK {dpdk}, {rustc}; each case says which commit it \
          measured, and when (`at`, seconds of Unix time): the rest of this line is of the day the page was written. Rates and ratios are medians \
          of alternating rounds in one run on one core; absolute figures are this machine's. A case whose reference varied by more than 0.2 \
-         (`reference_spread`), or with fewer than three rounds, is inconclusive and in no plot. Packets come in an order of their own, neither that of \
-         ports nor of memory. `clocked` says whether streams have an RTP clock: where a replay would run ahead of it they have none, \
+         (`reference_spread`), or with fewer than three rounds, is inconclusive and in no plot. In the order `in-turn` packets come as ports, index and memory follow each other, which a processor foresees; `mixed`, as live streams do, they follow nothing. \
+         Benches without the word mix. `clocked` says whether streams have an RTP clock: where a replay would run ahead of it they have none, \
          which spares no instruction, but keeps each packet from being counted as late. testpmd and Open vSwitch are Debian's, linked \
          to DPDK's shared libraries; Penstock is linked to the same release statically, which alone is worth some 3 ns a packet.",
         kernel.trim(),
@@ -239,6 +240,7 @@ fn plots(page: &mut String, bench: &str, cases: &[&Case], dir: &Path) -> Result<
         .copied()
         .filter(|c| {
             c.get("inconclusive").is_none()
+                && c.get("order").is_none_or(|o| o == "in-turn")
                 && c.get("family").is_none_or(|f| f == "ipv4")
                 && c.get("size").is_none_or(|s| *s == 214)
         })

@@ -1,6 +1,6 @@
 //! `scale`: what a packet, a stream and its installation cost, by how many streams there are.
 
-use crate::capture::Family;
+use crate::capture::{Family, Order};
 use crate::relay::reference;
 use crate::replay::{Load, Replay};
 use crate::{Args, Failure, Verdict, median, mhz, round3, spread};
@@ -34,6 +34,7 @@ pub fn run(args: &Args, seconds: f64) -> Result<Verdict, Failure> {
             streams,
             family: Family::Ipv4,
             size: 214,
+            order: Order::Mixed,
         };
         let replay = Replay::new(args, load, Duration::from_secs_f64(seconds))?;
         let (mut ours, mut io) = (Vec::new(), Vec::new());
