@@ -15,18 +15,17 @@ mod process;
 
 use crate::Failure;
 use crate::capture::Family;
+use crate::cpu::Time;
+use crate::process::{Process, program};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout};
+use std::time::Duration;
 
 pub use process::run as run_process;
-
-/// How long the process may take to end.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Packets of one direction of a call: sent `from` and `to`, a correct relay makes them arrive `arrives_from` and
 /// `arrives_at`.
@@ -61,10 +60,9 @@ pub struct Setup<'a> {
 
 /// A generator, which ends when dropped.
 pub struct Generator {
-    child: Child,
+    process: Process,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    log: PathBuf,
 }
 
 /// What became of a run's packets.
@@ -111,24 +109,15 @@ impl Generator {
     /// Starts it, and waits until its link is up.
     pub fn start(setup: &Setup) -> Result<Generator, Failure> {
         setup.check()?;
-        let name = setup.device.split(',').next().unwrap_or_default();
-        let file = |kind| setup.dir.join(format!("generator-{name}.{kind}"));
-        let (path, log) = (file("json"), file("log"));
+        let path = setup.dir.join("generator.json");
         fs::write(&path, setup.json().to_string())?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg("generator")
-            .arg(&path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(fs::File::create(&log)?)
-            .spawn()?;
-        let stdin = child.stdin.take();
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut command = program(std::env::current_exe()?);
+        command.arg("generator").arg(&path);
+        let (process, stdin, stdout) = Process::talk("generator", &mut command, setup.dir)?;
         let mut generator = Generator {
-            child,
-            stdin,
+            process,
+            stdin: Some(stdin),
             stdout,
-            log,
         };
         generator.answer()?;
         Ok(generator)
@@ -137,14 +126,14 @@ impl Generator {
     /// Offers that many packets a second for a time, all it can if they are infinitely many, none if 0.0; then waits for what
     /// is still under way.
     pub fn run(&mut self, pps: f64, time: Duration) -> Result<Trial, Failure> {
-        let before = cpu_time()?;
+        let before = Time::of(None)?;
         let command = json!({ "pps": pps.min(f64::MAX), "seconds": time.as_secs_f64() });
         if let Some(stdin) = &mut self.stdin {
             // If it went away, it is the answer that is missing.
             let _ = writeln!(stdin, "{command}").and_then(|()| stdin.flush());
         }
         let answer = self.answer()?;
-        let (stolen, all) = cpu_time()?;
+        let machine = Time::of(None)?.since(before);
         let count = |key: &str| answer[key].as_u64().unwrap_or(0);
         let real = |key: &str| answer[key].as_f64().unwrap_or(0.0);
         Ok(Trial {
@@ -161,22 +150,18 @@ impl Generator {
                 p99: real("p99_us"),
                 p999: real("p999_us"),
             },
-            stolen: (stolen - before.0) as f64 / ((all - before.1) as f64).max(1.0),
+            stolen: machine.stolen_part(),
         })
-    }
-
-    /// Its process id.
-    #[allow(dead_code, reason = "for benches that ask how much CPU time it took")]
-    pub fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     fn answer(&mut self) -> Result<Value, Failure> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         serde_json::from_str(&line).map_err(|_| {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            Failure::Environment(format!("the generator ended: {}", log.trim()))
+            Failure::Environment(format!(
+                "the generator ended: {}",
+                self.process.log().trim()
+            ))
         })
     }
 }
@@ -185,15 +170,7 @@ impl Drop for Generator {
     fn drop(&mut self) {
         // So that it closes its port: what a driver changed at an interface goes with it.
         self.stdin = None;
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.leave();
     }
 }
 
@@ -226,13 +203,4 @@ impl Setup<'_> {
             "memory_mb": self.memory_mb, "checked": self.checked, "flows": self.flows.iter().map(flow).collect::<Vec<_>>(),
         })
     }
-}
-
-/// Time of all CPUs that the hypervisor stole, and all their time, in one unit.
-fn cpu_time() -> Result<(u64, u64), Failure> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let line = text.lines().next().unwrap_or_default();
-    let fields = line.split_whitespace().skip(1).take(8);
-    let fields: Vec<u64> = fields.filter_map(|f| f.parse().ok()).collect();
-    Ok((fields.get(7).copied().unwrap_or(0), fields.iter().sum()))
 }

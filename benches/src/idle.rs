@@ -4,8 +4,8 @@
 //! and is timed until the other phone has it. The time holds the kernel's two trips as well, the same for
 //! `busy` and `adaptive`: compare the two.
 
-use crate::capture::{Family, Stream};
-use crate::netns::{Namespace, ip, no_offload};
+use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Stream};
+use crate::netns::{Namespace, Wire, ip};
 use crate::plane::Bench;
 use crate::{Args, Failure, Verdict};
 use penstock_shm::{Endpoint, Op, StreamSpec};
@@ -28,6 +28,8 @@ const LOST: Duration = Duration::from_secs(2);
 struct Device {
     name: &'static str,
     vdev: &'static str,
+    /// Whether it is over the phones' wire.
+    is_wired: bool,
     says: &'static str,
 }
 
@@ -35,11 +37,13 @@ const DEVICES: [Device; 2] = [
     Device {
         name: "net_tap",
         vdev: "net_tap0,iface=ps0",
+        is_wired: false,
         says: "interrupts",
     },
     Device {
         name: "net_af_packet",
         vdev: "net_af_packet0,iface=ps1",
+        is_wired: true,
         says: "naps",
     },
 ];
@@ -108,12 +112,8 @@ fn measure(
     packets: usize,
 ) -> Result<Case, Failure> {
     let bench = Bench::new(args, Family::Ipv4, 16)?;
-    if device.vdev.ends_with("ps1") {
-        ip(&["link", "add", IFACE, "type", "veth", "peer", "name", "ps1"])?;
-        ip(&["link", "set", "ps1", "up"])?;
-        // DPDK would see checksums that the kernel leaves to a NIC.
-        no_offload(IFACE)?;
-    }
+    let wire = || Wire::new((IFACE, NEIGHBOUR_MAC), ("ps1", OUR_MAC));
+    let _wire = device.is_wired.then(wire).transpose()?;
     let port = format!(
         "device = \"{}\"\nmac = \"02:70:73:00:00:01\"\nqueues = 1\n[[port.address]]\naddress = \"{PLANE}/16\"\n",
         device.vdev
@@ -143,9 +143,6 @@ fn measure(
     }
     latencies.sort();
     plane.stop()?;
-    if device.vdev.ends_with("ps1") {
-        ip(&["link", "del", IFACE])?;
-    }
     let percent =
         |of: fn(&Threads) -> u64| 100.0 * (of(&after) - of(&before)) as f64 / 1e9 / elapsed;
     Ok(Case {

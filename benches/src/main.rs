@@ -3,6 +3,7 @@
 mod capture;
 mod checks;
 mod commands;
+mod cpu;
 mod generator;
 mod icount;
 mod idle;
@@ -172,6 +173,16 @@ enum Bench {
     Generator { setup: PathBuf },
 }
 
+impl Bench {
+    /// Whether it measures a worker on its CPU.
+    const fn needs_quiet(&self) -> bool {
+        !matches!(
+            self,
+            Bench::Report | Bench::Checks | Bench::Icount { .. } | Bench::Generator { .. }
+        )
+    }
+}
+
 fn rounds(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err("one round at least".into()),
@@ -228,6 +239,9 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
+    if bench.needs_quiet() {
+        cpu::is_quiet(args)?;
+    }
     match bench {
         Bench::Relay {
             streams,
@@ -274,6 +288,14 @@ fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
         } => icount::run(args, baseline, *update),
         Bench::Generator { setup } => generator::run_process(setup).map(|()| Verdict::Measured),
     }
+}
+
+/// What the names of all begin with that would stay if the bench were killed, and that are not below its TMPDIR: the name of
+/// that. scripts/bench removes them.
+fn prefix() -> String {
+    let dir = std::env::temp_dir();
+    let name = dir.file_name().unwrap_or_default();
+    name.display().to_string()
 }
 
 /// How fast the time-stamp counter counts, MHz: what is called cycles here.

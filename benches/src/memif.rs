@@ -12,10 +12,11 @@ mod search;
 
 use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Order, Stream};
 use crate::generator::{self, Flow, Generator, Latency, Setup, Trial};
-use crate::plane::{Bench, Running, Totals};
+use crate::plane::{Bench, Totals};
+use crate::process::Process;
 use crate::replay::Load;
 use crate::testpmd::Testpmd;
-use crate::{Args, Failure, Verdict, median, round3, spread};
+use crate::{Args, Failure, Verdict, cpu, median, round3, spread};
 use search::{Found, highest};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -120,7 +121,7 @@ impl Round {
 
 /// Who relays.
 enum Relay {
-    Plane(Running, Totals),
+    Plane(Process, Totals),
     Reference(Testpmd),
 }
 
@@ -152,7 +153,6 @@ impl Case {
                 family.name()
             )));
         }
-        let other = (0..).find(|&c| c != args.core).unwrap_or(0);
         let bench = Bench::new(args, family, streams)?;
         bench.install(streams, streams >= CLOCKED)?;
         let flow = |number| {
@@ -169,7 +169,7 @@ impl Case {
             bench,
             load,
             time,
-            cores: (other, args.core),
+            cores: cpu::cores(args)?,
             flows: order.of(streams).map(flow).collect(),
         })
     }
@@ -195,7 +195,15 @@ impl Case {
 
     fn reference(&self, mode: &str) -> Result<Relay, Failure> {
         let (memory, device) = (self.bench.eal_memory(), self.server());
-        let testpmd = Testpmd::start(&memory, self.cores, &device, mode, 64, MBUFS)?;
+        let testpmd = Testpmd::start(
+            &self.bench.file(""),
+            &memory,
+            self.cores,
+            &device,
+            mode,
+            64,
+            MBUFS,
+        )?;
         Ok(Relay::Reference(testpmd))
     }
 
@@ -297,7 +305,10 @@ impl Session {
         self.sent += trial.sent;
         self.received += trial.received;
         if trial.out_of_order + trial.repeated + trial.wrong > 0 || trial.received == 0 {
-            return Err(Failure::Void(format!("{trial:?}")));
+            return Err(match self.relay {
+                Relay::Plane(..) => Failure::Void(format!("{trial:?}")),
+                Relay::Reference(_) => Failure::Environment(format!("dpdk-testpmd: {trial:?}")),
+            });
         }
         Ok(trial)
     }

@@ -1,9 +1,9 @@
 //! A network of the bench's own: a namespace, and the wires in it.
 
 use crate::Failure;
+use crate::process::run;
 use std::fs;
 use std::os::fd::AsFd;
-use std::process::Command;
 
 /// A network namespace that this thread has entered, and with it every process and thread it starts.
 pub struct Namespace(String);
@@ -14,7 +14,7 @@ impl Namespace {
     /// # Errors
     /// [`Failure::Environment`] where namespaces cannot be made.
     pub fn enter() -> Result<Namespace, Failure> {
-        let name = format!("penstock-bench-{}", std::process::id());
+        let name = format!("{}-{}", crate::prefix(), std::process::id());
         ip(&["netns", "add", &name])?;
         let namespace = Namespace(name);
         let file = fs::File::open(format!("/var/run/netns/{}", namespace.0))?;
@@ -37,28 +37,15 @@ impl Drop for Namespace {
 /// # Errors
 /// [`Failure::Environment`] with what it said.
 pub fn ip(args: &[&str]) -> Result<(), Failure> {
-    run("ip", args)
+    run("ip", args).map(drop)
 }
 
 /// What a NIC would do and DPDK does not see: checksums are made before a frame leaves `interface`.
 ///
 /// # Errors
 /// [`Failure::Environment`] with what ethtool said.
-pub fn no_offload(interface: &str) -> Result<(), Failure> {
-    run("ethtool", &["-K", interface, "tx", "off"])
-}
-
-fn run(program: &str, args: &[&str]) -> Result<(), Failure> {
-    let environment =
-        |said: &str| Failure::Environment(format!("{program} {}: {said}", args.join(" ")));
-    let out = Command::new(program)
-        .args(args)
-        .output()
-        .map_err(|e| environment(&e.to_string()))?;
-    if out.status.success() {
-        return Ok(());
-    }
-    Err(environment(String::from_utf8_lossy(&out.stderr).trim()))
+fn no_offload(interface: &str) -> Result<(), Failure> {
+    run("ethtool", &["-K", interface, "tx", "off"]).map(drop)
 }
 
 /// Two interfaces joined by a wire, both up; gone when dropped.

@@ -3,6 +3,7 @@
 
 use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Stream};
 use crate::plane::Bench;
+use crate::process::{Process, program, run};
 use crate::{Failure, replay::Replay};
 use serde_json::{Deserializer, Value, json};
 use std::fs::{self, File};
@@ -11,7 +12,6 @@ use std::net::IpAddr;
 use std::ops::Sub;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Where Debian puts it; its alternatives name the one without DPDK.
@@ -109,7 +109,7 @@ impl Ovs {
         let remote = format!("--remote=punix:{}", at("db.sock"));
         let control = format!("--unixctl={}", at("database.ctl"));
         let server = ["ovsdb-server", &database, &remote, &control];
-        let database = Process::start(&dir, main, &server)?;
+        let database = daemon("ovsdb-server", main, &server, &dir)?;
         let socket = dir.join("db.sock");
         until("ovsdb-server never listened", || Ok(socket.exists()))?;
 
@@ -132,7 +132,7 @@ impl Ovs {
 
         let (from, control) = (format!("unix:{}", at("db.sock")), at("switch.ctl"));
         let server = [SWITCH, &from, &format!("--unixctl={control}")];
-        let switch = Process::start(&dir, main, &server)?;
+        let switch = daemon("ovs-vswitchd", main, &server, &dir)?;
         let mut ovs = Ovs {
             switch,
             _database: database,
@@ -151,8 +151,8 @@ impl Ovs {
     fn wait_for_dpdk(&mut self) -> Result<(), Failure> {
         let (dir, switch) = (&self.dir, &mut self.switch);
         until("Open vSwitch did not initialise DPDK", || {
-            if switch.0.try_wait()?.is_some() {
-                let log = fs::read_to_string(dir.join(LOG)).unwrap_or_default();
+            if switch.ended()?.is_some() {
+                let log = switch.log();
                 let lines: Vec<&str> = log.lines().collect();
                 let last = lines[lines.len().saturating_sub(8)..].join("\n");
                 return Err(Failure::Environment(format!("Open vSwitch ended:\n{last}")));
@@ -187,7 +187,7 @@ impl Ovs {
         if said.trim().ends_with(&format!("flow_count={streams}")) {
             Ok(took)
         } else {
-            Err(Failure::Void(format!(
+            Err(Failure::Environment(format!(
                 "Open vSwitch has not all flows: {said}"
             )))
         }
@@ -307,47 +307,21 @@ pub fn write_flows(path: &Path, streams: u32) -> std::io::Result<()> {
     file.flush()
 }
 
-/// What both daemons say.
-const LOG: &str = "log";
-
-/// A daemon that ends with us, whatever way that is.
-struct Process(Child);
-
-impl Process {
-    fn start(dir: &Path, core: usize, command: &[&str]) -> Result<Process, Failure> {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(dir.join(LOG))?;
-        let child = Command::new("taskset")
-            .args(["-c", &core.to_string()])
-            .args(["setpriv", "--pdeathsig", "KILL"])
-            .args(command)
-            .env("OVS_RUNDIR", dir)
-            .env("OVS_DBDIR", dir)
-            .env("OVS_LOGDIR", dir)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()?;
-        Ok(Process(child))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let end = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < end {
-            if matches!(self.0.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// A daemon on CPU `core`.
+fn daemon(
+    name: &'static str,
+    core: usize,
+    command: &[&str],
+    dir: &Path,
+) -> Result<Process, Failure> {
+    let mut taskset = program("taskset");
+    taskset
+        .args(["-c", &core.to_string()])
+        .args(command)
+        .env("OVS_RUNDIR", dir)
+        .env("OVS_DBDIR", dir)
+        .env("OVS_LOGDIR", dir);
+    Process::start(name, &mut taskset, dir)
 }
 
 fn until(or: &str, mut ready: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
@@ -365,22 +339,6 @@ fn vsctl(dir: &Path, args: &[&str]) -> Result<String, Failure> {
     let database = format!("--db=unix:{}", dir.join("db.sock").display());
     let timeout = format!("--timeout={}", PATIENCE.as_secs());
     run("ovs-vsctl", &[&[&*database, &timeout], args].concat())
-}
-
-fn run(program: &str, args: &[&str]) -> Result<String, Failure> {
-    let out = Command::new(program)
-        .args(args)
-        .output()
-        .map_err(|e| Failure::Environment(format!("{program}: {e} (scripts/install bench)")))?;
-    if out.status.success() {
-        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&out.stderr);
-    Err(Failure::Environment(format!(
-        "{program} {}: {}",
-        args.join(" "),
-        said.trim()
-    )))
 }
 
 #[cfg(test)]

@@ -130,11 +130,11 @@ fn check_laps(ovs: &Ovs, replay: &Replay) -> Result<(), Failure> {
     let missed = ovs.counted()?.missed;
     ovs.remove_port()?;
     capture::check(&output, family, streams, LAPS, size, order)
-        .map_err(|e| Failure::Void(format!("Open vSwitch: {e}")))?;
+        .map_err(|e| Failure::Environment(format!("Open vSwitch: {e}")))?;
     if missed == u64::from(streams) {
         return Ok(());
     }
-    Err(Failure::Void(format!(
+    Err(Failure::Environment(format!(
         "Open vSwitch made {missed} flows for {streams} streams"
     )))
 }
@@ -152,7 +152,9 @@ fn measure(ovs: &Ovs, replay: &Replay, signature_cache: bool) -> Result<Rate, Fa
     }
     // What is in the middle of the switch is not sent yet.
     if counted.sent == 0 || counted.sent < counted.received / 1000 * 999 {
-        return Err(Failure::Void(format!("Open vSwitch counted {counted:?}")));
+        return Err(Failure::Environment(format!(
+            "Open vSwitch counted {counted:?}"
+        )));
     }
     Ok(Rate {
         mpps: mpps(counted.sent, end - start),

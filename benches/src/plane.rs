@@ -2,6 +2,7 @@
 
 use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Stream, addresses_for};
 use crate::netns::mac;
+use crate::process::{Process, program};
 use crate::{Args, Failure};
 use penstock_shm::{
     Applied, CommandProducer, Control, ControlBell, Dscp, Endpoint, Event, EventConsumer, Learn,
@@ -10,13 +11,12 @@ use penstock_shm::{
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// More streams than this need more memory for their packets, a MiB for so many.
 const MANY: u32 = 100_000;
 const PER_MB: u32 = 340;
-/// How long a start, a stop or a command may take.
+/// How long a start or a command may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A folder with a configuration and a region, over which planes come and go.
@@ -43,12 +43,6 @@ pub struct Installed {
     pub bytes: u64,
 }
 
-/// A running plane; killed when dropped.
-pub struct Running {
-    child: Child,
-    log: PathBuf,
-}
-
 impl Bench {
     /// Room for so many streams, and for a capture with a packet of each.
     pub fn new(args: &Args, family: Family, streams: u32) -> Result<Bench, Failure> {
@@ -56,7 +50,7 @@ impl Bench {
             .prefix("penstock-bench-")
             .tempdir()?;
         let name = dir.path().file_name().unwrap_or_default();
-        let region = Path::new("/dev/shm").join(name);
+        let region = Path::new("/dev/shm").join(format!("{}-{}", crate::prefix(), name.display()));
         let table_dir = args.table_dir.as_ref().map(|huge| huge.join(name));
         let plane = fs::canonicalize(&args.plane).map_err(|e| {
             Failure::Environment(format!(
@@ -150,31 +144,24 @@ impl Bench {
     }
 
     /// Starts the plane over `device`.
-    pub fn start(&self, device: &str, polling: &str) -> Result<Running, Failure> {
+    pub fn start(&self, device: &str, polling: &str) -> Result<Process, Failure> {
         self.start_on(&self.port(device), polling)
     }
 
     /// Starts the plane over a port whose part of the configuration, but for its name, this is.
-    pub fn start_on(&self, port: &str, polling: &str) -> Result<Running, Failure> {
+    pub fn start_on(&self, port: &str, polling: &str) -> Result<Process, Failure> {
         let config = self.config();
         fs::write(&config, self.toml(port, polling))?;
-        let log = self.file("plane.log");
         let before = TableView::open(&self.region).ok().map(|t| t.info().epoch);
-        let out = fs::File::create(&log)?;
-        let child = Command::new(&self.plane)
-            .arg("--config")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(out)
-            .spawn()?;
-        let mut running = Running { child, log };
+        let mut command = program(&self.plane);
+        command.arg("--config").arg(&config);
+        let mut plane = Process::start("penstock-dataplane", &mut command, &self.file(""))?;
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
-            if running.child.try_wait()?.is_some() {
+            if plane.ended()?.is_some() {
                 return Err(Failure::Environment(format!(
                     "the plane ended:\n{}",
-                    running.log()
+                    plane.log()
                 )));
             }
             let beats = TableView::open(&self.region).is_ok_and(|t| {
@@ -182,13 +169,13 @@ impl Bench {
                 Some(info.epoch) != before && t.plane_alive() && info.heartbeat_ns > info.started_ns
             });
             if beats {
-                return Ok(running);
+                return Ok(plane);
             }
             std::thread::sleep(Duration::from_millis(10));
         }
         Err(Failure::Environment(format!(
             "the plane did not start:\n{}",
-            running.log()
+            plane.log()
         )))
     }
 
@@ -260,55 +247,6 @@ impl Drop for Bench {
 
 fn region(error: RegionError) -> Failure {
     Failure::Environment(error.to_string())
-}
-
-impl Running {
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// How it ended, if it did: a sentence.
-    pub fn ended(&mut self) -> Result<Option<String>, Failure> {
-        let status = self.child.try_wait()?;
-        let log = self.log();
-        let last = log.lines().next_back().unwrap_or_default();
-        Ok(status.map(|s| format!("the plane ended with {s}: {last}")))
-    }
-
-    /// What it wrote.
-    pub fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// SIGTERM, and its end.
-    pub fn stop(mut self) -> Result<(), Failure> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .map_err(std::io::Error::from)?;
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            if let Some(status) = self.child.try_wait()? {
-                return if status.success() {
-                    Ok(())
-                } else {
-                    Err(Failure::Void(format!(
-                        "the plane ended with {status}:\n{}",
-                        self.log()
-                    )))
-                };
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Err(Failure::Void("the plane did not stop".into()))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Control's side: pushes many commands ahead, waits for the last.

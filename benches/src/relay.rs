@@ -165,7 +165,15 @@ fn best_burst_of_reference(replay: &Replay) -> Result<u16, Failure> {
 pub fn reference(replay: &Replay, mode: &str, burst: u16) -> Result<f64, Failure> {
     let (memory, device) = (replay.bench.eal_memory(), replay.device());
     let mbufs = replay.load.streams + MBUFS;
-    let mut testpmd = Testpmd::start(&memory, replay.cores, &device, mode, burst, mbufs)?;
+    let mut testpmd = Testpmd::start(
+        &replay.bench.file(""),
+        &memory,
+        replay.cores,
+        &device,
+        mode,
+        burst,
+        mbufs,
+    )?;
     std::thread::sleep(WARM_UP);
     let (start, before) = (Instant::now(), testpmd.sent()?);
     std::thread::sleep(replay.time);

@@ -3,7 +3,7 @@
 
 use crate::capture::{self, Family, Order};
 use crate::plane::{Bench, Installed, Totals, forwarded};
-use crate::{Args, Failure};
+use crate::{Args, Failure, cpu};
 use std::time::{Duration, Instant};
 
 /// Before a rate is measured.
@@ -59,14 +59,14 @@ impl Replay {
                 family.name()
             )));
         }
-        let main = (0..).find(|&c| c != args.core).unwrap_or(0);
+        let cores = cpu::cores(args)?;
         let bench = Bench::new(args, family, streams)?;
         capture::write(&bench.file("in.pcap"), family, streams, 1, size, order)?;
         let mut replay = Replay {
             bench,
             load,
             time,
-            cores: (main, args.core),
+            cores,
             installed: Installed::default(),
         };
         replay.installed = replay.bench.install(streams, replay.is_clocked())?;

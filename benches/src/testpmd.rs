@@ -1,8 +1,10 @@
 //! The reference: DPDK's own `dpdk-testpmd`, driven through its prompt.
 
 use crate::Failure;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use crate::process::{Process, program};
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::process::ChildStdin;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -11,14 +13,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running testpmd.
 pub struct Testpmd {
-    child: Child,
+    process: Process,
     stdin: ChildStdin,
     lines: Receiver<String>,
 }
 
 impl Testpmd {
-    /// Starts it on `worker`, with EAL's `memory` flags, one port, one queue.
+    /// Starts it on the second of `cores`, with EAL's `memory` flags, one port, one queue. Its log is in `dir`.
     pub fn start(
+        dir: &Path,
         memory: &[String],
         cores: (usize, usize),
         vdev: &str,
@@ -28,7 +31,8 @@ impl Testpmd {
     ) -> Result<Testpmd, Failure> {
         let (main, worker) = cores;
         // Line by line, or the answers wait in a buffer.
-        let mut child = Command::new("stdbuf")
+        let mut command = program("stdbuf");
+        command
             .args(["-oL", "dpdk-testpmd"])
             .args([
                 "-l",
@@ -51,16 +55,8 @@ impl Testpmd {
             ])
             .arg(format!("--forward-mode={mode}"))
             .arg(format!("--burst={burst}"))
-            .arg(format!("--total-num-mbufs={mbufs}"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|e| {
-                Failure::Environment(format!("dpdk-testpmd: {e} (scripts/install bench)"))
-            })?;
-        let stdin = child.stdin.take().expect("piped");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+            .arg(format!("--total-num-mbufs={mbufs}"));
+        let (process, stdin, stdout) = Process::talk("dpdk-testpmd", &mut command, dir)?;
         let (send, lines) = channel();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
@@ -70,11 +66,12 @@ impl Testpmd {
             }
         });
         let mut it = Testpmd {
-            child,
+            process,
             stdin,
             lines,
         };
-        it.say("start")?;
+        // If it went away, it is the answer that is missing.
+        let _ = it.say("start");
         it.wait_for("packet forwarding packets/burst")?;
         Ok(it)
     }
@@ -93,9 +90,9 @@ impl Testpmd {
                 Ok(line) if line.contains(text) => return Ok(line),
                 Ok(_) => {}
                 Err(_) => {
-                    return Err(Failure::Environment(format!(
-                        "dpdk-testpmd never said \"{text}\""
-                    )));
+                    let ended = self.process.ended()?;
+                    let never = || format!("dpdk-testpmd never said \"{text}\"");
+                    return Err(Failure::Environment(ended.unwrap_or_else(never)));
                 }
             }
         }
@@ -118,14 +115,6 @@ impl Testpmd {
 impl Drop for Testpmd {
     fn drop(&mut self) {
         let _ = self.say("quit");
-        let end = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < end {
-            if matches!(self.child.try_wait(), Ok(Some(_))) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.leave();
     }
 }

@@ -10,9 +10,10 @@ mod relays;
 mod results;
 mod rtpengine;
 
+use crate::cpu::{Time, cores};
 use crate::generator::{Flow, Generator, Setup, Trial};
 use crate::netns::{Namespace, frames_received};
-use crate::{Args, Failure, Verdict, capture, process};
+use crate::{Args, Failure, Verdict, capture};
 use ladder::{Found, Plan, Step};
 pub use relays::Kind;
 use relays::{NEAR, Relay, wire};
@@ -40,7 +41,9 @@ const MEMORY_MB: u32 = 256;
 
 /// What is measured, by default and in full.
 pub struct Cases {
+    /// As given: none for the default ones.
     ports: Vec<Kind>,
+    full: bool,
     calls: Vec<usize>,
     polling: String,
     rounds: usize,
@@ -56,18 +59,14 @@ impl Cases {
         let full = args.full;
         let seconds =
             |full_s: f64, some_s: f64| Duration::from_secs_f64(if full { full_s } else { some_s });
-        let ports = match (ports, full) {
-            ([], true) => vec![Kind::AfPacket, Kind::AfXdp],
-            ([], false) => vec![Kind::AfXdp],
-            _ => ports.to_vec(),
-        };
         let calls = match (calls, full) {
             ([], true) => vec![100, CALLS],
             ([], false) => vec![CALLS],
             _ => calls.to_vec(),
         };
         Cases {
-            ports,
+            ports: ports.to_vec(),
+            full,
             calls,
             polling: polling.to_owned(),
             rounds: if full {
@@ -86,6 +85,16 @@ impl Cases {
             cpu: seconds(5.0, 2.0),
         }
     }
+
+    /// The ports to measure, where the drivers of some do not start.
+    fn ports(&self, missing: &[(Kind, String)]) -> Vec<Kind> {
+        if !self.ports.is_empty() {
+            return self.ports.clone();
+        }
+        let starts = |kind: &Kind| missing.iter().all(|(other, _)| other != kind);
+        let best_first = [Kind::AfXdp, Kind::AfPacket].into_iter().filter(starts);
+        best_first.take(if self.full { 2 } else { 1 }).collect()
+    }
 }
 
 /// Measures all cases.
@@ -96,15 +105,15 @@ pub fn run(args: &Args, cases: &Cases) -> Result<Verdict, Failure> {
     let mut lab = Lab {
         args,
         cases,
-        core: (0..).find(|&c| c != args.core).unwrap_or(0),
+        ports: Vec::new(),
+        core: cores(args)?.0,
         device: String::new(),
         plan: cases.plan,
     };
-    lab.plan.most = lab.best_generator()?;
-    lab.plan.from = FROM_PPS.min(lab.plan.most / 4.0);
+    lab.choose_drivers()?;
     let mut turns = Vec::new();
     let mut relays = vec![Kind::Rtpengine];
-    relays.extend(&cases.ports);
+    relays.extend(&lab.ports);
     let others = cases.calls.iter().copied().filter(|&calls| calls != CALLS);
     let calls: Vec<usize> = others.chain([CALLS]).collect();
     for _ in 0..cases.rounds {
@@ -121,6 +130,7 @@ pub fn run(args: &Args, cases: &Cases) -> Result<Verdict, Failure> {
 struct Lab<'a> {
     args: &'a Args,
     cases: &'a Cases,
+    ports: Vec<Kind>,
     /// The generator's.
     core: usize,
     device: String,
@@ -148,21 +158,45 @@ struct Cpu {
 }
 
 impl Lab<'_> {
-    /// Finds the device that offers more, where nobody is at the other end, and packets a second it offers.
-    fn best_generator(&mut self) -> Result<f64, Failure> {
-        let dir = tempfile::tempdir()?;
-        let mut best = 0.0;
-        for driver in ["net_af_packet", "net_af_xdp"] {
-            let device = format!("{driver}9,iface={NEAR}");
-            let flows = sink();
-            let mut generator = self.generator(&device, &flows, dir.path())?;
-            let trial = generator.run(f64::INFINITY, self.cases.trial)?;
-            let pps = trial.sent as f64 / trial.seconds;
-            if pps > best {
-                (best, self.device) = (pps, device);
+    /// Finds the generator's device that offers more, where nobody is at the other end, and the ports to measure. A driver that
+    /// does not start, as with a kernel that lacks AF_XDP, is left out.
+    fn choose_drivers(&mut self) -> Result<(), Failure> {
+        let mut missing = Vec::new();
+        let mut most = 0.0;
+        for kind in [Kind::AfPacket, Kind::AfXdp] {
+            let device = format!("{}9,iface={NEAR}", kind.name());
+            match self.most(&device) {
+                Ok(pps) if pps > most => (most, self.device) = (pps, device),
+                Ok(_) => {}
+                Err(Failure::Environment(why)) => {
+                    let last = why.lines().next_back().unwrap_or_default();
+                    missing.push((kind, last.to_owned()));
+                }
+                Err(other) => return Err(other),
             }
         }
-        Ok(best)
+        let said = missing
+            .iter()
+            .map(|(kind, why)| format!("{} does not start and is left out: {why}", kind.name()));
+        let said = said.collect::<Vec<_>>().join("\n");
+        if self.device.is_empty() {
+            return Err(Failure::Environment(format!("no generator sends:\n{said}")));
+        }
+        if !said.is_empty() {
+            eprintln!("{said}");
+        }
+        self.ports = self.cases.ports(&missing);
+        self.plan.most = most;
+        self.plan.from = FROM_PPS.min(most / 4.0);
+        Ok(())
+    }
+
+    /// Packets a second that a generator offers over `device`.
+    fn most(&self, device: &str) -> Result<f64, Failure> {
+        let dir = tempfile::tempdir()?;
+        let mut generator = self.generator(device, &sink(), dir.path())?;
+        let trial = generator.run(f64::INFINITY, self.cases.trial)?;
+        Ok(trial.sent as f64 / trial.seconds)
     }
 
     fn generator(&self, device: &str, flows: &[Flow], dir: &Path) -> Result<Generator, Failure> {
@@ -200,7 +234,7 @@ impl Lab<'_> {
         relay.alive()?;
         if warm.received == 0 || warm.wrong > 0 {
             let problem = format!("{} relays nothing right: {warm:?}", kind.name());
-            return Err(Failure::Void(problem));
+            return Err(kind.fault(problem));
         }
         if self.cases.calls.contains(&calls) {
             turn.cpu = Some(self.cpu(&mut relay, &mut generator, &mut turn.stolen, kind, pps)?);
@@ -226,17 +260,17 @@ impl Lab<'_> {
         kind: Kind,
         pps: f64,
     ) -> Result<Cpu, Failure> {
-        let (before, core) = (relay.cpu_s()?, process::core_busy_s(self.args.core)?);
+        let (before, core) = (relay.cpu_s()?, Time::of(Some(self.args.core))?);
         let trial = generator.run(pps, self.cases.cpu);
         relay.alive()?;
         let trial = trial?;
-        let (after, core_after) = (relay.cpu_s()?, process::core_busy_s(self.args.core)?);
+        let (after, core_after) = (relay.cpu_s()?, Time::of(Some(self.args.core))?);
         *stolen = stolen.max(trial.stolen);
         right(kind, &trial)?;
         let millions = trial.received as f64 / 1e6;
         Ok(Cpu {
             process: (after - before) / millions,
-            core: (core_after - core) / millions,
+            core: core_after.since(core).busy_s() / millions,
             lost: trial.sent.saturating_sub(trial.received),
         })
     }
@@ -346,7 +380,7 @@ fn report(lab: &Lab, turns: &[Turn], version: &str) -> Result<Verdict, Failure> 
         "holds of peak",
         "rtpengine holds"
     ));
-    for &port in &lab.cases.ports {
+    for &port in &lab.ports {
         let case = Rate::of(&of(port, CALLS), &of(Kind::Rtpengine, CALLS));
         let object = case.json(lab, port, version);
         args.case(object, &case.line(port))?;
@@ -365,7 +399,7 @@ fn report(lab: &Lab, turns: &[Turn], version: &str) -> Result<Verdict, Failure> 
         "core busy, s",
         "rtpengine's"
     ));
-    for &port in &lab.cases.ports {
+    for &port in &lab.ports {
         for &calls in &lab.cases.calls {
             let case = Cost::of(&of(port, calls), &of(Kind::Rtpengine, calls));
             let object = case.json(lab, port, calls, version);
@@ -376,4 +410,34 @@ fn report(lab: &Lab, turns: &[Turn], version: &str) -> Result<Verdict, Failure> 
         }
     }
     Ok(verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_port_is_one_whose_driver_starts() {
+        let ports = |flags: &[&str], given: &[Kind], missing: &[Kind]| {
+            let flags = [&["bench"], flags].concat();
+            let args = <Args as clap::Parser>::parse_from(flags);
+            let missing: Vec<_> = missing.iter().map(|&k| (k, String::new())).collect();
+            Cases::new(&args, given, &[], "busy").ports(&missing)
+        };
+        let (packet, xdp) = (Kind::AfPacket, Kind::AfXdp);
+        assert_eq!(ports(&[], &[], &[]), [xdp]);
+        assert_eq!(ports(&[], &[], &[xdp]), [packet]);
+        assert_eq!(ports(&["--full"], &[], &[]), [xdp, packet]);
+        assert_eq!(ports(&["--full"], &[], &[xdp]), [packet]);
+        assert_eq!(ports(&[], &[xdp], &[xdp]), [xdp], "as was asked for");
+    }
+
+    #[test]
+    fn only_the_plane_is_to_blame_for_what_it_does() {
+        let void = |kind: Kind| matches!(kind.fault(String::new()), Failure::Void(_));
+        assert_eq!(
+            [Kind::AfPacket, Kind::AfXdp, Kind::Rtpengine].map(void),
+            [true, true, false]
+        );
+    }
 }

@@ -198,4 +198,57 @@ mod tests {
         assert_eq!(found.share(), 1.0, "it holds its peak");
         assert_eq!(PLAN.search(|_| Ok(Step::default())).unwrap().loss_free, 0.0);
     }
+
+    /// Numbers from 0 to 1 that look random, always the same.
+    fn noise() -> impl FnMut() -> f64 {
+        let mut state = 1u32;
+        move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            f64::from(state >> 8) / f64::from(1 << 24)
+        }
+    }
+
+    #[test]
+    fn a_noisy_relay_is_found_where_its_noise_is() {
+        let mut noise = noise();
+        for _ in 0..100 {
+            // Its limit is another one each time, from 200 to 260.
+            let found = PLAN.search(|offered| relay(200.0 + 60.0 * noise(), 1e9)(offered));
+            let found = found.unwrap();
+            assert!(
+                (200.0 - 200.0 / 16.0..=260.0).contains(&found.loss_free) && !found.by_generator,
+                "{}",
+                found.loss_free
+            );
+            assert!(found.share() > 200.0 / 260.0, "{}", found.share());
+        }
+    }
+
+    #[test]
+    fn a_generator_that_stalls_once_in_a_while_does_not_lower_the_limit() {
+        let mut noise = noise();
+        let mut relay = relay(230.0, 1e9);
+        let mut lowest = f64::MAX;
+        for _ in 0..100 {
+            let mut stalls = 0;
+            let found = PLAN.search(|offered| {
+                let mut step = relay(offered)?;
+                // A packet that it did not receive: never three times running.
+                stalls = if noise() < 0.3 && stalls < 2 {
+                    stalls + 1
+                } else {
+                    0
+                };
+                step.by_generator = step.passed && stalls > 0;
+                step.passed &= stalls == 0;
+                // And it sends a little less than was asked for.
+                step.sent *= 1.0 - 0.01 * noise();
+                Ok(step)
+            });
+            let found = found.unwrap();
+            assert!(!found.by_generator && found.loss_free <= 230.0);
+            lowest = lowest.min(found.loss_free);
+        }
+        assert!(lowest > (230.0 - 200.0 / 16.0) * 0.99, "{lowest}");
+    }
 }

@@ -5,11 +5,10 @@ use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC};
 use crate::generator::Flow;
 use crate::netns::{Wire, ip, mac, set};
 use crate::ng::{Ng, SERVER};
-use crate::plane::{Bench, Running};
-use crate::process::{Process, cpu_s};
+use crate::plane::Bench;
+use crate::process::{Process, cpu_s, program};
 use crate::{Args, Failure};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The generator's end of the wire and the relay's.
@@ -49,10 +48,19 @@ impl Kind {
             Kind::Rtpengine => "rtpengine",
         }
     }
+
+    /// Who is to blame for what it did: a reference that goes wrong cannot be measured here, the plane is void.
+    pub fn fault(self, problem: String) -> Failure {
+        match self {
+            Kind::Rtpengine => Failure::Environment(problem),
+            Kind::AfPacket | Kind::AfXdp => Failure::Void(problem),
+        }
+    }
 }
 
 /// A running relay with calls.
 pub struct Relay {
+    kind: Kind,
     ng: Ng,
     server: Server,
     calls: usize,
@@ -61,7 +69,7 @@ pub struct Relay {
 }
 
 enum Server {
-    Penstock { plane: Running, control: Process },
+    Penstock { plane: Process, control: Process },
     Rtpengine { process: Process, _address: Address },
 }
 
@@ -86,6 +94,7 @@ impl Relay {
             _ => penstock(args, &bench, kind, polling, &ng)?,
         };
         Ok(Relay {
+            kind,
             ng,
             server,
             calls: 0,
@@ -125,20 +134,16 @@ impl Relay {
     /// That it still runs.
     ///
     /// # Errors
-    /// How it ended, in a sentence: a reference that went away is the machine's fault, the plane is to blame for itself.
+    /// How it ended, in a sentence; see [`Kind::fault`].
     pub fn alive(&mut self) -> Result<(), Failure> {
-        match &mut self.server {
-            Server::Rtpengine { process, .. } => process
-                .ended()?
-                .map_or(Ok(()), |why| Err(Failure::Environment(why))),
-            Server::Penstock { plane, control } => {
-                let why = match plane.ended()? {
-                    Some(why) => Some(why),
-                    None => control.ended()?,
-                };
-                why.map_or(Ok(()), |why| Err(Failure::Void(why)))
-            }
-        }
+        let why = match &mut self.server {
+            Server::Rtpengine { process, .. } => process.ended()?,
+            Server::Penstock { plane, control } => match plane.ended()? {
+                Some(why) => Some(why),
+                None => control.ended()?,
+            },
+        };
+        why.map_or(Ok(()), |why| Err(self.kind.fault(why)))
     }
 
     /// Processor time of all its threads so far, in seconds.
@@ -155,7 +160,7 @@ impl Relay {
     /// Ends the calls and then the relay.
     ///
     /// # Errors
-    /// [`Failure::Void`] if calls are left or Penstock does not end well.
+    /// See [`Kind::fault`], if calls are left; [`Failure::Void`] if Penstock does not end well.
     pub fn end(mut self) -> Result<(), Failure> {
         for call in 0..self.calls {
             let deleted = self.ng.delete(&id(call));
@@ -163,15 +168,16 @@ impl Relay {
             deleted?;
         }
         if !self.ng.no_calls()? {
-            return Err(Failure::Void("calls are left that were deleted".into()));
+            let kind = self.kind;
+            return Err(kind.fault("calls are left that were deleted".into()));
         }
         match self.server {
-            Server::Rtpengine { mut process, .. } => process.stop().map(drop),
-            Server::Penstock { plane, mut control } => {
-                let status = control.stop()?;
-                if !status.is_some_and(|s| s.success()) {
-                    return Err(Failure::Void(format!("control ended with {status:?}")));
-                }
+            Server::Rtpengine { process, .. } => {
+                drop(process);
+                Ok(())
+            }
+            Server::Penstock { plane, control } => {
+                control.stop()?;
                 plane.stop()
             }
         }
@@ -209,7 +215,7 @@ fn penstock(
     );
     let plane = bench.start_on(&config, polling)?;
     // Beside the plane's.
-    let mut command = Command::new(args.plane.with_file_name("penstock-control"));
+    let mut command = program(args.plane.with_file_name("penstock-control"));
     command.arg("--config").arg(bench.config());
     command.env("RUST_LOG", "warn");
     let mut control = Process::start("penstock-control", &mut command, &bench.file(""))?;

@@ -2,7 +2,7 @@
 
 use crate::Failure;
 use crate::ng::{Ng, SERVER};
-use crate::process::Process;
+use crate::process::{Process, program};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub fn start(core: usize, address: IpAddr, dir: &Path, ng: &Ng) -> Result<Proces
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).map_err(std::io::Error::from)?;
-    let mut command = Command::new("taskset");
+    let mut command = program("taskset");
     command
         .args(["-c", &core.to_string()])
         .args(["rtpengine", "--foreground", "--log-stderr", "--log-level=3"])
