@@ -99,7 +99,7 @@ fn round(args: &Args, streams: u32, time: Duration, first: bool) -> Result<Round
     Ok(Round {
         plane: replay.plane()?,
         ovs: rates,
-        install_s: replay.installed.time.as_secs_f64(),
+        install_s: replay.installed_in.as_secs_f64(),
         ovs_install_s: ovs_install.as_secs_f64(),
         version,
     })

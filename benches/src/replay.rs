@@ -2,7 +2,7 @@
 //! packets relayed over `net_pcap` as fast as it goes.
 
 use crate::capture::{self, Family, Order};
-use crate::plane::{Bench, Installed, Totals, forwarded};
+use crate::plane::{Bench, Totals, forwarded};
 use crate::{Args, Failure, cpu};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const MOST: u32 = 1_000_000;
 /// A replay repeats timestamps. Where more streams than this take turns, a packet comes tens of milliseconds after the same
 /// one, which to a stream with a clock is a delay variation that has to be counted, the long way; in a live stream timestamps
 /// go on. These streams have no clock then, by which the same instructions find no variation.
-const CLOCKED: u32 = 100_000;
+const CLOCKED: u32 = 50_000;
 
 /// What is relayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +35,8 @@ pub struct Replay {
     pub time: Duration,
     /// CPU for everything else, and the worker's.
     pub cores: (usize, usize),
-    /// What the installation took.
-    pub installed: Installed,
+    /// How long the installation took, from the first push to applied by the plane.
+    pub installed_in: Duration,
 }
 
 impl Replay {
@@ -67,9 +67,9 @@ impl Replay {
             load,
             time,
             cores,
-            installed: Installed::default(),
+            installed_in: Duration::ZERO,
         };
-        replay.installed = replay.bench.install(streams, replay.is_clocked())?;
+        replay.installed_in = replay.bench.install(streams, replay.is_clocked())?;
         Ok(replay)
     }
 

@@ -79,7 +79,7 @@ const SECTIONS: [Section; 10] = [
     Section {
         bench: "scale",
         title: "From 100 streams to 1,000,000",
-        says: "As in the first section, above testpmd's io. A stream's memory is what the region takes more than an empty one (in huge pages: few streams share one), its \
+        says: "As in the first section, above testpmd's io. A stream's memory is what the region takes more than one for 1,024 streams, by those more; its \
             installation runs from control's push to applied by the plane, once a case.",
     },
     Section {

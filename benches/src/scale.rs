@@ -1,11 +1,15 @@
 //! `scale`: what a packet, a stream and its installation cost, by how many streams there are.
 
 use crate::capture::{Family, Order};
+use crate::plane::Bench;
 use crate::relay::reference;
 use crate::replay::{Load, Replay};
 use crate::{Args, Failure, Verdict, median, mhz, round3, spread};
 use serde_json::json;
 use std::time::Duration;
+
+/// Streams that the smallest region here has room for.
+const LEAST: u32 = 1024;
 
 /// Packets in a burst of the reference, testpmd's io: more gave it nothing.
 const BURST: u16 = 32;
@@ -18,6 +22,10 @@ pub fn run(args: &Args, seconds: f64) -> Result<Verdict, Failure> {
     ];
     let cases: &[u32] = if args.full { &all } else { &few };
     let mhz = mhz();
+    let smallest = Bench::new(args, Family::Ipv4, LEAST)?;
+    smallest.install(2, true)?;
+    let least = smallest.region_bytes()?;
+    drop(smallest);
     let mut verdict = Verdict::Measured;
     args.heading(&format!(
         "{:>9} {:>8} {:>8} {:>10} {:>16} {:>16} {:>14}",
@@ -47,20 +55,23 @@ pub fn run(args: &Args, seconds: f64) -> Result<Verdict, Failure> {
             io.push(theirs);
         }
         let per_stream = 1.0 / f64::from(streams);
-        let bytes = replay.installed.bytes as f64 * per_stream;
-        let install_us = replay.installed.time.as_secs_f64() * 1e6 * per_stream;
+        let bytes = replay.bench.region_bytes()?.saturating_sub(least) as f64
+            / f64::from(streams.saturating_sub(LEAST));
+        let bytes = (streams >= 8 * LEAST).then_some(bytes.round());
+        let install_us = replay.installed_in.as_secs_f64() * 1e6 * per_stream;
         let (mpps, cycles) = (median(&ours), mhz / median(&ours));
         args.case(
             json!({
                 "bench": "scale", "streams": streams, "family": "ipv4", "size": 214, "mpps": round3(mpps), "cycles": round3(cycles),
                 "reference": "io", "reference_mpps": round3(median(&io)), "ratio": round3(median(&ratios)), "clocked": replay.is_clocked(),
                 "reference_spread": round3(spread(&io)), "cycles_above_io": round3(median(&above)),
-                "bytes_per_stream": bytes.round(), "install_us": round3(install_us),
+                "bytes_per_stream": bytes, "install_us": round3(install_us),
             }),
             &format!(
-                "{streams:>9} {mpps:>8.2} {:>8.2} {cycles:>10.1} {:>16.1} {bytes:>16.0} {install_us:>14.2}",
+                "{streams:>9} {mpps:>8.2} {:>8.2} {cycles:>10.1} {:>16.1} {:>16} {install_us:>14.2}",
                 median(&io),
                 median(&above),
+                bytes.map_or_else(String::new, |bytes| bytes.to_string()),
             ),
         )?;
         if spread(&io) > 0.2 {

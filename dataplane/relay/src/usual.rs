@@ -131,7 +131,7 @@ impl<'a> Usual<'a> {
     }
 
     /// The IPv6 packet in a frame, likewise.
-    #[inline]
+    #[inline(always)]
     pub fn of6(
         frame: &'a mut [u8],
         mac: Mac,

@@ -3,7 +3,6 @@
 use super::PortSide;
 use arrayvec::ArrayVec;
 use penstock_dpdk::{Burst, Checksum, Note, PerPacket};
-use penstock_relay::LocalAddrs;
 use penstock_relay::usual::{LastAddress, Mac, Rest, Usual};
 use penstock_shm::{Entry, Pinned};
 use std::marker::PhantomData;
@@ -87,32 +86,14 @@ pub(super) fn look<'l, 'p, 't, const NIC_CHECKS: bool>(
                 Some((packet, entry))
             }
             Err(frame) => {
-                // Taken apart: it comes through memory, and what IPv4's look is made of is to stay in registers.
-                let (packet, entry) =
-                    look6(number, frame, mac, &side.locals, &mut last, view, sixes)?;
+                let (packet, rest, endpoint) = Usual::of6(frame, mac, &side.locals, &mut last)?;
+                let entry = view.entry_at(endpoint)?;
+                entry.prefetch6();
+                sixes.push(number, rest);
                 Some((packet, entry))
             }
         }
     })
-}
-
-/// Of a packet that is none of IPv4. Apart, so that IPv4's goes straight on.
-#[cold]
-#[inline(never)]
-fn look6<'p, 't>(
-    number: usize,
-    frame: &'p mut [u8],
-    mac: Mac,
-    locals: &LocalAddrs,
-    last: &mut LastAddress,
-    view: &Pinned<'t>,
-    sixes: &mut Sixes<Rest<'p>>,
-) -> Option<Look<'p, 't>> {
-    let (packet, rest, endpoint) = Usual::of6(frame, mac, locals, last)?;
-    let entry = view.entry_at(endpoint)?;
-    entry.prefetch6();
-    sixes.push(number, rest);
-    Some((packet, entry))
 }
 
 #[cfg(test)]
