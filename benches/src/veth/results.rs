@@ -65,7 +65,7 @@ impl<'a> Rate<'a> {
             "reference_offered_pps": steps(&self.reference, |s| s.sent),
             "reference_relayed_pps": steps(&self.reference, |s| s.relayed),
             "generator": lab.device.split("9,").next(), "generator_mpps": round3(lab.plan.most / 1e6),
-            "stolen": round3(self.stolen),
+            "stolen": round3(self.stolen), "rounds": self.reference.len(),
         });
         if self.is_limited() {
             case["limited_by"] = json!("generator");
@@ -164,6 +164,7 @@ impl Cost {
             "reference_core_s_per_mpackets": round3(median(&reference.1)),
             "core_ratio": round3(Cost::ratio(&ours.1, &reference.1)),
             "lost": self.lost.0, "reference_lost": self.lost.1, "stolen": round3(self.stolen),
+            "rounds": self.reference.0.len(),
         })
     }
 
