@@ -1,5 +1,6 @@
 //! The packets of a bench: made here, written to a capture, and checked when they come back.
 
+use crate::Failure;
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
@@ -279,22 +280,46 @@ pub fn packet(stream: Stream, size: usize) -> Vec<u8> {
     frame([NEIGHBOUR_MAC, OUR_MAC], from, to, &rtp)
 }
 
+/// What is relayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    pub streams: u32,
+    pub family: Family,
+    /// Bytes of a frame.
+    pub size: usize,
+    pub order: Order,
+}
+
+impl Load {
+    /// Whether there are pairs of streams, `most` at most, and frames of `least` bytes at least.
+    pub fn check(&self, most: u32, least: usize) -> Result<(), Failure> {
+        let is_even = self.streams > 0 && self.streams.is_multiple_of(2);
+        if is_even && self.streams <= most && (least..=1514).contains(&self.size) {
+            return Ok(());
+        }
+        Err(Failure::Environment(format!(
+            "streams must be even, at most {most}; size {least} to 1514 with {}",
+            self.family.name()
+        )))
+    }
+
+    /// Its packets' streams, so many times.
+    fn laps(self, laps: u32) -> impl Iterator<Item = Stream> {
+        let family = self.family;
+        let numbers = (0..laps).flat_map(move |_| self.order.of(self.streams));
+        numbers.map(move |number| Stream { number, family })
+    }
+}
+
 /// Writes the capture that both forwarders replay: a packet of every stream, so many times. A replay repeats
 /// its sequence numbers, whatever they are.
-pub fn write(
-    path: &Path,
-    family: Family,
-    streams: u32,
-    laps: u32,
-    size: usize,
-    order: Order,
-) -> std::io::Result<()> {
+pub fn write(path: &Path, load: Load, laps: u32) -> std::io::Result<()> {
     let file = BufWriter::new(File::create(path)?);
     let mut writer = PcapWriter::new(file).map_err(std::io::Error::other)?;
-    for number in (0..laps).flat_map(|_| order.of(streams)) {
-        let data = packet(Stream { number, family }, size);
+    for stream in load.laps(laps) {
+        let data = packet(stream, load.size);
         writer
-            .write_packet(&PcapPacket::new(Duration::ZERO, size as u32, &data))
+            .write_packet(&PcapPacket::new(Duration::ZERO, load.size as u32, &data))
             .map_err(std::io::Error::other)?;
     }
     Ok(())
@@ -302,18 +327,12 @@ pub fn write(
 
 /// Reads the laps that came out and says what is wrong with the first packet that is.
 /// Packets leave in the order they came.
-pub fn check(
-    path: &Path,
-    family: Family,
-    streams: u32,
-    laps: u32,
-    size: usize,
-    order: Order,
-) -> Result<(), String> {
+pub fn check(path: &Path, load: Load, laps: u32) -> Result<(), String> {
     let file = BufReader::new(File::open(path).map_err(|e| e.to_string())?);
     let mut reader = PcapReader::new(file).map_err(|e| e.to_string())?;
+    let arrived = u64::from(laps) * u64::from(load.streams);
     let mut count = 0;
-    let mut numbers = order.of(streams).cycle();
+    let mut streams = load.laps(laps);
     while let Some(next) = reader.next_packet() {
         let got = next.map_err(|e| e.to_string())?;
         let is_nd = got.data.get(12..14) == Some(&Family::Ipv6.ethertype())
@@ -321,13 +340,14 @@ pub fn check(
         if got.data.get(12..14) == Some(&ARP) || is_nd {
             continue; // the plane announces its addresses when it starts
         }
-        let number = numbers.next().unwrap_or(0);
-        check_packet(&got.data, Stream { number, family }, size)
-            .map_err(|e| format!("packet {count}: {e}"))?;
+        let Some(stream) = streams.next() else {
+            return Err(format!("more than {arrived} packets left"));
+        };
+        check_packet(&got.data, stream, load.size).map_err(|e| format!("packet {count}: {e}"))?;
         count += 1;
     }
-    if count != laps * streams {
-        return Err(format!("{count} packets left, {} arrived", laps * streams));
+    if count != arrived {
+        return Err(format!("{count} packets left, {arrived} arrived"));
     }
     Ok(())
 }

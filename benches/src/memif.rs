@@ -10,11 +10,10 @@
 
 mod search;
 
-use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC, Order, Stream};
+use crate::capture::{Family, Load, NEIGHBOUR_MAC, OUR_MAC, Order, Stream};
 use crate::generator::{self, Flow, Generator, Latency, Setup, Trial};
 use crate::plane::{Bench, Totals};
 use crate::process::Process;
-use crate::replay::Load;
 use crate::testpmd::Testpmd;
 use crate::{Args, Failure, Verdict, cpu, median, round3, spread};
 use search::{Found, highest};
@@ -136,23 +135,13 @@ struct Case {
 
 impl Case {
     fn new(args: &Args, load: Load, time: Duration) -> Result<Case, Failure> {
+        load.check(600_000, generator::least(load.family))?;
         let Load {
             streams,
             family,
-            size,
             order,
+            ..
         } = load;
-        let least = generator::least(family);
-        if streams == 0
-            || !streams.is_multiple_of(2)
-            || streams > 600_000
-            || !(least..=1514).contains(&size)
-        {
-            return Err(Failure::Environment(format!(
-                "streams must be even, at most 600000; size {least} to 1514 with {}",
-                family.name()
-            )));
-        }
         let bench = Bench::new(args, family, streams)?;
         bench.install(streams, streams >= CLOCKED)?;
         let flow = |number| {

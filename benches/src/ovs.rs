@@ -1,9 +1,9 @@
 //! `ovs`: the plane against Open vSwitch with DPDK, which has one flow a stream that makes the same rewrite.
 
-use crate::capture::{self, Family, Order};
+use crate::capture::{self, Family, Load, Order};
 use crate::netns::Namespace;
 use crate::openvswitch::{Counted, Ovs, write_flows};
-use crate::replay::{Load, Replay, mpps};
+use crate::replay::{Replay, mpps};
 use crate::{Args, Failure, Verdict, median, round3, spread};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -107,17 +107,12 @@ fn round(args: &Args, streams: u32, time: Duration, first: bool) -> Result<Round
 
 /// Has Open vSwitch relay the capture to a file, and looks at every packet.
 fn check_laps(ovs: &Ovs, replay: &Replay) -> Result<(), Failure> {
-    let Load {
-        streams,
-        family,
-        size,
-        order,
-    } = replay.load;
+    let streams = replay.load.streams;
     let (input, output) = (
         replay.bench.file("laps.pcap"),
         replay.bench.file("ovs.pcap"),
     );
-    capture::write(&input, family, streams, LAPS, size, order)?;
+    capture::write(&input, replay.load, LAPS)?;
     ovs.add_port(&format!(
         "net_pcap1,rx_pcap={},tx_pcap={}",
         input.display(),
@@ -129,7 +124,7 @@ fn check_laps(ovs: &Ovs, replay: &Replay) -> Result<(), Failure> {
     }
     let missed = ovs.counted()?.missed;
     ovs.remove_port()?;
-    capture::check(&output, family, streams, LAPS, size, order)
+    capture::check(&output, replay.load, LAPS)
         .map_err(|e| Failure::Environment(format!("Open vSwitch: {e}")))?;
     if missed == u64::from(streams) {
         return Ok(());

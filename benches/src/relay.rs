@@ -1,7 +1,7 @@
 //! `relay`: the plane against testpmd's 5tswap, which makes the same rewrite with no table at all.
 
-use crate::capture::{Family, Order};
-use crate::replay::{Load, Replay, WARM_UP, mpps};
+use crate::capture::{Family, Load, Order};
+use crate::replay::{Replay, WARM_UP, mpps};
 use crate::testpmd::Testpmd;
 use crate::{Args, Failure, Verdict, median, mhz, round3, spread};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! The plane's side of a comparison by throughput: streams installed through the region, and a capture of their
 //! packets relayed over `net_pcap` as fast as it goes.
 
-use crate::capture::{self, Family, Order};
+use crate::capture::{self, Load};
 use crate::plane::{Bench, Totals, forwarded};
 use crate::{Args, Failure, cpu};
 use std::time::{Duration, Instant};
@@ -16,16 +16,6 @@ const MOST: u32 = 1_000_000;
 /// one, which to a stream with a clock is a delay variation that has to be counted, the long way; in a live stream timestamps
 /// go on. These streams have no clock then, by which the same instructions find no variation.
 const CLOCKED: u32 = 50_000;
-
-/// What is relayed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    pub streams: u32,
-    pub family: Family,
-    /// Bytes of a frame.
-    pub size: usize,
-    pub order: Order,
-}
 
 /// A case: the plane's folder with the streams installed, and the capture.
 pub struct Replay {
@@ -42,26 +32,10 @@ pub struct Replay {
 impl Replay {
     /// Writes the capture, installs the streams.
     pub fn new(args: &Args, load: Load, time: Duration) -> Result<Replay, Failure> {
-        let Load {
-            streams,
-            family,
-            size,
-            order,
-        } = load;
-        if streams == 0
-            || !streams.is_multiple_of(2)
-            || streams > MOST
-            || !(family.least()..=1514).contains(&size)
-        {
-            return Err(Failure::Environment(format!(
-                "streams must be even, at most {MOST}; size {} to 1514 with {}",
-                family.least(),
-                family.name()
-            )));
-        }
+        load.check(MOST, load.family.least())?;
         let cores = cpu::cores(args)?;
-        let bench = Bench::new(args, family, streams)?;
-        capture::write(&bench.file("in.pcap"), family, streams, 1, size, order)?;
+        let bench = Bench::new(args, load.family, load.streams)?;
+        capture::write(&bench.file("in.pcap"), load, 1)?;
         let mut replay = Replay {
             bench,
             load,
@@ -69,7 +43,7 @@ impl Replay {
             cores,
             installed_in: Duration::ZERO,
         };
-        replay.installed_in = replay.bench.install(streams, replay.is_clocked())?;
+        replay.installed_in = replay.bench.install(load.streams, replay.is_clocked())?;
         Ok(replay)
     }
 
@@ -94,13 +68,7 @@ impl Replay {
             std::thread::sleep(Duration::from_millis(10));
         }
         plane.stop()?;
-        let Load {
-            streams,
-            family,
-            size,
-            order,
-        } = self.load;
-        capture::check(&output, family, streams, 1, size, order).map_err(Failure::Void)
+        capture::check(&output, self.load, 1).map_err(Failure::Void)
     }
 
     /// The port that replays the capture.

@@ -1,9 +1,9 @@
 //! `scale`: what a packet, a stream and its installation cost, by how many streams there are.
 
-use crate::capture::{Family, Order};
+use crate::capture::{Family, Load, Order};
 use crate::plane::Bench;
 use crate::relay::reference;
-use crate::replay::{Load, Replay};
+use crate::replay::Replay;
 use crate::{Args, Failure, Verdict, median, mhz, round3, spread};
 use serde_json::json;
 use std::time::Duration;
