@@ -1,6 +1,6 @@
 //! What is remembered of a call. All of it goes to the store.
 
-use crate::diff::{Class, Desired, Kind, Learn, Shared, Stream};
+use crate::diff::{Class, Desired, Feed, Kind, Learn, Shared, Stream};
 use crate::{Local, MAX_TAGS};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
@@ -238,6 +238,10 @@ impl Dialog {
                 secure: media.has_proto("SAVP"),
                 class: media.class(),
                 capture: false,
+                feed: Feed::Own,
+                mid: None,
+                ice: None,
+                drop_events: false,
                 leg: self.number.wrapping_mul(2).wrapping_add(side as u16),
                 media: idx,
             };

@@ -42,6 +42,38 @@ pub enum Shared {
     Dtls,
 }
 
+/// Where a stream's packets come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Feed {
+    /// They arrive at its own endpoint.
+    #[default]
+    Own,
+    /// They are copies of what passes at that endpoint: a fork. What arrives at its own endpoint is its receiver's RTCP.
+    CopyOf(Local),
+    /// They arrive at that endpoint, among others': those of its kind (RTCP multiplexed with RTP, RFC 5761), of its
+    /// payload types, mid or SSRC (BUNDLE, RFC 9143). What arrives at its own endpoint passes as well.
+    PartOf(Local),
+}
+
+/// ICE credentials of a lite agent (RFC 8445 section 2.5): who checks connectivity with them is answered, and is where media
+/// goes and comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ice {
+    /// Our user name fragment: ice-chars.
+    pub ufrag: [u8; 8],
+    /// Our password: ice-chars.
+    pub pwd: [u8; 24],
+}
+
+/// How a bundled stream names itself in its packets: the header extension of RFC 8843's mid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mid {
+    /// The extension's number, 1 to 14.
+    pub extension: u8,
+    /// The mid, padded with zeros.
+    pub name: [u8; 8],
+}
+
 /// What kind of media a stream carries, for policing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -96,6 +128,14 @@ pub struct Stream {
     pub class: Class,
     /// Whether its packets are copied to the capture ring.
     pub capture: bool,
+    /// Where its packets come from.
+    pub feed: Feed,
+    /// Its mid, if it is [`Feed::PartOf`] a bundle, or the bundle's first.
+    pub mid: Option<Mid>,
+    /// If set, its remote is learned from authenticated connectivity checks alone.
+    pub ice: Option<Ice>,
+    /// Whether telephone events are dropped.
+    pub drop_events: bool,
     /// Leg of the call.
     pub leg: u16,
     /// Media of the leg.

@@ -39,7 +39,7 @@ mod signal;
 pub use ageing::{End, Health, Sign, Timeouts, judge};
 pub use call::{Call, Dialog, Leg, Media, Side};
 pub use calls::{Calls, Pending, Restore};
-pub use diff::{Class, Desired, Kind, Learn, Op, Shared, Stream, diff};
+pub use diff::{Class, Desired, Feed, Ice, Kind, Learn, Mid, Op, Shared, Stream, diff};
 pub use error::{Held, MediaError};
 pub use family::Family;
 pub use quality::{Limits, Measured, mos};
