@@ -5,7 +5,10 @@ use crate::diff::{Kind, Learn};
 use crate::family::{Family, facing};
 use crate::pool::Pools;
 use crate::{Local, MAX_MEDIA, MediaError, Now};
-use penstock_sdp::{Codec, Direction, MediaKind, MediaRewrite, Protocol, Rewrite, Sdp};
+use penstock_sdp::{
+    Codec, Direction, IceEdit, MediaKind, MediaRewrite, OriginEdit, Protocol, Rewrite, RtcpLine,
+    Sdp,
+};
 use std::net::{IpAddr, SocketAddr};
 
 /// Whose signalling it is.
@@ -299,23 +302,26 @@ impl Work<'_> {
             let port = media.locals.map_or(0, |locals| locals[1 - side].port);
             let (muxed, protocol) = terms(media);
             let has_rtcp = media.has_rtcp && port != 0 && !said.is_rejected();
+            let rtcp = match has_rtcp && !options.no_rtcp_attribute {
+                true => RtcpLine::Port(if muxed { port } else { port | 1 }),
+                false => RtcpLine::None,
+            };
             MediaRewrite {
-                port,
-                address,
-                rtcp_port: (has_rtcp && !options.no_rtcp_attribute).then_some(if muxed {
-                    port
-                } else {
-                    port | 1
-                }),
+                rtcp,
                 protocol: protocol.filter(|p| !p.as_str().eq_ignore_ascii_case(&said.proto)),
+                // With candidates left in, the two sides would find each other past the relay.
+                ice: IceEdit::Remove,
+                ..MediaRewrite::new(port, address)
             }
         });
         Ok(sdp.rewrite(&Rewrite {
-            origin: options.replace_origin.then_some(address),
-            // With candidates left in, the two sides would find each other past the relay; and the
-            // plane has no ICE to offer candidates of its own.
-            remove_ice: true,
+            origin: OriginEdit {
+                address: options.replace_origin.then_some(address),
+                ..OriginEdit::default()
+            },
+            remove_session_ice: true,
             media: media.collect(),
+            ..Rewrite::default()
         })?)
     }
 }

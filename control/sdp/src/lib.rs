@@ -12,7 +12,7 @@
 //! `c=` are refused, not resolved: a resolver would do I/O on a stranger's behalf.
 //!
 //! ```
-//! use penstock_sdp::{MediaRewrite, Rewrite, Sdp};
+//! use penstock_sdp::{MediaRewrite, OriginEdit, Rewrite, Sdp};
 //!
 //! let body = b"v=0\r\no=- 1 1 IN IP4 10.0.0.7\r\ns=-\r\nc=IN IP4 10.0.0.7\r\nt=0 0\r\n\
 //!              m=audio 4000 RTP/AVP 8\r\n";
@@ -20,9 +20,9 @@
 //! assert_eq!(sdp.media()[0].codecs[0].name, "PCMA");
 //! let relay = "192.0.2.1".parse().unwrap();
 //! let out = sdp.rewrite(&Rewrite {
-//!     origin: Some(relay),
-//!     remove_ice: true,
-//!     media: vec![MediaRewrite { port: 30_000, address: relay, rtcp_port: None, protocol: None }],
+//!     origin: OriginEdit { address: Some(relay), ..OriginEdit::default() },
+//!     media: vec![MediaRewrite::new(30_000, relay)],
+//!     ..Rewrite::default()
 //! })?;
 //! assert_eq!(
 //!     out,
@@ -34,6 +34,7 @@
 
 mod codec;
 mod error;
+mod filter;
 mod line;
 mod media;
 mod rewrite;
@@ -41,8 +42,12 @@ mod session;
 
 pub use codec::Codec;
 pub use error::SdpError;
+pub use filter::CodecFilter;
 pub use media::{Direction, Media, MediaKind, Protocol, Rtcp};
-pub use rewrite::{MediaRewrite, Rewrite};
+pub use rewrite::{
+    AttributeEdits, Candidate, ExtmapEdit, GroupEdit, IceEdit, IceLines, MediaRewrite, MidEdit,
+    OriginEdit, Rewrite, RtcpLine, ZeroAddress,
+};
 pub use session::{Origin, Sdp};
 
 /// Largest body accepted, in bytes.

@@ -1,41 +1,16 @@
-//! The body that leaves.
+//! The editor at work.
 //!
 //! Order of what leaves: each section's c= stands in the section itself, in the place of
 //! the one it had or after the m= line (and its i= line, as RFC 8866 wants it); the
 //! session's c= goes away. `a=rtcp:` stands in its old place, or after the codecs and the
 //! direction.
 
+use super::{IceEdit, MediaRewrite, Rewrite, RtcpLine, ZeroAddress};
 use crate::error::SdpError;
 use crate::line::{attribute, words};
-use crate::media::{Media, Protocol, direction, is_ice};
+use crate::media::{Media, direction, is_ice};
 use crate::session::{Sdp, origin_words};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// What to replace in a body.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Rewrite {
-    /// New address for every o= line; `None` leaves them alone.
-    pub origin: Option<IpAddr>,
-    /// Drop every ICE line, in session and sections.
-    pub remove_ice: bool,
-    /// One for each section, in order.
-    pub media: Vec<MediaRewrite>,
-}
-
-/// What to replace in one media section.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MediaRewrite {
-    /// New UDP port; 0 rejects the section. A section that came with port 0 keeps it. A
-    /// port count in the m= line is dropped: one pair is relayed.
-    pub port: u16,
-    /// New address. A section on hold by its zero address leaves with the zero address of
-    /// this family.
-    pub address: IpAddr,
-    /// Port for the `a=rtcp:` line; `None` for no such line. The sender's never leaves.
-    pub rtcp_port: Option<u16>,
-    /// New transport for the m= line; `None` leaves it alone.
-    pub protocol: Option<Protocol>,
-}
 
 impl Sdp {
     /// The body with the named parts replaced and every other byte as it came.
@@ -75,7 +50,7 @@ impl<'a> Output<'a> {
     fn session_line(&mut self, idx: usize, rewrite: &Rewrite) {
         let text = self.text(idx);
         if !text.starts_with(b"c=") && attribute(text, "rtcp").is_none() {
-            self.common_line(idx, rewrite, &[]);
+            self.common_line(idx, rewrite, rewrite.remove_session_ice, &[]);
         }
     }
 
@@ -91,14 +66,20 @@ impl<'a> Output<'a> {
                 .any(|idx| attribute(self.text(idx), "rtcp").is_some()),
         );
         let mut c_line = Some(connection_line(media, change));
-        let mut rtcp_line = change.rtcp_port.map(|port| format!("a=rtcp:{port}"));
+        let mut rtcp_line = match change.rtcp {
+            RtcpLine::None | RtcpLine::Keep => None,
+            RtcpLine::Port(port) => Some(format!("a=rtcp:{port}")),
+            RtcpLine::Full(port, address) => {
+                Some(format!("a=rtcp:{port} IN {}", typed_address(address)))
+            }
+        };
         let c_anchor = self.connection_anchor(media);
         let rtcp_anchor = self.rtcp_anchor(media);
 
         for idx in media.lines.clone() {
             let text = self.text(idx);
             let is_c = text.starts_with(b"c=");
-            let is_rtcp = attribute(text, "rtcp").is_some();
+            let is_rtcp = change.rtcp != RtcpLine::Keep && attribute(text, "rtcp").is_some();
             let mut added = Vec::new();
             if !has_c && idx == c_anchor {
                 added.extend(c_line.take());
@@ -123,19 +104,19 @@ impl<'a> Output<'a> {
                     (None, None) => {}
                 }
             } else {
-                self.common_line(idx, rewrite, &added);
+                self.common_line(idx, rewrite, change.ice != IceEdit::Keep, &added);
             }
         }
     }
 
     /// A line of session or section alike: o= and ICE.
-    fn common_line(&mut self, idx: usize, rewrite: &Rewrite, added: &[String]) {
+    fn common_line(&mut self, idx: usize, rewrite: &Rewrite, remove_ice: bool, added: &[String]) {
         let text = self.text(idx);
         // No new line follows an ICE line: nothing is lost with it but itself.
-        if rewrite.remove_ice && is_ice(text) {
+        if remove_ice && is_ice(text) {
             return;
         }
-        match (rewrite.origin, origin_words(text, idx)) {
+        match (rewrite.origin.address, origin_words(text, idx)) {
             (Some(new), Ok(Some([.., family, address]))) => {
                 let mut line = text[..family.start].to_vec();
                 line.extend_from_slice(typed_address(new).as_bytes());
@@ -208,6 +189,7 @@ fn typed_address(address: IpAddr) -> String {
 fn connection_line(media: &Media, change: &MediaRewrite) -> String {
     let address = match (media.is_zero_address(), change.address) {
         (false, address) => address,
+        (true, address) if change.zero_address == ZeroAddress::Replace => address,
         (true, IpAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
         (true, IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
     };
