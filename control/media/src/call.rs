@@ -1,7 +1,9 @@
 //! What is remembered of a call. All of it goes to the store.
 
-use crate::diff::{Class, Desired, Feed, Kind, Learn, Shared, Stream};
-use crate::{Local, MAX_TAGS};
+use crate::diff::{Class, Desired, Ice, Kind, Learn, Shared};
+use crate::fork::Fork;
+use crate::signal::Parties;
+use crate::{Family, Local, MAX_TAGS, Now};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -21,8 +23,11 @@ pub struct Call {
     /// How many captures of it run: of this process alone, so never stored.
     #[serde(skip)]
     pub captures: u32,
-    /// Usually one; a Call-ID used for several pairs of tags has several.
+    /// Usually one; a Call-ID used for several pairs of tags or branches has several.
     pub dialogs: Vec<Dialog>,
+    /// Those who are sent copies of what a leg sends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forks: Vec<Fork>,
 }
 
 /// Two legs and the media between them.
@@ -49,6 +54,15 @@ pub struct Dialog {
     /// DSCP of what leaves, 0 to 63; `None` for that of the local address.
     #[serde(default)]
     pub mark: Option<u8>,
+    /// Branch of the Via header of the offer that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Whether only leg 0 is somebody: its media goes to forks alone.
+    #[serde(default)]
+    pub published: bool,
+    /// When it ends, if it was deleted with a delay, microseconds since 1970. Signalling takes that back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_us: Option<u64>,
 }
 
 /// One participant.
@@ -58,6 +72,9 @@ pub struct Leg {
     pub tags: Vec<String>,
     /// Name of the interface that faces it.
     pub interface: String,
+    /// Family of that interface's addresses it is faced by; `None` for the first one's.
+    #[serde(default)]
+    pub family: Option<Family>,
     /// Grows with each new body from this leg.
     pub signal: u32,
     /// Tells one body from the next; 0 before the first.
@@ -70,6 +87,49 @@ pub struct Leg {
     /// Where its signalling came from.
     #[serde(default)]
     pub hint: Option<IpAddr>,
+    /// A name that the signalling gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// What of its media is held back.
+    #[serde(default)]
+    pub blocked: Blocked,
+    /// Our credentials in the SDP it is given, once ICE was spoken of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ice: Option<Ice>,
+    /// What it was told of the session.
+    #[serde(default)]
+    pub told: Told,
+}
+
+/// What of a leg's media is held back on request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// All of it.
+    pub media: bool,
+    /// All of it, where silence was asked for: a relay has none to put in its place.
+    pub silence: bool,
+    /// Telephone events (RFC 4733).
+    pub dtmf: bool,
+}
+
+/// The session's name and origin in the SDP that a leg is given, where we keep them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// User name of o=.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Session identifier of o=.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<String>,
+    /// Session version of o=.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// The s= line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tells one body from the next, its version apart; 0 before the first.
+    #[serde(default)]
+    pub body: u64,
 }
 
 /// One m= section.
@@ -87,6 +147,25 @@ pub struct Media {
     pub locals: Option<[Local; 2]>,
     /// What either leg said of it.
     pub sides: [Side; 2],
+    /// What the leg that made the last offer is told of multiplexing.
+    #[serde(default)]
+    pub mux: Mux,
+}
+
+/// What becomes of multiplexing (RFC 5761) that was offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mux {
+    /// What the other leg answers.
+    #[default]
+    Pass,
+    /// It is accepted, whatever the other leg answers.
+    Accept,
+    /// It is refused.
+    Reject,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What one leg said of one media.
@@ -102,8 +181,38 @@ pub struct Side {
     pub sends: bool,
     /// Whether it receives.
     pub receives: bool,
-    /// Whether it multiplexes RTCP with RTP (RFC 5761).
+    /// Whether it said that it multiplexes RTCP with RTP (RFC 5761).
     pub mux: bool,
+    /// Whether it was told that we do.
+    #[serde(default = "yes")]
+    pub told_mux: bool,
+    /// Its ICE user name fragment (RFC 8839), if it speaks ICE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ice: Option<String>,
+    /// Whether it is a lite agent, which checks nothing.
+    #[serde(default)]
+    pub ice_lite: bool,
+    /// Whether it was given candidates.
+    #[serde(default)]
+    pub told_ice: bool,
+    /// Its identification tag (RFC 5888).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mid: Option<String>,
+    /// Number of the header extension that carries the mid (RFC 9143), 0 for none.
+    #[serde(default)]
+    pub mid_extension: u8,
+    /// The section whose port this one shares, as it said (RFC 9143): its bundle's first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<u16>,
+    /// Whether it was told that we do.
+    #[serde(default)]
+    pub told_bundle: bool,
+    /// The formats of its m= line.
+    #[serde(default)]
+    pub formats: Vec<String>,
+    /// Its lines that describe them: rtpmap, fmtp, ptime.
+    #[serde(default)]
+    pub described: Vec<String>,
     /// Whether it set the port to 0.
     pub declined: bool,
     /// RTP payload types it announced.
@@ -124,6 +233,16 @@ impl Default for Side {
             sends: true,
             receives: true,
             mux: false,
+            told_mux: false,
+            ice: None,
+            ice_lite: false,
+            told_ice: false,
+            mid: None,
+            mid_extension: 0,
+            bundle: None,
+            told_bundle: false,
+            formats: Vec::new(),
+            described: Vec::new(),
             declined: false,
             payload_types: Vec::new(),
             event_type: None,
@@ -132,13 +251,33 @@ impl Default for Side {
 }
 
 impl Call {
+    pub(crate) fn new(id: &str, key: u64, now: Now) -> Call {
+        Call {
+            id: id.to_owned(),
+            key,
+            created_us: now.unix_us,
+            last_signal_us: now.unix_us,
+            next_dialog: 0,
+            captures: 0,
+            dialogs: Vec::new(),
+            forks: Vec::new(),
+        }
+    }
+
+    /// All legs, those of forks among them.
+    pub fn legs(&self) -> impl Iterator<Item = &Leg> {
+        let forks = self.forks.iter().map(|fork| &fork.leg);
+        self.dialogs.iter().flat_map(|dialog| &dialog.legs).chain(forks)
+    }
+
     /// The streams this call wants.
     pub fn desired(&self) -> Desired {
         let mut streams = Desired::new();
         for dialog in &self.dialogs {
-            for (media, idx) in dialog.medias.iter().zip(0..) {
-                dialog.streams(media, idx, &mut streams);
-            }
+            dialog.streams(&mut streams);
+        }
+        for fork in &self.forks {
+            fork.streams(self, &mut streams);
         }
         if self.captures > 0 {
             streams
@@ -150,55 +289,84 @@ impl Call {
 
     /// How many streams [`Call::desired`] has.
     pub fn stream_count(&self) -> usize {
-        let medias = self.dialogs.iter().flat_map(|dialog| &dialog.medias);
-        let relayed = medias.filter(|media| media.is_relayed());
-        relayed
-            .map(|media| 2 * (1 + usize::from(media.has_own_rtcp())))
-            .sum()
+        self.desired().len()
     }
 
     /// The RTP endpoints it holds; each stands for a pair of ports.
     pub fn locals(&self) -> impl Iterator<Item = Local> {
         let medias = self.dialogs.iter().flat_map(|dialog| &dialog.medias);
-        medias.filter_map(|media| media.locals).flatten()
+        let forked = self.forks.iter().flat_map(|fork| &fork.medias);
+        medias
+            .filter_map(|media| media.locals)
+            .flatten()
+            .chain(forked.map(|media| media.local))
     }
 
     pub(crate) fn media_count(&self) -> usize {
-        self.dialogs.iter().map(|dialog| dialog.medias.len()).sum()
+        let forked = self.forks.iter().map(|fork| fork.medias.len());
+        let relayed = self.dialogs.iter().map(|dialog| dialog.medias.len());
+        relayed.chain(forked).sum()
     }
 
     /// Whether that many more tags fit.
     pub(crate) fn has_room_for_tags(&self, more: usize) -> bool {
-        let legs = self.dialogs.iter().flat_map(|dialog| &dialog.legs);
         // A leg without a tag will get one.
-        legs.map(|leg| leg.tags.len().max(1)).sum::<usize>() + more <= MAX_TAGS
+        self.legs().map(|leg| leg.tags.len().max(1)).sum::<usize>() + more <= MAX_TAGS
     }
 
     /// The dialog that an offer belongs to, and which of its legs made it. Strict matches first:
-    /// both tags, then one known and the other leg yet unnamed, then the sender's alone.
-    pub(crate) fn find_offerer(&self, from: &str, to: Option<&str>) -> Option<(usize, usize)> {
-        let both = |leg: &Leg, other: &Leg| leg.has(from) && to.is_some_and(|to| other.has(to));
-        let half = |leg: &Leg, other: &Leg| {
-            leg.has(from) && other.tags.is_empty()
-                || leg.tags.is_empty() && to.is_some_and(|to| other.has(to))
+    /// both tags, then one known and the other leg yet unnamed, then the sender's alone. An offer
+    /// without a to-tag that comes by another branch belongs to none: it is a fork's own.
+    pub(crate) fn find_offerer(&self, parties: &Parties<'_>) -> Option<(usize, usize)> {
+        let Parties {
+            from_tag: from,
+            to_tag: to,
+            branch,
+            ..
+        } = *parties;
+        let both = |_: &Dialog, leg: &Leg, other: &Leg| {
+            leg.has(from) && to.is_some_and(|to| other.has(to))
+        };
+        let half = |dialog: &Dialog, leg: &Leg, other: &Leg| {
+            dialog.is_of(branch)
+                && (leg.has(from) && other.tags.is_empty()
+                    || leg.tags.is_empty() && to.is_some_and(|to| other.has(to)))
+        };
+        let alone = |dialog: &Dialog, leg: &Leg, _: &Leg| {
+            leg.has(from) && !dialog.published && (to.is_some() || dialog.is_of(branch))
         };
         self.find(both)
             .or_else(|| self.find(half))
-            .or_else(|| self.find(|leg, _| leg.has(from)))
+            .or_else(|| self.find(alone))
     }
 
     /// The dialog that an answer belongs to, and which of its legs had made the offer.
-    pub(crate) fn find_offered(&self, from: &str, to: &str) -> Option<(usize, usize)> {
-        self.find(|leg, other| leg.has(from) && other.has(to))
-            .or_else(|| self.find(|leg, other| leg.has(from) && other.tags.is_empty()))
-            .or_else(|| self.find(|leg, _| leg.has(from)))
+    pub(crate) fn find_offered(&self, parties: &Parties<'_>) -> Option<(usize, usize)> {
+        let Parties {
+            from_tag: from,
+            to_tag: to,
+            branch,
+            ..
+        } = *parties;
+        let to = to.unwrap_or_default();
+        self.find(|dialog, leg, other| {
+            leg.has(from) && other.has(to) && dialog.is_of(branch)
+        })
+        .or_else(|| self.find(|_, leg, other| leg.has(from) && other.has(to)))
+        .or_else(|| {
+            self.find(|dialog, leg, other| {
+                leg.has(from) && other.tags.is_empty() && dialog.is_of(branch)
+            })
+        })
+        .or_else(|| self.find(|dialog, leg, _| leg.has(from) && dialog.is_of(branch)))
+        .or_else(|| self.find(|dialog, leg, _| leg.has(from) && !dialog.published))
     }
 
-    fn find(&self, fits: impl Fn(&Leg, &Leg) -> bool) -> Option<(usize, usize)> {
+    fn find(&self, fits: impl Fn(&Dialog, &Leg, &Leg) -> bool) -> Option<(usize, usize)> {
         // The latest dialog first: an earlier one with the same tag is being replaced.
         for (idx, dialog) in self.dialogs.iter().enumerate().rev() {
             for side in 0..2 {
-                if fits(&dialog.legs[side], &dialog.legs[1 - side]) {
+                if fits(dialog, &dialog.legs[side], &dialog.legs[1 - side]) {
                     return Some((idx, side));
                 }
             }
@@ -208,68 +376,12 @@ impl Call {
 }
 
 impl Dialog {
-    fn streams(&self, media: &Media, idx: u16, into: &mut Desired) {
-        let Some(locals) = media.locals.filter(|_| media.is_relayed()) else {
-            return;
-        };
-        for side in 0..2 {
-            let (own, other) = (&media.sides[side], &media.sides[1 - side]);
-            let leg = &self.legs[side];
-            let rtp = Stream {
-                local: locals[side],
-                peer: locals[1 - side],
-                remote: own.remote,
-                kind: media.kind,
-                learn: match leg.asymmetric {
-                    true => Learn::Off,
-                    false => self.learn,
-                },
-                handover: self.handover,
-                hint: leg.hint,
-                gate_open: media.gate_open(side),
-                signal: leg.signal,
-                clock_hz: media.clock_hz,
-                dscp: self.mark,
-                payload_types: media.payload_types(),
-                strict_payload: self.strict_payload,
-                // What it sends is what the other leg announced (RFC 3264 section 5.1).
-                event_type: other.event_type.or(own.event_type),
-                shared: media.shared(),
-                secure: media.has_proto("SAVP"),
-                class: media.class(),
-                capture: false,
-                feed: Feed::Own,
-                mid: None,
-                ice: None,
-                drop_events: false,
-                leg: self.number.wrapping_mul(2).wrapping_add(side as u16),
-                media: idx,
-            };
-            into.insert(rtp.local, rtp);
-            if media.has_own_rtcp() {
-                let rtcp = Stream {
-                    local: rtp.local.rtcp(),
-                    peer: rtp.peer.rtcp(),
-                    remote: own.remote_rtcp,
-                    kind: match media.kind {
-                        Kind::Raw => Kind::Raw,
-                        Kind::Rtp | Kind::Rtcp => Kind::Rtcp,
-                    },
-                    // Reports go on while the media is on hold (RFC 3264 section 8.4).
-                    gate_open: true,
-                    clock_hz: 0,
-                    payload_types: 0,
-                    event_type: None,
-                    shared: match rtp.shared {
-                        // Each port has its own keys (RFC 5764 section 3).
-                        Shared::Dtls => Shared::Dtls,
-                        _ => Shared::Nothing,
-                    },
-                    class: Class::Rtcp,
-                    ..rtp
-                };
-                into.insert(rtcp.local, rtcp);
-            }
+    /// Whether a message with this branch may be of this dialog: one that names none, or a dialog
+    /// that was made without one, is of any.
+    pub(crate) fn is_of(&self, branch: Option<&str>) -> bool {
+        match (branch, &self.branch) {
+            (Some(branch), Some(own)) => branch == own,
+            _ => true,
         }
     }
 }
@@ -281,7 +393,7 @@ impl Media {
     }
 
     /// The types that either leg announced: what is sent by numbers of one's own is as good.
-    fn payload_types(&self) -> u128 {
+    pub(crate) fn payload_types(&self) -> u128 {
         let all = self.sides.iter().flat_map(|side| &side.payload_types);
         match self.kind {
             Kind::Rtp => all.fold(0, |set, number| set | 1 << (number & 127)),
@@ -290,12 +402,12 @@ impl Media {
     }
 
     /// Whether either leg's transport has that part.
-    fn has_proto(&self, part: &str) -> bool {
+    pub(crate) fn has_proto(&self, part: &str) -> bool {
         let has = |side: &Side| side.proto.to_ascii_uppercase().contains(part);
         self.sides.iter().any(has)
     }
 
-    fn shared(&self) -> Shared {
+    pub(crate) fn shared(&self) -> Shared {
         match self.kind {
             Kind::Rtp if self.has_proto("UDP/TLS/") => Shared::Dtls,
             Kind::Rtp if !self.has_proto("SAVP") => Shared::Zrtp,
@@ -303,7 +415,7 @@ impl Media {
         }
     }
 
-    fn class(&self) -> Class {
+    pub(crate) fn class(&self) -> Class {
         match self.name.as_str() {
             "audio" => Class::Audio,
             "video" => Class::Video,
@@ -317,9 +429,9 @@ impl Media {
         self.sides[side].sends && self.sides[1 - side].receives
     }
 
-    /// Whether RTCP comes to ports of its own (RFC 5761).
-    fn has_own_rtcp(&self) -> bool {
-        self.has_rtcp && !self.sides.iter().all(|side| side.mux)
+    /// Whether RTCP of leg `side` shares the port of its RTP: it said so, and was told so.
+    pub(crate) fn is_muxed(&self, side: usize) -> bool {
+        self.sides[side].mux && self.sides[side].told_mux
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 /// Every call the relay knows.
 pub struct Calls {
-    calls: HashMap<String, Call>,
+    pub(crate) calls: HashMap<String, Call>,
     ids: HashMap<u64, String>,
     pools: Pools,
     max_calls: usize,
@@ -61,6 +61,12 @@ pub enum Restore {
     Done,
     /// It holds a port, a key or a Call-ID that another call has: not taken over.
     Clash,
+}
+
+/// Whether the body has been through here (`loop-protect`).
+fn is_ours(sdp: &Sdp, options: &Options) -> bool {
+    let mark = options.loop_mark.as_ref();
+    mark.is_some_and(|mark| sdp.loop_marks().contains(mark))
 }
 
 fn desired(call: &Option<Call>) -> Desired {
@@ -149,7 +155,7 @@ impl Calls {
                 .any(|i| i.name == old.name && i.ip == old.ip && i.vlan == old.vlan);
             let lost = |local: &Local| old.holds(*local) && !new.iter().any(|i| i.holds(*local));
             let needs = |call: &&Call| {
-                let legs = || call.dialogs.iter().flat_map(|dialog| &dialog.legs);
+                let legs = || call.legs();
                 moved && legs().any(|leg| leg.interface == old.name)
                     || call.locals().any(|local| lost(&local))
             };
@@ -213,7 +219,24 @@ impl Calls {
         options: &Options,
         now: Now,
     ) -> Result<Pending, MediaError> {
+        self.begin(parties, sdp, options, now, |work, sdp| {
+            work.offer(parties, sdp, options)
+        })
+    }
+
+    /// Prepares a change that a call may begin with.
+    pub(crate) fn begin(
+        &mut self,
+        parties: &Parties<'_>,
+        sdp: &[u8],
+        options: &Options,
+        now: Now,
+        apply: impl FnOnce(&mut Work<'_>, &Sdp) -> Result<Vec<u8>, MediaError>,
+    ) -> Result<Pending, MediaError> {
         let sdp = Sdp::parse(sdp)?;
+        if is_ours(&sdp, options) {
+            return Ok(Pending::nothing(parties.call_id, sdp.as_bytes()));
+        }
         let before = self.calls.get(parties.call_id).cloned();
         if before.is_none() && self.is_draining {
             return Err(MediaError::Draining);
@@ -221,20 +244,10 @@ impl Calls {
         if before.is_none() && self.left() >= self.max_calls {
             return Err(MediaError::TooManyCalls);
         }
-        let call = match &before {
-            Some(call) => call.clone(),
-            None => Call {
-                id: parties.call_id.to_owned(),
-                key: self.next_key,
-                created_us: now.unix_us,
-                last_signal_us: now.unix_us,
-                next_dialog: 0,
-                captures: 0,
-                dialogs: Vec::new(),
-            },
-        };
+        let call = before.clone();
+        let call = call.unwrap_or_else(|| Call::new(parties.call_id, self.next_key, now));
         let is_new = before.is_none();
-        let pending = self.prepare(call, before, now, |work| work.offer(parties, &sdp, options))?;
+        let pending = self.prepare(call, before, now, |work| apply(work, &sdp))?;
         if is_new {
             self.newcomers += 1;
             self.next_key += 1;
@@ -256,41 +269,13 @@ impl Calls {
         let call = self.calls.get(parties.call_id);
         let call = call.ok_or(MediaError::UnknownCall)?.clone();
         let sdp = Sdp::parse(sdp)?;
+        if is_ours(&sdp, options) {
+            return Ok(Pending::nothing(parties.call_id, sdp.as_bytes()));
+        }
         let before = Some(call.clone());
         self.prepare(call, before, now, |work| {
             work.answer(parties, &sdp, options)
         })
-    }
-
-    /// Prepares the end of a call, or of those of its dialogs that fit the tags.
-    ///
-    /// # Errors
-    /// [`MediaError::NoMatch`].
-    pub fn delete(
-        &mut self,
-        call_id: &str,
-        from_tag: Option<&str>,
-        to_tag: Option<&str>,
-        now: Now,
-    ) -> Result<Pending, MediaError> {
-        let before = self.calls.get(call_id).ok_or(MediaError::NoMatch)?;
-        let mut call = before.clone();
-        let has = |leg: &crate::Leg, tag: Option<&str>| tag.is_none_or(|tag| leg.has(tag));
-        call.dialogs.retain(|dialog| {
-            let [a, b] = &dialog.legs;
-            // A leg that has not answered yet fits any to-tag.
-            let fits = |from: &crate::Leg, to: &crate::Leg| {
-                has(from, from_tag) && (has(to, to_tag) || to.tags.is_empty())
-            };
-            !(fits(a, b) || fits(b, a))
-        });
-        if call.dialogs.len() == before.dialogs.len() {
-            return Err(MediaError::NoMatch);
-        }
-        call.last_signal_us = now.unix_us;
-        let before = Some(before.clone());
-        let after = Some(call).filter(|call| !call.dialogs.is_empty());
-        Ok(Pending::new(before, after, Vec::new(), Vec::new()))
     }
 
     /// Prepares that one capture more of a call runs, or one fewer.
@@ -311,7 +296,7 @@ impl Calls {
         Ok(Pending::new(before, Some(after), Vec::new(), Vec::new()))
     }
 
-    fn prepare(
+    pub(crate) fn prepare(
         &mut self,
         call: Call,
         before: Option<Call>,
@@ -358,7 +343,7 @@ impl Calls {
         for local in freed.filter(|local| !kept.contains(local)) {
             self.pools.release(local, now.mono);
         }
-        if before.is_none() {
+        if before.is_none() && after.is_some() {
             self.newcomers -= 1;
         }
         match after {
@@ -375,7 +360,7 @@ impl Calls {
 
     /// The plane refused the change: the call stays as it was. Ports taken for it go to rest.
     pub fn rollback(&mut self, pending: Pending, now: Now) {
-        if pending.before.is_none() {
+        if pending.before.is_none() && pending.after.is_some() {
             self.newcomers -= 1;
         }
         for local in pending.taken {
@@ -385,7 +370,25 @@ impl Calls {
 }
 
 impl Pending {
-    fn new(before: Option<Call>, after: Option<Call>, sdp: Vec<u8>, taken: Vec<Local>) -> Pending {
+    /// Nothing changes, and the body leaves as it came.
+    fn nothing(call_id: &str, body: &[u8]) -> Pending {
+        Pending {
+            call_id: call_id.to_owned(),
+            key: 0,
+            sdp: body.to_vec(),
+            ops: Vec::new(),
+            before: None,
+            after: None,
+            taken: Vec::new(),
+        }
+    }
+
+    /// Whether there is nothing to store or install.
+    pub fn is_nothing(&self) -> bool {
+        self.before.is_none() && self.after.is_none()
+    }
+
+    pub(crate) fn new(before: Option<Call>, after: Option<Call>, sdp: Vec<u8>, taken: Vec<Local>) -> Pending {
         let named = after.as_ref().or(before.as_ref());
         Pending {
             call_id: named.map(|call| call.id.clone()).unwrap_or_default(),

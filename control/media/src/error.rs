@@ -39,6 +39,9 @@ pub enum MediaError {
     /// An answer whose from-tag made no offer.
     #[error("From-tag not found")]
     UnknownTag,
+    /// No leg fits what was asked for.
+    #[error("No leg of the call fits the tags, label or address")]
+    NoLeg,
     /// A delete that fits no dialog.
     #[error("Call-ID not found or tags didn't match")]
     NoMatch,

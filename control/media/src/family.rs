@@ -2,13 +2,14 @@
 
 use crate::pool::Pools;
 use crate::signal::Options;
-use crate::{Interface, MediaError};
+use crate::MediaError;
 use penstock_sdp::Sdp;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
 /// An IP version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Family {
     /// IPv4.
     Ip4,
@@ -35,35 +36,55 @@ impl fmt::Display for Family {
     }
 }
 
-/// The interfaces that face the leg that makes this first offer, and the other.
+/// What faces a leg: an interface, and the family of its addresses.
+pub(crate) type Facing = (String, Option<Family>);
+
+/// What faces the leg that makes this first offer, and the other.
 ///
-/// Those that `direction` names; else the first of the family that the offering leg speaks, and for the other leg
-/// the first of the family asked for, or the same.
-pub(crate) fn facing<'a>(
-    pools: &'a Pools,
+/// The interfaces that `direction` names; else the first of the family that the offering leg speaks, and for the
+/// other leg the first of the family asked for, or the same. Of a named interface with addresses of both
+/// families, the offering leg is faced by the family it speaks, the other by that asked for, or the same.
+pub(crate) fn facing(
+    pools: &mut Pools,
     sdp: &Sdp,
     options: &Options,
-) -> Result<[&'a Interface; 2], MediaError> {
-    if let Some([from, to]) = &options.direction {
-        let named = |name: &String| {
-            let unknown = || MediaError::UnknownInterface(name.clone());
-            pools.interface(name).ok_or_else(unknown)
-        };
-        return Ok([named(from)?, named(to)?]);
-    }
+) -> Result<[Facing; 2], MediaError> {
     let mut medias = sdp.media().iter().filter(|media| !media.is_rejected());
     let said = options
         .source_address
         .or_else(|| medias.find_map(|media| media.address));
-    let own = said
-        .and_then(|address| pools.first_of(Family::of(address)))
-        .or_else(|| pools.first())
-        .ok_or_else(|| MediaError::UnknownInterface(String::new()))?;
-    let other = match options.address_family {
-        Some(family) => pools
-            .first_of(family)
-            .ok_or(MediaError::NoInterface(family))?,
-        None => own,
+    let spoken = said.map(Family::of);
+    let [from, to] = &options.direction;
+    let own = match from {
+        Some(name) => named(pools, name, spoken)?,
+        None => {
+            let first = spoken.and_then(|family| pools.first_of(family));
+            let first = first.or_else(|| pools.first());
+            let interface = first.ok_or_else(|| MediaError::UnknownInterface(String::new()))?;
+            (interface.name.clone(), Some(Family::of(interface.ip)))
+        }
+    };
+    let other = match (to, options.address_family) {
+        (Some(name), wanted) => named(pools, name, wanted.or(spoken))?,
+        (None, Some(family)) => match pools.facing(&own.0, Some(family)) {
+            Some(_) => (own.0.clone(), Some(family)),
+            None => {
+                let first = pools.first_of(family);
+                let interface = first.ok_or(MediaError::NoInterface(family))?;
+                (interface.name.clone(), Some(family))
+            }
+        },
+        (None, None) => own.clone(),
     };
     Ok([own, other])
+}
+
+/// The interface of that name, or the next of those that share it in turn (`name:1`, `name:2`), and its family
+/// nearest to the wanted one.
+fn named(pools: &mut Pools, name: &str, wanted: Option<Family>) -> Result<Facing, MediaError> {
+    let unknown = || MediaError::UnknownInterface(name.to_owned());
+    let full = pools.resolve(name).ok_or_else(unknown)?;
+    let interface = pools.facing(&full, wanted).or_else(|| pools.facing(&full, None));
+    let family = Family::of(interface.ok_or_else(unknown)?.ip);
+    Ok((full, Some(family)))
 }

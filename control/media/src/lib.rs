@@ -29,21 +29,29 @@
 mod ageing;
 mod call;
 mod calls;
+mod commands;
 mod diff;
 mod error;
 mod family;
+mod fork;
+mod hear;
+mod leave;
 mod pool;
 mod quality;
 mod signal;
+mod streams;
+mod terms;
 
 pub use ageing::{End, Health, Sign, Timeouts, judge};
-pub use call::{Call, Dialog, Leg, Media, Side};
+pub use call::{Blocked, Call, Dialog, Leg, Media, Mux, Side, Told};
 pub use calls::{Calls, Pending, Restore};
+pub use commands::{HeldBack, Selector, Subscribed};
 pub use diff::{Class, Desired, Feed, Ice, Kind, Learn, Mid, Op, Shared, Stream, diff};
 pub use error::{Held, MediaError};
 pub use family::Family;
+pub use fork::{Fork, ForkMedia, MAX_FORKS};
 pub use quality::{Limits, Measured, mos};
-pub use signal::{Options, Parties, Tos};
+pub use signal::{IceWish, MuxWish, Options, Parties, Replace, RtcpAttribute, Tos};
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;

@@ -19,6 +19,12 @@ struct Pool {
 pub(crate) struct Pools {
     pools: Vec<Pool>,
     rest: Duration,
+    /// Of names that several interfaces share, how often they were asked for.
+    turns: HashMap<String, usize>,
+}
+
+fn fits(interface: &Interface, name: &str, family: Option<Family>) -> bool {
+    interface.name == name && family.is_none_or(|family| Family::of(interface.ip) == family)
 }
 
 impl Pools {
@@ -27,12 +33,39 @@ impl Pools {
             .into_iter()
             .map(|interface| Pool::new(interface, seed))
             .collect();
-        Pools { pools, rest }
+        Pools {
+            pools,
+            rest,
+            turns: HashMap::new(),
+        }
     }
 
-    pub(crate) fn interface(&self, name: &str) -> Option<&Interface> {
+    /// The first address of an interface, or the first of that family.
+    pub(crate) fn facing(&self, name: &str, family: Option<Family>) -> Option<&Interface> {
         let mut all = self.pools.iter().map(|pool| &pool.interface);
-        all.find(|interface| interface.name == name)
+        all.find(|interface| fits(interface, name, family))
+    }
+
+    /// The interface of that name; or, of those named `name:...`, each in turn.
+    pub(crate) fn resolve(&mut self, name: &str) -> Option<String> {
+        if self.facing(name, None).is_some() {
+            return Some(name.to_owned());
+        }
+        let mut names: Vec<&str> = Vec::new();
+        for pool in &self.pools {
+            let full = pool.interface.name.as_str();
+            let base = full.split_once(':').map(|(base, _)| base);
+            if base == Some(name) && !names.contains(&full) {
+                names.push(full);
+            }
+        }
+        if names.is_empty() {
+            return None;
+        }
+        let turn = self.turns.entry(name.to_owned()).or_default();
+        let chosen = names.get(*turn % names.len())?;
+        *turn = turn.wrapping_add(1);
+        Some((*chosen).to_owned())
     }
 
     pub(crate) fn first(&self) -> Option<&Interface> {
@@ -44,16 +77,35 @@ impl Pools {
         all.find(|interface| Family::of(interface.ip) == family)
     }
 
-    /// The pair that has been free for longest, if its rest is over.
-    pub(crate) fn take(&mut self, name: &str, now: Duration) -> Option<Local> {
-        let pool = self.pools.iter_mut().find(|p| p.interface.name == name)?;
-        let &(port, ready) = pool.free.front()?;
-        if ready > now {
-            return None;
+    /// The interface that gave out this pair, or would have.
+    pub(crate) fn of(&self, local: Local) -> Option<&Interface> {
+        let mut all = self.pools.iter().map(|pool| &pool.interface);
+        all.find(|interface| interface.holds(local))
+    }
+
+    /// The pair that has been free for longest, if its rest is over: at the first of the interface's addresses
+    /// that has one.
+    pub(crate) fn take(
+        &mut self,
+        name: &str,
+        family: Option<Family>,
+        now: Duration,
+    ) -> Option<Local> {
+        let fitting = self
+            .pools
+            .iter_mut()
+            .filter(|pool| fits(&pool.interface, name, family));
+        for pool in fitting {
+            match pool.free.front() {
+                Some(&(port, ready)) if ready <= now => {
+                    pool.free.pop_front();
+                    pool.set_used(port, true);
+                    return Some(pool.local(port));
+                }
+                _ => {}
+            }
         }
-        pool.free.pop_front();
-        pool.set_used(port, true);
-        Some(pool.local(port))
+        None
     }
 
     /// Marks a pair as taken: for a call that comes from the store. False if it is taken already.
@@ -145,12 +197,18 @@ impl Pools {
         }
     }
 
-    /// Pairs in use and pairs in all, of one interface.
+    /// Pairs in use and pairs in all, of each interface.
     pub(crate) fn usage(&self) -> impl Iterator<Item = (&str, usize, usize)> {
-        self.pools.iter().map(|pool| {
+        let mut sums: Vec<(&str, usize, usize)> = Vec::new();
+        for pool in &self.pools {
+            let name = pool.interface.name.as_str();
             let used = pool.used.iter().filter(|&&used| used).count();
-            (pool.interface.name.as_str(), used, pool.used.len())
-        })
+            match sums.iter_mut().find(|sum| sum.0 == name) {
+                Some(sum) => (sum.1, sum.2) = (sum.1 + used, sum.2 + pool.used.len()),
+                None => sums.push((name, used, pool.used.len())),
+            }
+        }
+        sums.into_iter()
     }
 
     fn owner(&mut self, local: Local) -> Option<&mut Pool> {
@@ -217,7 +275,7 @@ mod tests {
 
     fn take(pools: &mut Pools, s: u64) -> Option<u16> {
         pools
-            .take("a", Duration::from_secs(s))
+            .take("a", None, Duration::from_secs(s))
             .map(|local| local.port)
     }
 
@@ -241,7 +299,7 @@ mod tests {
     #[test]
     fn freed_pairs_rest_and_come_back_in_order() {
         let mut pools = pools((10_000, 10_005), 1);
-        let first = pools.take("a", Duration::ZERO).unwrap();
+        let first = pools.take("a", None, Duration::ZERO).unwrap();
         assert_eq!(first.port, 10_002);
         pools.release(first, Duration::from_secs(10));
         assert_eq!(take(&mut pools, 10), Some(10_004));

@@ -1,15 +1,14 @@
 //! Offer and answer (RFC 3264) against a working copy of the call.
 
-use crate::call::{Call, Dialog, Leg, Media, Side};
-use crate::diff::{Kind, Learn};
-use crate::family::{Family, facing};
+use crate::call::{Blocked, Call, Dialog, Leg, Media, Mux, Side};
+use crate::diff::{Ice, Learn};
+use crate::family::{Facing, Family, facing};
+use crate::hear::{clock, convert, is_rtp};
+use crate::leave::Phase;
 use crate::pool::Pools;
 use crate::{Local, MAX_MEDIA, MediaError, Now};
-use penstock_sdp::{
-    Codec, Direction, IceEdit, MediaKind, MediaRewrite, OriginEdit, Protocol, Rewrite, RtcpLine,
-    Sdp,
-};
-use std::net::{IpAddr, SocketAddr};
+use penstock_sdp::{AttributeEdits, CodecFilter, ExtmapEdit, MediaKind, Protocol, Sdp};
+use std::net::IpAddr;
 
 /// Whose signalling it is.
 #[derive(Clone, Copy, Debug)]
@@ -20,18 +19,22 @@ pub struct Parties<'a> {
     pub from_tag: &'a str,
     /// Tag of the other leg, if known.
     pub to_tag: Option<&'a str>,
+    /// Branch of the Via header, which tells forks of one offer apart.
+    pub branch: Option<&'a str>,
 }
 
 /// How an offer or answer is to be treated.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Interfaces that face the offering leg and the other; kept for the life of the dialog.
-    pub direction: Option<[String; 2]>,
-    /// Without `direction`: the other leg is faced by the first interface of this family, for the life of the
-    /// dialog; `None` for the one that faces the offering leg.
+    pub direction: [Option<String>; 2],
+    /// The other leg is faced by an address of this family, for the life of the dialog; `None` for the family
+    /// that the offering leg speaks.
     pub address_family: Option<Family>,
-    /// Write our address into o=.
-    pub replace_origin: bool,
+    /// What of o= and s= is replaced.
+    pub replace: Replace,
+    /// Write our address also where 0.0.0.0 says hold.
+    pub replace_zero_address: bool,
     /// Transport of the RTP sections that leave; of an offer only.
     pub protocol: Option<Protocol>,
     /// How sources are learned; an answer without it keeps what the offer said.
@@ -52,10 +55,100 @@ pub struct Options {
     pub source_address: Option<IpAddr>,
     /// Write this address into the SDP that leaves rather than that of the interface.
     pub media_address: Option<IpAddr>,
-    /// Leave `a=rtcp` out.
-    pub no_rtcp_attribute: bool,
+    /// How `a=rtcp` is written.
+    pub rtcp_attribute: RtcpAttribute,
     /// What leaves, in all directions of the call.
     pub tos: Tos,
+    /// What becomes of multiplexed RTCP (RFC 5761).
+    pub mux: MuxWish,
+    /// What becomes of ICE (RFC 8839).
+    pub ice: IceWish,
+    /// Unused credentials, should the offering leg or the other need some.
+    pub ice_keys: [Ice; 2],
+    /// Which codecs may pass; of an offer only.
+    pub codecs: CodecFilter,
+    /// `a=ptime` of what leaves, ms.
+    pub ptime: Option<u16>,
+    /// `a=maxptime` of what leaves, ms.
+    pub maxptime: Option<u16>,
+    /// Edits of attributes: of the session (`None`) or of the sections of a kind.
+    pub attributes: Vec<(Option<MediaKind>, AttributeEdits)>,
+    /// Give sections without an identification tag (RFC 5888) one.
+    pub generate_mid: bool,
+    /// Accept that the offering leg bundles (RFC 9143).
+    pub accept_bundle: bool,
+    /// Offer the other leg to bundle, if the offering one does.
+    pub offer_bundle: bool,
+    /// What becomes of header extensions (RFC 8285).
+    pub extmap: ExtmapEdit,
+    /// Our name in `a=rtpengine`: a body that has it leaves as it came, any other gets it.
+    pub loop_mark: Option<String>,
+    /// Sections that were rejected leave an offer.
+    pub remove_rejected: bool,
+    /// Make a dialog of its own for a to-tag that is not known.
+    pub new_branch: bool,
+    /// Name of the leg that speaks.
+    pub label: Option<String>,
+    /// Name of the other leg.
+    pub to_label: Option<String>,
+    /// What of the leg's media is held back from now on, beside what is already.
+    pub block: Blocked,
+}
+
+/// What of o= and s= is replaced in what leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replace {
+    /// The address of o=.
+    pub address: bool,
+    /// The user name of o=: the leg is told the first one for the life of the dialog.
+    pub username: bool,
+    /// The session identifier of o=, likewise.
+    pub session_id: bool,
+    /// The s= line, likewise.
+    pub session_name: bool,
+    /// The version of o=: it grows by one with each change of the body, and only then.
+    pub version: bool,
+    /// The version of o= grows by one with each body.
+    pub force_version: bool,
+}
+
+/// How `a=rtcp` (RFC 3605) is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RtcpAttribute {
+    /// The port.
+    #[default]
+    Port,
+    /// Port and address.
+    Full,
+    /// Not at all.
+    None,
+}
+
+/// What an offer asks for of multiplexed RTCP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MuxWish {
+    /// Offer it to the other leg.
+    pub offer: bool,
+    /// Offer it to the other leg and no other port.
+    pub require: bool,
+    /// Accept it of the offering leg, and do not offer it to the other.
+    pub demux: bool,
+    /// Accept it of the offering leg, whatever the other answers.
+    pub accept: bool,
+    /// Refuse it to the offering leg.
+    pub reject: bool,
+}
+
+/// What becomes of ICE. Candidates of the legs never leave: they would find each other past the relay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IceWish {
+    /// Whoever speaks it is answered, and it is offered on if it was offered.
+    #[default]
+    Default,
+    /// It is taken out.
+    Remove,
+    /// It is offered.
+    Force,
 }
 
 /// How what leaves is marked.
@@ -86,7 +179,11 @@ impl Work<'_> {
         sdp: &Sdp,
         options: &Options,
     ) -> Result<Vec<u8>, MediaError> {
-        let (idx, from) = match self.call.find_offerer(parties.from_tag, parties.to_tag) {
+        let found = self.call.find_offerer(parties).filter(|&(idx, from)| {
+            let other = &self.call.dialogs[idx].legs[1 - from];
+            !options.new_branch || parties.to_tag.is_none_or(|to| other.has(to))
+        });
+        let (idx, from) = match found {
             Some((idx, from)) => {
                 self.name_leg(idx, from, parties.from_tag)?;
                 (idx, from)
@@ -102,6 +199,9 @@ impl Work<'_> {
         dialog.strict_payload = options.strict_payload;
         let is_new = dialog.hears(from, sdp.as_bytes(), self.now);
         dialog.legs[from].describe(is_new, options);
+        if let Some(label) = &options.to_label {
+            dialog.legs[1 - from].label = Some(label.clone());
+        }
         self.mark(options.tos);
         let dialog = &mut self.call.dialogs[idx];
 
@@ -113,10 +213,12 @@ impl Work<'_> {
         if self.call.media_count() > MAX_MEDIA {
             return Err(MediaError::TooManyMedia);
         }
-        self.leave(idx, from, sdp, options, |media| {
-            let to = &media.sides[1 - from];
-            (false, Protocol::from_word(&to.proto))
-        })
+        let dialog = &mut self.call.dialogs[idx];
+        dialog.hear_session(from, sdp);
+        dialog.offer_mux(from, options);
+        dialog.offer_ice(from, options);
+        dialog.offer_bundle(from, options);
+        self.leave(idx, 1 - from, sdp, options, Phase::Offer)
     }
 
     /// Applies an answer; returns the SDP for the leg that made the offer.
@@ -126,13 +228,12 @@ impl Work<'_> {
         sdp: &Sdp,
         options: &Options,
     ) -> Result<Vec<u8>, MediaError> {
-        let to_tag = parties.to_tag.unwrap_or_default();
         let (idx, offerer) = self
             .call
-            .find_offered(parties.from_tag, to_tag)
+            .find_offered(parties)
             .ok_or(MediaError::UnknownTag)?;
         let side = 1 - offerer;
-        self.name_leg(idx, side, to_tag)?;
+        self.name_leg(idx, side, parties.to_tag.unwrap_or_default())?;
         let dialog = &mut self.call.dialogs[idx];
         dialog.learn = options.learn.unwrap_or(dialog.learn);
         dialog.handover |= options.handover;
@@ -147,13 +248,13 @@ impl Work<'_> {
         let dialog = &mut self.call.dialogs[idx];
         for (media, said) in dialog.medias.iter_mut().zip(sdp.media()) {
             media.sides[side].hear(said, options)?;
-            check_family(&media.sides[side], &dialog.legs[side], self.pools)?;
+            check_family(&media.sides[side], &dialog.legs[side])?;
         }
-        self.leave(idx, side, sdp, options, |media| {
-            let muxed = media.sides.iter().all(|side| side.mux);
-            let (own, other) = (&media.sides[side].proto, &media.sides[offerer].proto);
-            (muxed, convert(own, other))
-        })
+        dialog.hear_session(side, sdp);
+        dialog.answer_mux(offerer);
+        dialog.answer_ice(offerer, options);
+        dialog.answer_bundle(offerer, options);
+        self.leave(idx, offerer, sdp, options, Phase::Answer)
     }
 
     fn add_dialog(
@@ -162,37 +263,26 @@ impl Work<'_> {
         sdp: &Sdp,
         options: &Options,
     ) -> Result<usize, MediaError> {
-        let legs = facing(self.pools, sdp, options)?.map(|interface| Leg {
-            tags: Vec::new(),
-            interface: interface.name.clone(),
-            signal: 0,
-            body: 0,
-            created_us: self.now.unix_us,
-            asymmetric: false,
-            hint: None,
-        });
-        let dialog = Dialog {
-            number: self.call.next_dialog,
-            legs,
-            medias: Vec::new(),
-            heard_ns: 0,
-            learn: Learn::default(),
-            handover: false,
-            strict_payload: false,
-            mark: None,
-        };
-        if !self.call.has_room_for_tags(2) {
-            return Err(MediaError::TooManyTags);
-        }
-        self.call.next_dialog = self.call.next_dialog.wrapping_add(1);
-        self.call.dialogs.push(dialog);
+        let faced = facing(self.pools, sdp, options)?;
+        let legs = faced.map(|facing| Leg::new(facing, self.now));
+        self.push_dialog(legs)?;
         let idx = self.call.dialogs.len() - 1;
+        self.call.dialogs[idx].branch = parties.branch.map(str::to_owned);
         self.name_leg(idx, 0, parties.from_tag)?;
         Ok(idx)
     }
 
+    pub(crate) fn push_dialog(&mut self, legs: [Leg; 2]) -> Result<(), MediaError> {
+        if !self.call.has_room_for_tags(2) {
+            return Err(MediaError::TooManyTags);
+        }
+        self.call.dialogs.push(Dialog::new(self.call.next_dialog, legs));
+        self.call.next_dialog = self.call.next_dialog.wrapping_add(1);
+        Ok(())
+    }
+
     /// One marking for the whole call, as rtpengine has it.
-    fn mark(&mut self, tos: Tos) {
+    pub(crate) fn mark(&mut self, tos: Tos) {
         let mark = match tos {
             Tos::Keep => return,
             Tos::Default => None,
@@ -204,7 +294,12 @@ impl Work<'_> {
     }
 
     /// Makes `tag` the leg's last; a tag it had not is an alias of those it had (a fork).
-    fn name_leg(&mut self, idx: usize, side: usize, tag: &str) -> Result<(), MediaError> {
+    pub(crate) fn name_leg(
+        &mut self,
+        idx: usize,
+        side: usize,
+        tag: &str,
+    ) -> Result<(), MediaError> {
         let leg = &self.call.dialogs[idx].legs[side];
         if !leg.tags.is_empty() && !leg.has(tag) && !self.call.has_room_for_tags(1) {
             return Err(MediaError::TooManyTags);
@@ -215,7 +310,16 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn offer_media(
+    /// A pair of ports at what faces the leg.
+    pub(crate) fn take(&mut self, facing: &Facing) -> Result<Local, MediaError> {
+        let (name, family) = facing;
+        let local = self.pools.take(name, *family, self.now.mono);
+        let local = local.ok_or(MediaError::OutOfPorts)?;
+        self.taken.push(local);
+        Ok(local)
+    }
+
+    pub(crate) fn offer_media(
         &mut self,
         idx: usize,
         from: usize,
@@ -240,7 +344,7 @@ impl Work<'_> {
         let before = media.sides[from].remote;
         media.sides[from].hear(offered, options)?;
         let has_moved = before.is_some() && media.sides[from].remote != before;
-        check_family(&media.sides[from], &dialog.legs[from], self.pools)?;
+        check_family(&media.sides[from], &dialog.legs[from])?;
         media.clock_hz = clock(offered);
         if is_new {
             media.sides[1 - from].declined = false;
@@ -260,76 +364,42 @@ impl Work<'_> {
             media.locals = None;
             return Ok(());
         }
-        if media.locals.is_none() {
-            let mut take = |leg: &Leg| {
-                let local = self.pools.take(&leg.interface, self.now.mono);
-                let local = local.ok_or(MediaError::OutOfPorts)?;
-                self.taken.push(local);
-                Ok::<_, MediaError>(local)
-            };
-            media.locals = Some([take(&dialog.legs[0])?, take(&dialog.legs[1])?]);
-        } else if options.fresh_ports
-            && has_moved
-            && let Some(locals) = &mut media.locals
-        {
-            let name = &dialog.legs[1 - from].interface;
-            let local = self.pools.take(name, self.now.mono);
-            locals[1 - from] = local.ok_or(MediaError::OutOfPorts)?;
-            self.taken.push(locals[1 - from]);
+        let has_ports = media.locals.is_some();
+        let faced = [0, 1].map(|side| dialog.legs[side].facing());
+        if !has_ports {
+            let locals = [self.take(&faced[0])?, self.take(&faced[1])?];
+            self.call.dialogs[idx].medias[position].locals = Some(locals);
+        } else if options.fresh_ports && has_moved {
+            let local = self.take(&faced[1 - from])?;
+            if let Some(locals) = &mut self.call.dialogs[idx].medias[position].locals {
+                locals[1 - from] = local;
+            }
         }
         Ok(())
-    }
-
-    /// The body of leg `side` as the other leg is to see it.
-    fn leave(
-        &self,
-        idx: usize,
-        side: usize,
-        sdp: &Sdp,
-        options: &Options,
-        terms: impl Fn(&Media) -> (bool, Option<Protocol>),
-    ) -> Result<Vec<u8>, MediaError> {
-        let dialog = &self.call.dialogs[idx];
-        let name = &dialog.legs[1 - side].interface;
-        let interface = self.pools.interface(name);
-        let interface = interface.ok_or_else(|| MediaError::UnknownInterface(name.clone()))?;
-        let address = options.media_address.unwrap_or(interface.advertise);
-        if Family::of(address) != Family::of(interface.ip) {
-            let interface = name.clone();
-            return Err(MediaError::Family { address, interface });
-        }
-        let media = dialog.medias.iter().zip(sdp.media()).map(|(media, said)| {
-            let port = media.locals.map_or(0, |locals| locals[1 - side].port);
-            let (muxed, protocol) = terms(media);
-            let has_rtcp = media.has_rtcp && port != 0 && !said.is_rejected();
-            let rtcp = match has_rtcp && !options.no_rtcp_attribute {
-                true => RtcpLine::Port(if muxed { port } else { port | 1 }),
-                false => RtcpLine::None,
-            };
-            MediaRewrite {
-                rtcp,
-                protocol: protocol.filter(|p| !p.as_str().eq_ignore_ascii_case(&said.proto)),
-                // With candidates left in, the two sides would find each other past the relay.
-                ice: IceEdit::Remove,
-                ..MediaRewrite::new(port, address)
-            }
-        });
-        Ok(sdp.rewrite(&Rewrite {
-            origin: OriginEdit {
-                address: options.replace_origin.then_some(address),
-                ..OriginEdit::default()
-            },
-            remove_session_ice: true,
-            media: media.collect(),
-            ..Rewrite::default()
-        })?)
     }
 }
 
 impl Dialog {
+    fn new(number: u16, legs: [Leg; 2]) -> Dialog {
+        Dialog {
+            number,
+            legs,
+            medias: Vec::new(),
+            heard_ns: 0,
+            learn: Learn::default(),
+            handover: false,
+            strict_payload: false,
+            mark: None,
+            branch: None,
+            published: false,
+            ends_us: None,
+        }
+    }
+
     /// Notes a body of leg `side`; false if it is the one heard last.
-    fn hears(&mut self, side: usize, body: &[u8], now: Now) -> bool {
+    pub(crate) fn hears(&mut self, side: usize, body: &[u8], now: Now) -> bool {
         let is_new = self.legs[side].hears(body);
+        self.ends_us = None;
         if is_new {
             self.heard_ns = now.mono.as_nanos() as u64;
         }
@@ -338,21 +408,45 @@ impl Dialog {
 }
 
 impl Leg {
+    pub(crate) fn new((interface, family): Facing, now: Now) -> Leg {
+        Leg {
+            tags: Vec::new(),
+            interface,
+            family,
+            signal: 0,
+            body: 0,
+            created_us: now.unix_us,
+            asymmetric: false,
+            hint: None,
+            label: None,
+            blocked: Blocked::default(),
+            ice: None,
+            told: Default::default(),
+        }
+    }
+
+    pub(crate) fn facing(&self) -> Facing {
+        (self.interface.clone(), self.family)
+    }
+
     /// Takes over what signalling says of the leg itself.
-    fn describe(&mut self, is_new: bool, options: &Options) {
+    pub(crate) fn describe(&mut self, is_new: bool, options: &Options) {
         self.asymmetric = options.asymmetric.unwrap_or(self.asymmetric);
         self.hint = options.hint.or(self.hint);
+        if options.label.is_some() {
+            self.label.clone_from(&options.label);
+        }
+        self.blocked.media |= options.block.media;
+        self.blocked.silence |= options.block.silence;
+        self.blocked.dtmf |= options.block.dtmf;
         if options.reset && !is_new {
             self.signal = self.signal.wrapping_add(1);
         }
     }
 
     /// Notes a body; false if it is the one heard last, so that a retransmission changes nothing.
-    fn hears(&mut self, body: &[u8]) -> bool {
-        // FNV-1a: the same in every build, for it goes to the store.
-        let hash = body.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    pub(crate) fn hears(&mut self, body: &[u8]) -> bool {
+        let hash = crate::leave::hash(body);
         let is_new = self.body != hash;
         if is_new {
             self.body = hash;
@@ -362,87 +456,13 @@ impl Leg {
     }
 }
 
-impl Media {
-    fn new(offered: &penstock_sdp::Media) -> Media {
-        Media {
-            name: name(&offered.kind),
-            kind: kind(offered),
-            has_rtcp: is_rtp(offered),
-            clock_hz: clock(offered),
-            locals: None,
-            sides: [Side::default(), Side::default()],
-        }
-    }
-
-    fn is_like(&self, offered: &penstock_sdp::Media) -> bool {
-        // A rejected section's transport means nothing.
-        offered.is_rejected()
-            || self.name == name(&offered.kind)
-                && self.kind == kind(offered)
-                && self.has_rtcp == is_rtp(offered)
-    }
-}
-
-impl Side {
-    /// Takes over what a leg says of one media.
-    fn hear(&mut self, said: &penstock_sdp::Media, options: &Options) -> Result<(), MediaError> {
-        // TCP does not pass through here: such a section is refused on the leg's behalf.
-        let is_tcp = said.proto.to_ascii_uppercase().starts_with("TCP");
-        self.declined = said.is_rejected() || is_tcp;
-        if self.declined {
-            return Ok(());
-        }
-        self.proto.clone_from(&said.proto);
-        self.mux = said.rtcp_mux;
-        let types = said.formats.iter().filter_map(|word| word.parse().ok());
-        self.payload_types = types
-            .filter(|number| is_rtp(said) && *number < 128)
-            .collect();
-        let event = |codec: &&Codec| codec.name.eq_ignore_ascii_case("telephone-event");
-        self.event_type = said
-            .codecs
-            .iter()
-            .find(event)
-            .map(|codec| codec.payload_type);
-        (self.sends, self.receives) = match said.direction {
-            Direction::SendRecv => (true, true),
-            Direction::SendOnly => (true, false),
-            Direction::RecvOnly => (false, true),
-            Direction::Inactive => (false, false),
-        };
-        let address = said.address.filter(|address| !address.is_unspecified());
-        let Some(address) = address else {
-            // The older hold: nothing may be sent there, and where it was is where it will be.
-            self.receives = false;
-            return Ok(());
-        };
-        let rtcp = match said.rtcp {
-            Some(rtcp) => Some((rtcp.address.unwrap_or(address), rtcp.port)),
-            None => said.port.checked_add(1).map(|port| (address, port)),
-        };
-        let place = |address: IpAddr, port| {
-            let address = options.source_address.unwrap_or(address);
-            match is_destination(address) {
-                true => Ok(SocketAddr::new(address, port)),
-                false => Err(MediaError::NoDestination(address)),
-            }
-        };
-        self.remote = Some(place(address, said.port)?);
-        self.remote_rtcp = match rtcp {
-            Some((address, port)) if !address.is_unspecified() => Some(place(address, port)?),
-            _ => None,
-        };
-        Ok(())
-    }
-}
-
 /// A leg can only be reached from an address of its own family.
-fn check_family(said: &Side, leg: &Leg, pools: &Pools) -> Result<(), MediaError> {
-    let Some(interface) = pools.interface(&leg.interface) else {
+pub(crate) fn check_family(said: &Side, leg: &Leg) -> Result<(), MediaError> {
+    let Some(family) = leg.family else {
         return Ok(());
     };
     for remote in [said.remote, said.remote_rtcp].into_iter().flatten() {
-        if Family::of(remote.ip()) != Family::of(interface.ip) {
+        if Family::of(remote.ip()) != family {
             return Err(MediaError::Family {
                 address: remote.ip(),
                 interface: leg.interface.clone(),
@@ -450,50 +470,4 @@ fn check_family(said: &Side, leg: &Leg, pools: &Pools) -> Result<(), MediaError>
         }
     }
     Ok(())
-}
-
-/// The transport to write where `own` stands so that it fits `wanted`, if no keys are needed.
-fn convert(own: &str, wanted: &str) -> Option<Protocol> {
-    let class = |protocol| match protocol {
-        Protocol::RtpAvp | Protocol::RtpAvpf => 0,
-        Protocol::RtpSavp | Protocol::RtpSavpf => 1,
-        Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => 2,
-        Protocol::Udptl => 3,
-    };
-    let (own, wanted) = (Protocol::from_word(own)?, Protocol::from_word(wanted)?);
-    (class(own) == class(wanted)).then_some(wanted)
-}
-
-fn is_rtp(said: &penstock_sdp::Media) -> bool {
-    said.proto.to_ascii_uppercase().contains("RTP/")
-}
-
-fn kind(said: &penstock_sdp::Media) -> Kind {
-    match said.protocol() {
-        Some(protocol) if protocol.is_rtp() => Kind::Rtp,
-        // What is not known is not judged.
-        _ => Kind::Raw,
-    }
-}
-
-fn clock(said: &penstock_sdp::Media) -> u32 {
-    said.codecs.first().map_or(0, |codec| codec.clock_rate)
-}
-
-fn name(kind: &MediaKind) -> String {
-    match kind {
-        MediaKind::Audio => "audio",
-        MediaKind::Video => "video",
-        MediaKind::Text => "text",
-        MediaKind::Application => "application",
-        MediaKind::Message => "message",
-        MediaKind::Image => "image",
-        MediaKind::Other(word) => word,
-    }
-    .to_owned()
-}
-
-fn is_destination(address: IpAddr) -> bool {
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !address.is_loopback() && !address.is_multicast() && !broadcast
 }

@@ -323,8 +323,11 @@ fn control(config: &Config, found: &mut Vec<String>) {
     let mut names = HashSet::new();
     for (i, interface) in control.interfaces.iter().enumerate() {
         let name = &interface.name;
-        if !names.insert(name) {
-            found.push(format!("two [[control.interface]] are named \"{name}\""));
+        if !names.insert((name, interface.address, interface.vlan)) {
+            found.push(format!(
+                "two [[control.interface]] are named \"{name}\" and have the address {}",
+                interface.address
+            ));
         }
         if !has_address(&config.ports, interface.address, interface.vlan) {
             found.push(format!(

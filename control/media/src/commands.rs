@@ -1,0 +1,401 @@
+//! What is done to calls besides offer and answer.
+
+use crate::call::{Call, Dialog, Leg};
+use crate::calls::{Calls, Pending};
+use crate::family::facing;
+use crate::fork::{Fork, ForkMedia, MAX_FORKS};
+use crate::leave::Phase;
+use crate::signal::{Options, Parties, Work};
+use crate::{MediaError, Now};
+use penstock_sdp::Sdp;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Legs of a call; `None` is any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selector<'a> {
+    /// One of its tags.
+    pub tag: Option<&'a str>,
+    /// Its label.
+    pub label: Option<&'a str>,
+    /// An address it named for its media.
+    pub address: Option<IpAddr>,
+}
+
+/// What of a leg's media may be held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBack {
+    /// All of it.
+    Media,
+    /// All of it, where silence was asked for.
+    Silence,
+    /// Telephone events.
+    Dtmf,
+}
+
+/// What was subscribed to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subscribed {
+    /// Tags of the legs that are copied.
+    pub from_tags: Vec<String>,
+    /// Of each section of the offer: tag and label of its leg, its place there from 1, and its mid.
+    pub sections: Vec<(String, Option<String>, usize, Option<String>)>,
+}
+
+impl Selector<'_> {
+    fn fits(&self, dialog: &Dialog, side: usize) -> bool {
+        let leg = &dialog.legs[side];
+        let at = |address| {
+            let remotes = dialog.medias.iter().filter_map(|m| m.sides[side].remote);
+            remotes.into_iter().any(|remote| remote.ip() == address)
+        };
+        self.tag.is_none_or(|tag| leg.has(tag))
+            && self.label.is_none_or(|label| leg.label.as_deref() == Some(label))
+            && self.address.is_none_or(at)
+    }
+}
+
+impl Calls {
+    /// Prepares the end of a call, or of those of its dialogs that fit the tags and the branch; with a delay, that
+    /// they end by themselves later.
+    ///
+    /// # Errors
+    /// [`MediaError::NoMatch`].
+    pub fn delete(
+        &mut self,
+        call_id: &str,
+        (from_tag, to_tag): (Option<&str>, Option<&str>),
+        branch: Option<&str>,
+        delay: Duration,
+        now: Now,
+    ) -> Result<Pending, MediaError> {
+        let before = self.get(call_id).ok_or(MediaError::NoMatch)?.clone();
+        let has = |leg: &Leg, tag: Option<&str>| tag.is_none_or(|tag| leg.has(tag));
+        let ends = |dialog: &Dialog| {
+            let [a, b] = &dialog.legs;
+            // A leg that has not answered yet fits any to-tag.
+            let fits = |from: &Leg, to: &Leg| {
+                has(from, from_tag) && (has(to, to_tag) || to.tags.is_empty())
+            };
+            dialog.is_of(branch) && (fits(a, b) || fits(b, a))
+        };
+        let forked = |fork: &Fork| from_tag.is_some_and(|tag| fork.leg.has(tag));
+        let mut call = before.clone();
+        call.last_signal_us = now.unix_us;
+        if delay.is_zero() {
+            call.dialogs.retain(|dialog| !ends(dialog));
+            call.forks.retain(|fork| !forked(fork));
+            let counts = |call: &Call| (call.dialogs.len(), call.forks.len());
+            if counts(&call) == counts(&before) {
+                return Err(MediaError::NoMatch);
+            }
+        } else {
+            let ends_us = now.unix_us.saturating_add(delay.as_micros() as u64);
+            let mut any = false;
+            for dialog in call.dialogs.iter_mut().filter(|dialog| ends(dialog)) {
+                dialog.ends_us = Some(ends_us);
+                any = true;
+            }
+            if !any {
+                return Err(MediaError::NoMatch);
+            }
+        }
+        Ok(ended(before, call))
+    }
+
+    /// Prepares the end of the dialogs whose delay is over; `None` if there are none.
+    pub fn expire(&self, key: u64, now: Now) -> Option<Pending> {
+        let before = self.by_key(key)?;
+        let is_over = |dialog: &Dialog| dialog.ends_us.is_some_and(|ends| ends <= now.unix_us);
+        if !before.dialogs.iter().any(is_over) {
+            return None;
+        }
+        let mut call = before.clone();
+        call.dialogs.retain(|dialog| !is_over(dialog));
+        Some(ended(before.clone(), call))
+    }
+
+    /// Prepares that media of the legs that fit is held back towards those that fit `to`, or no longer.
+    ///
+    /// # Errors
+    /// [`MediaError::UnknownCall`], [`MediaError::NoLeg`].
+    pub fn hold_back(
+        &self,
+        call_id: &str,
+        (from, to): (Selector<'_>, Selector<'_>),
+        held: HeldBack,
+        on: bool,
+    ) -> Result<Pending, MediaError> {
+        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?;
+        let mut call = before.clone();
+        let mut any = false;
+        for dialog in &mut call.dialogs {
+            for side in 0..2 {
+                if !from.fits(dialog, side) || !to.fits(dialog, 1 - side) {
+                    continue;
+                }
+                let blocked = &mut dialog.legs[side].blocked;
+                match held {
+                    HeldBack::Media => blocked.media = on,
+                    HeldBack::Silence => blocked.silence = on,
+                    HeldBack::Dtmf => blocked.dtmf = on,
+                }
+                any = true;
+            }
+        }
+        match any {
+            true => Ok(Pending::new(Some(before.clone()), Some(call), Vec::new(), Vec::new())),
+            false => Err(MediaError::NoLeg),
+        }
+    }
+
+    /// Prepares a leg that only sends, for others to subscribe to; the SDP is our answer to it.
+    ///
+    /// # Errors
+    /// [`MediaError`]; nothing stays taken.
+    pub fn publish(
+        &mut self,
+        parties: &Parties<'_>,
+        sdp: &[u8],
+        options: &Options,
+        now: Now,
+    ) -> Result<Pending, MediaError> {
+        self.begin(parties, sdp, options, now, |work, sdp| {
+            work.publish(parties, sdp, options)
+        })
+    }
+
+    /// Prepares that copies of what legs send go to somebody else, once he has answered; the SDP is the offer for
+    /// him. `tag` names the subscription: one of that name is replaced.
+    ///
+    /// # Errors
+    /// [`MediaError`]; nothing stays taken.
+    pub fn subscribe(
+        &mut self,
+        call_id: &str,
+        from: &[Selector<'_>],
+        tag: &str,
+        options: &Options,
+        now: Now,
+    ) -> Result<(Pending, Subscribed), MediaError> {
+        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?.clone();
+        let mut subscribed = Subscribed::default();
+        let pending = self.prepare(before.clone(), Some(before), now, |work| {
+            work.subscribe(from, tag, options, &mut subscribed)
+        })?;
+        Ok((pending, subscribed))
+    }
+
+    /// Prepares that a subscription begins: its SDP answer says where copies go.
+    ///
+    /// # Errors
+    /// [`MediaError`].
+    pub fn subscribe_answer(
+        &mut self,
+        call_id: &str,
+        tag: &str,
+        sdp: &[u8],
+        options: &Options,
+        now: Now,
+    ) -> Result<Pending, MediaError> {
+        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?.clone();
+        let sdp = Sdp::parse(sdp)?;
+        self.prepare(before.clone(), Some(before), now, |work| {
+            work.subscribe_answer(tag, &sdp, options)
+        })
+    }
+
+    /// Prepares the end of a subscription.
+    ///
+    /// # Errors
+    /// [`MediaError::UnknownCall`], [`MediaError::NoLeg`].
+    pub fn unsubscribe(&self, call_id: &str, tag: &str) -> Result<Pending, MediaError> {
+        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?;
+        let mut call = before.clone();
+        call.forks.retain(|fork| !fork.leg.has(tag));
+        match call.forks.len() == before.forks.len() {
+            true => Err(MediaError::NoLeg),
+            false => Ok(ended(before.clone(), call)),
+        }
+    }
+}
+
+/// What is left of a call: copies end with what they are copies of, a call with its last dialog.
+fn ended(before: Call, mut call: Call) -> Pending {
+    let numbers: Vec<u16> = call.dialogs.iter().map(|dialog| dialog.number).collect();
+    for fork in &mut call.forks {
+        fork.medias.retain(|media| numbers.contains(&media.dialog));
+    }
+    call.forks.retain(|fork| !fork.medias.is_empty());
+    let after = Some(call).filter(|call| !call.dialogs.is_empty());
+    Pending::new(Some(before), after, Vec::new(), Vec::new())
+}
+
+impl Work<'_> {
+    fn publish(
+        &mut self,
+        parties: &Parties<'_>,
+        sdp: &Sdp,
+        options: &Options,
+    ) -> Result<Vec<u8>, MediaError> {
+        let is_own = |dialog: &Dialog| dialog.published && dialog.legs[0].has(parties.from_tag);
+        let idx = match self.call.dialogs.iter().position(is_own) {
+            Some(idx) => idx,
+            None => {
+                let faced = facing(self.pools, sdp, options)?;
+                let legs = faced.map(|facing| Leg::new(facing, self.now));
+                self.push_dialog(legs)?;
+                let idx = self.call.dialogs.len() - 1;
+                self.call.dialogs[idx].published = true;
+                self.name_leg(idx, 0, parties.from_tag)?;
+                idx
+            }
+        };
+        let dialog = &mut self.call.dialogs[idx];
+        dialog.learn = options.learn.unwrap_or_default();
+        let is_new = dialog.hears(0, sdp.as_bytes(), self.now);
+        dialog.legs[0].describe(is_new, options);
+        self.mark(options.tos);
+        self.call.dialogs[idx].medias.truncate(sdp.media().len());
+        for (position, offered) in sdp.media().iter().enumerate() {
+            self.offer_media(idx, 0, position, offered, is_new, options)?;
+        }
+        if self.call.media_count() > crate::MAX_MEDIA {
+            return Err(MediaError::TooManyMedia);
+        }
+        let dialog = &mut self.call.dialogs[idx];
+        dialog.hear_session(0, sdp);
+        for media in &mut dialog.medias {
+            let own = &mut media.sides[0];
+            own.told_mux = own.mux;
+        }
+        dialog.answer_ice(0, options);
+        self.leave(idx, 0, sdp, options, Phase::Published)
+    }
+
+    fn subscribe(
+        &mut self,
+        from: &[Selector<'_>],
+        tag: &str,
+        options: &Options,
+        subscribed: &mut Subscribed,
+    ) -> Result<Vec<u8>, MediaError> {
+        self.call.forks.retain(|fork| !fork.leg.has(tag));
+        if self.call.forks.len() >= MAX_FORKS || !self.call.has_room_for_tags(1) {
+            return Err(MediaError::TooManyTags);
+        }
+        let mut sources = Vec::new();
+        for dialog in &self.call.dialogs {
+            for side in 0..2 {
+                if from.iter().any(|from| from.fits(dialog, side)) && dialog.legs[side].signal > 0 {
+                    sources.push((dialog.clone(), side));
+                }
+            }
+        }
+        let Some((dialog, side)) = sources.first() else {
+            return Err(MediaError::NoLeg);
+        };
+        let name = options.direction[1].as_ref().or(options.direction[0].as_ref());
+        let own = dialog.legs[*side].facing();
+        let facing = match name {
+            Some(name) => {
+                let full = self.pools.resolve(name);
+                let full = full.ok_or_else(|| MediaError::UnknownInterface(name.clone()))?;
+                (full, options.address_family)
+            }
+            None => (own.0, options.address_family.or(own.1)),
+        };
+        let mut leg = Leg::new(facing.clone(), self.now);
+        leg.tags.push(tag.to_owned());
+        let mut fork = Fork {
+            number: self.call.next_dialog,
+            leg,
+            medias: Vec::new(),
+        };
+        self.call.next_dialog = self.call.next_dialog.wrapping_add(1);
+        let mut body = String::new();
+        for (dialog, side) in &sources {
+            let leg = &dialog.legs[*side];
+            let tag = leg.tags.last().cloned().unwrap_or_default();
+            subscribed.from_tags.push(tag.clone());
+            for (idx, media) in (0..).zip(&dialog.medias) {
+                if !media.is_relayed() {
+                    continue;
+                }
+                let local = self.take(&facing)?;
+                let own = &media.sides[*side];
+                let label = leg.label.clone();
+                let place = usize::from(idx) + 1;
+                subscribed.sections.push((tag.clone(), label, place, own.mid.clone()));
+                fork.medias.push(ForkMedia {
+                    dialog: dialog.number,
+                    side: *side,
+                    media: idx,
+                    local,
+                    remote: None,
+                    remote_rtcp: None,
+                    receives: false,
+                });
+                let advertise = self.pools.of(local).map_or(local.ip, |i| i.advertise);
+                section(&mut body, media, *side, options.media_address.unwrap_or(advertise), local.port);
+            }
+        }
+        let Some(first) = fork.medias.first() else {
+            return Err(MediaError::NoLeg);
+        };
+        let address = self.pools.of(first.local).map_or(first.local.ip, |i| i.advertise);
+        let family = if address.is_ipv4() { "IP4" } else { "IP6" };
+        let id = self.call.key;
+        let head = format!("v=0\r\no=- {id} 1 IN {family} {address}\r\ns=-\r\nt=0 0\r\n");
+        self.call.forks.push(fork);
+        if self.call.media_count() > crate::MAX_MEDIA {
+            return Err(MediaError::TooManyMedia);
+        }
+        Ok((head + &body).into_bytes())
+    }
+
+    fn subscribe_answer(
+        &mut self,
+        tag: &str,
+        sdp: &Sdp,
+        options: &Options,
+    ) -> Result<Vec<u8>, MediaError> {
+        let found = self.call.forks.iter_mut().find(|fork| fork.leg.has(tag));
+        let fork = found.ok_or(MediaError::NoLeg)?;
+        let (answered, offered) = (sdp.media().len(), fork.medias.len());
+        if answered > offered {
+            return Err(MediaError::AnswerCount { answered, offered });
+        }
+        fork.leg.hears(sdp.as_bytes());
+        for (media, said) in fork.medias.iter_mut().zip(sdp.media()) {
+            let mut side = crate::call::Side::default();
+            side.hear(said, options)?;
+            crate::signal::check_family(&side, &fork.leg)?;
+            media.receives = side.receives && !side.declined;
+            media.remote = side.remote;
+            media.remote_rtcp = side.remote_rtcp.or(side.remote);
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// One section of the offer for who subscribes: what the leg sends, as it described it.
+fn section(body: &mut String, media: &crate::Media, side: usize, address: IpAddr, port: u16) {
+    let own = &media.sides[side];
+    let family = if address.is_ipv4() { "IP4" } else { "IP6" };
+    let formats = own.formats.join(" ");
+    // Writing to a String does not fail.
+    let _ = write!(
+        body,
+        "m={} {port} {} {formats}\r\nc=IN {family} {address}\r\n",
+        media.name, own.proto
+    );
+    for line in &own.described {
+        let _ = write!(body, "a={line}\r\n");
+    }
+    body.push_str("a=sendonly\r\n");
+    if media.has_rtcp {
+        let _ = write!(body, "a=rtcp:{}\r\n", port | 1);
+    }
+}

@@ -1,0 +1,96 @@
+//! Copies of what a leg sends, for those who subscribed to it.
+
+use crate::Local;
+use crate::call::{Call, Leg};
+use crate::diff::{Class, Desired, Feed, Kind, Learn, Shared, Stream};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Subscriptions of one call.
+pub const MAX_FORKS: usize = 8;
+
+/// One who is sent copies: a leg that receives and never sends media.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// Numbers its leg, as [`crate::Dialog::number`].
+    pub number: u16,
+    /// The leg: its one tag is the subscription's.
+    pub leg: Leg,
+    /// One for each section of the SDP it was offered.
+    pub medias: Vec<ForkMedia>,
+}
+
+/// One section of a subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkMedia {
+    /// [`crate::Dialog::number`] of what is copied.
+    pub dialog: u16,
+    /// The leg of it that sends.
+    pub side: usize,
+    /// The section of it.
+    pub media: u16,
+    /// The endpoint copies leave from.
+    pub local: Local,
+    /// Where copies of RTP go; `None` before the answer, or if it was declined.
+    pub remote: Option<SocketAddr>,
+    /// Where copies of RTCP go, unless multiplexed.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// Whether it receives.
+    pub receives: bool,
+}
+
+impl Fork {
+    pub(crate) fn streams(&self, call: &Call, into: &mut Desired) {
+        for (position, own) in (0..).zip(&self.medias) {
+            let source = call.dialogs.iter().find(|dialog| dialog.number == own.dialog);
+            let media = source.and_then(|dialog| dialog.medias.get(usize::from(own.media)));
+            let (Some(dialog), Some(media)) = (source, media.filter(|media| media.is_relayed()))
+            else {
+                continue;
+            };
+            let Some(locals) = media.locals else {
+                continue;
+            };
+            let rtp = Stream {
+                local: own.local,
+                peer: own.local,
+                remote: own.remote.filter(|_| own.receives),
+                kind: media.kind,
+                learn: Learn::Off,
+                handover: false,
+                hint: None,
+                gate_open: true,
+                signal: self.leg.signal,
+                clock_hz: media.clock_hz,
+                dscp: dialog.mark,
+                payload_types: 0,
+                strict_payload: false,
+                event_type: None,
+                shared: Shared::Nothing,
+                secure: media.has_proto("SAVP"),
+                class: media.class(),
+                capture: false,
+                feed: Feed::CopyOf(locals[own.side]),
+                mid: None,
+                ice: None,
+                drop_events: false,
+                leg: self.number.wrapping_mul(2),
+                media: position,
+            };
+            into.insert(rtp.local, rtp);
+            if media.has_rtcp && !(media.is_muxed(0) && media.is_muxed(1)) {
+                let rtcp = Stream {
+                    local: rtp.local.rtcp(),
+                    peer: rtp.local.rtcp(),
+                    remote: own.remote_rtcp,
+                    kind: Kind::Rtcp,
+                    clock_hz: 0,
+                    class: Class::Rtcp,
+                    feed: Feed::CopyOf(locals[own.side].rtcp()),
+                    ..rtp
+                };
+                into.insert(rtcp.local, rtcp);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a leg's SDP says of one media.
+
+use crate::call::{Media, Mux, Side};
+use crate::diff::Kind;
+use crate::signal::Options;
+use crate::MediaError;
+use penstock_sdp::{Codec, Direction, MediaKind, Protocol};
+use std::net::{IpAddr, SocketAddr};
+
+/// Formats of an m= line that are remembered, and lines that describe them.
+const MAX_FORMATS: usize = 64;
+
+impl Media {
+    pub(crate) fn new(offered: &penstock_sdp::Media) -> Media {
+        Media {
+            name: name(&offered.kind),
+            kind: kind(offered),
+            has_rtcp: is_rtp(offered),
+            clock_hz: clock(offered),
+            locals: None,
+            sides: [Side::default(), Side::default()],
+            mux: Mux::Pass,
+        }
+    }
+
+    pub(crate) fn is_like(&self, offered: &penstock_sdp::Media) -> bool {
+        // A rejected section's transport means nothing.
+        offered.is_rejected()
+            || self.name == name(&offered.kind)
+                && self.kind == kind(offered)
+                && self.has_rtcp == is_rtp(offered)
+    }
+}
+
+impl Side {
+    /// Takes over what a leg says of one media.
+    pub(crate) fn hear(&mut self, said: &penstock_sdp::Media, options: &Options) -> Result<(), MediaError> {
+        // TCP does not pass through here: such a section is refused on the leg's behalf.
+        let is_tcp = said.proto.to_ascii_uppercase().starts_with("TCP");
+        self.declined = said.is_rejected() || is_tcp;
+        if self.declined {
+            return Ok(());
+        }
+        self.proto.clone_from(&said.proto);
+        self.mux = said.rtcp_mux;
+        let types = said.formats.iter().filter_map(|word| word.parse().ok());
+        self.payload_types = types
+            .filter(|number| is_rtp(said) && *number < 128)
+            .collect();
+        self.formats = said.formats.iter().take(MAX_FORMATS).cloned().collect();
+        self.described = said.described().take(2 * MAX_FORMATS).collect();
+        let event = |codec: &&Codec| codec.name.eq_ignore_ascii_case("telephone-event");
+        self.event_type = said
+            .codecs
+            .iter()
+            .find(event)
+            .map(|codec| codec.payload_type);
+        (self.sends, self.receives) = match said.direction {
+            Direction::SendRecv => (true, true),
+            Direction::SendOnly => (true, false),
+            Direction::RecvOnly => (false, true),
+            Direction::Inactive => (false, false),
+        };
+        let address = said.address.filter(|address| !address.is_unspecified());
+        let Some(address) = address else {
+            // The older hold: nothing may be sent there, and where it was is where it will be.
+            self.receives = false;
+            return Ok(());
+        };
+        let rtcp = match said.rtcp {
+            Some(rtcp) => Some((rtcp.address.unwrap_or(address), rtcp.port)),
+            None => said.port.checked_add(1).map(|port| (address, port)),
+        };
+        let place = |address: IpAddr, port| {
+            let address = options.source_address.unwrap_or(address);
+            match is_destination(address) {
+                true => Ok(SocketAddr::new(address, port)),
+                false => Err(MediaError::NoDestination(address)),
+            }
+        };
+        self.remote = Some(place(address, said.port)?);
+        self.remote_rtcp = match rtcp {
+            Some((address, port)) if !address.is_unspecified() => Some(place(address, port)?),
+            _ => None,
+        };
+        Ok(())
+    }
+}
+
+/// The transport to write where `own` stands so that it fits `wanted`, if no keys are needed.
+pub(crate) fn convert(own: &str, wanted: &str) -> Option<Protocol> {
+    let class = |protocol| match protocol {
+        Protocol::RtpAvp | Protocol::RtpAvpf => 0,
+        Protocol::RtpSavp | Protocol::RtpSavpf => 1,
+        Protocol::UdpTlsRtpSavp | Protocol::UdpTlsRtpSavpf => 2,
+        Protocol::Udptl => 3,
+    };
+    let (own, wanted) = (Protocol::from_word(own)?, Protocol::from_word(wanted)?);
+    (class(own) == class(wanted)).then_some(wanted)
+}
+
+pub(crate) fn is_rtp(said: &penstock_sdp::Media) -> bool {
+    said.proto.to_ascii_uppercase().contains("RTP/")
+}
+
+fn kind(said: &penstock_sdp::Media) -> Kind {
+    match said.protocol() {
+        Some(protocol) if protocol.is_rtp() => Kind::Rtp,
+        // What is not known is not judged.
+        _ => Kind::Raw,
+    }
+}
+
+pub(crate) fn clock(said: &penstock_sdp::Media) -> u32 {
+    said.codecs.first().map_or(0, |codec| codec.clock_rate)
+}
+
+fn name(kind: &MediaKind) -> String {
+    match kind {
+        MediaKind::Audio => "audio",
+        MediaKind::Video => "video",
+        MediaKind::Text => "text",
+        MediaKind::Application => "application",
+        MediaKind::Message => "message",
+        MediaKind::Image => "image",
+        MediaKind::Other(word) => word,
+    }
+    .to_owned()
+}
+
+pub(crate) fn is_destination(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !address.is_loopback() && !address.is_multicast() && !broadcast
+}

@@ -1,0 +1,290 @@
+//! The body that leaves for a leg.
+
+use crate::call::{Dialog, Leg, Media, Told};
+use crate::diff::Ice;
+use crate::hear::convert;
+use crate::signal::{Options, RtcpAttribute, Work};
+use crate::{Family, MediaError};
+use penstock_sdp::{
+    AttributeEdits, Candidate, Direction, GroupEdit, IceEdit, IceLines, MediaRewrite, MidEdit, OriginEdit,
+    Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
+};
+use std::net::{IpAddr, SocketAddr};
+
+/// Priority of the first host candidate (RFC 8445 section 5.1.2.1); a second component has one less.
+const PRIORITY: u32 = 2_130_706_431;
+
+/// What a body that leaves is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The other leg's offer.
+    Offer,
+    /// The other leg's answer.
+    Answer,
+    /// Our own answer, made of the leg's own offer.
+    Published,
+}
+
+impl Work<'_> {
+    /// The body that `sdp` becomes for leg `to`.
+    pub(crate) fn leave(
+        &mut self,
+        idx: usize,
+        to: usize,
+        sdp: &Sdp,
+        options: &Options,
+        phase: Phase,
+    ) -> Result<Vec<u8>, MediaError> {
+        let default = self.advertised(&self.call.dialogs[idx].legs[to], options)?;
+        let dialog = &self.call.dialogs[idx];
+        let mut media = Vec::with_capacity(sdp.media().len());
+        let mut first = None;
+        for (position, said) in sdp.media().iter().enumerate() {
+            let entry = dialog.entry(position, to);
+            let address = match (entry, options.media_address) {
+                (_, Some(address)) => address,
+                (Some(local), None) => self.pools.of(local).map_or(default, |i| i.advertise),
+                (None, None) => default,
+            };
+            first = first.or(entry.map(|_| address));
+            let shape = Shape {
+                dialog,
+                position,
+                to,
+                address,
+                options,
+                phase,
+            };
+            media.push(shape.media(said));
+        }
+        let mut rewrite = Rewrite {
+            origin: OriginEdit {
+                address: options.replace.address.then_some(first.unwrap_or(default)),
+                ..OriginEdit::default()
+            },
+            group: dialog.group(to, phase),
+            ice_lite: dialog.medias.iter().any(|media| media.sides[to].told_ice),
+            remove_session_ice: true,
+            loop_mark: options.loop_mark.clone(),
+            attributes: edits(options, |kind| kind.is_none()),
+            media,
+            ..Rewrite::default()
+        };
+        let told = &mut self.call.dialogs[idx].legs[to].told;
+        told.keep(sdp, options, &mut rewrite)?;
+        Ok(sdp.rewrite(&rewrite)?)
+    }
+
+    /// The address written for what a leg is faced by, where no port of it says otherwise.
+    fn advertised(&self, leg: &Leg, options: &Options) -> Result<IpAddr, MediaError> {
+        let name = &leg.interface;
+        let interface = self.pools.facing(name, leg.family);
+        let interface = interface.ok_or_else(|| MediaError::UnknownInterface(name.clone()))?;
+        let address = options.media_address.unwrap_or(interface.advertise);
+        match Family::of(address) == Family::of(interface.ip) {
+            true => Ok(address),
+            false => Err(MediaError::Family {
+                address,
+                interface: name.clone(),
+            }),
+        }
+    }
+}
+
+/// One section as it leaves.
+struct Shape<'a> {
+    dialog: &'a Dialog,
+    position: usize,
+    to: usize,
+    address: IpAddr,
+    options: &'a Options,
+    phase: Phase,
+}
+
+impl Shape<'_> {
+    fn media(&self, said: &penstock_sdp::Media) -> MediaRewrite {
+        let (options, to) = (self.options, self.to);
+        let is_offer = self.phase == Phase::Offer;
+        let media = &self.dialog.medias[self.position];
+        let own = &media.sides[to];
+        let speaker = match self.phase {
+            Phase::Published => to,
+            Phase::Offer | Phase::Answer => 1 - to,
+        };
+        let relayed = media.locals.filter(|_| !media.sides[speaker].declined);
+        let Some(local) = relayed.and_then(|_| self.dialog.entry(self.position, to)) else {
+            return MediaRewrite {
+                remove: is_offer && options.remove_rejected,
+                ice: IceEdit::Remove,
+                rtcp: RtcpLine::None,
+                ..MediaRewrite::new(0, self.address)
+            };
+        };
+        let protocol = match is_offer {
+            true => Protocol::from_word(&own.proto),
+            false => convert(&said.proto, &own.proto),
+        };
+        let one_port = match is_offer {
+            true => options.mux.require,
+            false => own.told_mux,
+        };
+        let rtcp_port = if one_port { local.port } else { local.port | 1 };
+        let kind = &said.kind;
+        MediaRewrite {
+            zero_address: match options.replace_zero_address {
+                true => ZeroAddress::Replace,
+                false => ZeroAddress::Keep,
+            },
+            rtcp: match options.rtcp_attribute {
+                _ if !media.has_rtcp => RtcpLine::None,
+                RtcpAttribute::Port => RtcpLine::Port(rtcp_port),
+                RtcpAttribute::Full => RtcpLine::Full(rtcp_port, self.address),
+                RtcpAttribute::None => RtcpLine::None,
+            },
+            rtcp_mux: media.has_rtcp.then_some(own.told_mux),
+            protocol: protocol.filter(|p| !p.as_str().eq_ignore_ascii_case(&said.proto)),
+            direction: (self.phase == Phase::Published).then_some(Direction::RecvOnly),
+            formats: match is_offer {
+                true => options.codecs.formats(said),
+                false => None,
+            },
+            ptime: options.ptime,
+            maxptime: options.maxptime,
+            mid: self.mid(media),
+            ice: match (own.told_ice, self.dialog.legs[to].ice) {
+                (true, Some(ice)) => {
+                    IceEdit::Own(self.candidates(&ice, local.port, media.has_rtcp && !one_port))
+                }
+                _ => IceEdit::Remove,
+            },
+            extmap: options.extmap.clone(),
+            bundle_only: !own.told_bundle,
+            attributes: edits(options, |wanted| wanted == Some(kind)),
+            ..MediaRewrite::new(local.port, self.address)
+        }
+    }
+
+    /// An offer passes the tag on, or makes one if asked to; an answer has the tag that the offer had.
+    fn mid(&self, media: &Media) -> MidEdit {
+        let [own, other] = [self.to, 1 - self.to].map(|side| media.sides[side].mid.as_deref());
+        let other = match self.phase {
+            Phase::Published => own,
+            Phase::Offer | Phase::Answer => other,
+        };
+        match (self.phase == Phase::Offer, other, own) {
+            (true, None, _) if self.options.generate_mid => {
+                MidEdit::Set(format!("{}", self.position + 1))
+            }
+            (true, ..) => MidEdit::Keep,
+            (false, _, Some(own)) if other != Some(own) => MidEdit::Set(own.to_owned()),
+            (false, Some(_), None) => MidEdit::Remove,
+            (false, ..) => MidEdit::Keep,
+        }
+    }
+
+    fn candidates(&self, ice: &Ice, port: u16, has_rtcp_port: bool) -> IceLines {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let candidate = |component: u8, port| Candidate {
+            foundation: "1".into(),
+            component,
+            priority: PRIORITY + 1 - u32::from(component),
+            address: SocketAddr::new(self.address, port),
+        };
+        let mut candidates = vec![candidate(1, port)];
+        if has_rtcp_port {
+            candidates.push(candidate(2, port | 1));
+        }
+        IceLines {
+            ufrag: text(&ice.ufrag),
+            pwd: text(&ice.pwd),
+            options: None,
+            candidates,
+        }
+    }
+}
+
+impl Dialog {
+    /// The `a=group:BUNDLE` of what leaves for leg `to`.
+    fn group(&self, to: usize, phase: Phase) -> GroupEdit {
+        let bundles = |media: &Media| media.sides[to].told_bundle;
+        if !self.medias.iter().any(bundles) {
+            return GroupEdit::Remove;
+        }
+        if phase == Phase::Offer {
+            return GroupEdit::Keep;
+        }
+        let joined = |idx: &usize| {
+            let media = &self.medias[*idx];
+            let leads = (0..self.medias.len()).any(|other| other != *idx && self.head(other, to) == *idx);
+            media.is_relayed() && (self.head(*idx, to) != *idx || leads)
+        };
+        let tags = (0..self.medias.len())
+            .filter(joined)
+            .filter_map(|idx| self.medias[idx].sides[to].mid.clone());
+        GroupEdit::Bundle(tags.collect())
+    }
+}
+
+impl Told {
+    /// Keeps of o= and s= what the leg is to be told the same of throughout, and counts the versions.
+    fn keep(
+        &mut self,
+        sdp: &Sdp,
+        options: &Options,
+        rewrite: &mut Rewrite,
+    ) -> Result<(), MediaError> {
+        let wish = options.replace;
+        let Some(origin) = sdp.origin() else {
+            return Ok(());
+        };
+        let first = |known: &mut Option<String>, now: &str| {
+            known.get_or_insert_with(|| now.to_owned()).clone()
+        };
+        if wish.username {
+            rewrite.origin.username = Some(first(&mut self.username, &origin.username));
+        }
+        if wish.session_id {
+            rewrite.origin.session_id = Some(first(&mut self.session_id, &origin.session_id));
+        }
+        if wish.session_name
+            && let Some(name) = sdp.session_name()
+        {
+            rewrite.session_name = Some(first(&mut self.name, name));
+        }
+        if wish.version || wish.force_version {
+            rewrite.origin.version = Some("0".into());
+            let body = hash(&sdp.rewrite(rewrite)?);
+            let came = origin.session_version.parse().unwrap_or(0);
+            let version = match self.version {
+                None => came,
+                Some(version) if wish.force_version || body != self.body => version.wrapping_add(1),
+                Some(version) => version,
+            };
+            (self.version, self.body) = (Some(version), body);
+            rewrite.origin.version = Some(version.to_string());
+        }
+        Ok(())
+    }
+}
+
+/// FNV-1a: the same in every build, for it goes to the store.
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+fn edits(
+    options: &Options,
+    is_meant: impl Fn(Option<&penstock_sdp::MediaKind>) -> bool,
+) -> AttributeEdits {
+    let mut all = AttributeEdits::default();
+    for (kind, edits) in &options.attributes {
+        if is_meant(kind.as_ref()) {
+            all.add.extend_from_slice(&edits.add);
+            all.remove.extend_from_slice(&edits.remove);
+            all.substitute.extend_from_slice(&edits.substitute);
+        }
+    }
+    all
+}
