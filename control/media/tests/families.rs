@@ -13,7 +13,7 @@ fn sdp6(port: u16, extra: &str) -> String {
 
 fn way(a: &str, b: &str) -> Options {
     Options {
-        direction: Some([a.into(), b.into()]),
+        direction: [Some(a.into()), Some(b.into())],
         ..Options::default()
     }
 }
@@ -36,7 +36,10 @@ fn an_ipv4_phone_calls_an_ipv6_phone() {
     for options in [way("internal", "six"), towards(Family::Ip6)] {
         let mut calls = calls(8);
         let options = Options {
-            replace_origin: true,
+            replace: Replace {
+                address: true,
+                ..Replace::default()
+            },
             ..options
         };
         let body = sdp("10.0.0.1", 4000, "a=rtcp:4009 IN IP4 10.0.0.1\r\n");

@@ -240,8 +240,11 @@ fn addresses_other_than_the_sdp_says() {
     let options = Options {
         source_address: Some("192.0.2.7".parse().unwrap()),
         media_address: Some("192.0.2.200".parse().unwrap()),
-        replace_origin: true,
-        no_rtcp_attribute: true,
+        replace: Replace {
+                address: true,
+                ..Replace::default()
+            },
+        rtcp_attribute: RtcpAttribute::None,
         tos: Tos::Dscp(46),
         learn: Some(Learn::Off),
         ..Options::default()

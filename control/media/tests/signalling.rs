@@ -9,7 +9,10 @@ fn an_offer_installs_both_directions_and_an_answer_completes_them() {
     let mut calls = calls(8);
     let body = sdp("10.0.0.1", 4000, "a=sendrecv\r\na=rtcp:4005\r\n");
     let options = Options {
-        replace_origin: true,
+        replace: Replace {
+                address: true,
+                ..Replace::default()
+            },
         ..Options::default()
     };
     let pending = calls
@@ -350,7 +353,7 @@ fn sections_that_are_not_rtp() {
 fn interfaces_are_chosen_once() {
     let mut calls = calls(8);
     let way = |a: &str, b: &str| Options {
-        direction: Some([a.into(), b.into()]),
+        direction: [Some(a.into()), Some(b.into())],
         ..Options::default()
     };
     let out = offer(

@@ -48,6 +48,7 @@ pub fn parties<'a>(call_id: &'a str, from_tag: &'a str, to_tag: Option<&'a str>)
         call_id,
         from_tag,
         to_tag,
+        branch: None,
     }
 }
 
@@ -85,7 +86,7 @@ pub fn answer(
 }
 
 pub fn delete(calls: &mut Calls, id: &str, from: Option<&str>, to: Option<&str>, s: f64) -> bool {
-    match calls.delete(id, from, to, now(s)) {
+    match calls.delete(id, (from, to), None, Duration::ZERO, now(s)) {
         Ok(pending) => {
             commit(calls, pending, s);
             true

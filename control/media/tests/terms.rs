@@ -1,0 +1,256 @@
+//! Multiplexing, bundling and ICE: what each leg is told, and which streams that makes.
+
+mod common;
+use common::*;
+use penstock_media::*;
+
+const KEYS: [Ice; 2] = [
+    Ice {
+        ufrag: *b"aaaaaaaa",
+        pwd: *b"aaaaaaaaaaaaaaaaaaaaaaaa",
+    },
+    Ice {
+        ufrag: *b"bbbbbbbb",
+        pwd: *b"bbbbbbbbbbbbbbbbbbbbbbbb",
+    },
+];
+
+fn with(mux: MuxWish) -> Options {
+    Options {
+        mux,
+        ice_keys: KEYS,
+        ..Options::default()
+    }
+}
+
+/// The SDP of both legs: offer with `offered`, answer with `answered`.
+fn exchange(calls: &mut Calls, options: &Options, offered: &str, answered: &str) -> [String; 2] {
+    let body = sdp("10.0.0.1", 4000, offered);
+    let out = offer(calls, parties("c", "a", None), &body, options, 0.0).unwrap();
+    let body = sdp("10.0.0.2", 5000, answered);
+    let back = answer(calls, parties("c", "a", Some("b")), &body, options, 1.0).unwrap();
+    [out, back]
+}
+
+fn streams(calls: &Calls) -> Vec<Stream> {
+    calls.get("c").unwrap().desired().into_values().collect()
+}
+
+const MUX: &str = "a=rtcp-mux\r\n";
+
+/// Both legs multiplex: two streams. Neither: four.
+#[test]
+fn multiplexing_that_both_speak_passes() {
+    for (offered, answered, count) in [(MUX, MUX, 2), ("", "", 4)] {
+        let mut calls = calls(8);
+        let [out, back] = exchange(&mut calls, &Options::default(), offered, answered);
+        assert_eq!(out.contains(MUX), !offered.is_empty());
+        assert_eq!(back.contains(MUX), !answered.is_empty());
+        assert_eq!(streams(&calls).len(), count);
+    }
+}
+
+/// One leg multiplexes and the other does not: its RTCP is a part of what comes to its RTP port, and what
+/// goes to it leaves from there.
+#[test]
+fn multiplexing_ends_at_the_relay() {
+    let demux = MuxWish {
+        demux: true,
+        ..MuxWish::default()
+    };
+    let accept = MuxWish {
+        accept: true,
+        ..MuxWish::default()
+    };
+    for (wish, offered_on) in [(demux, false), (accept, true)] {
+        let mut calls = calls(8);
+        let [out, back] = exchange(&mut calls, &with(wish), MUX, "");
+        assert_eq!(out.contains(MUX), offered_on);
+        assert!(back.contains(MUX), "{back}");
+        assert!(back.contains(&format!("a=rtcp:{}\r\n", port_of(&back))), "{back}");
+        let [a, b] = rtp(&calls);
+        let all = streams(&calls);
+        let rtcp = |leg| *all.iter().find(|s| s.kind == Kind::Rtcp && s.leg == leg).unwrap();
+        assert_eq!(rtcp(0).feed, Feed::PartOf(a.local));
+        assert_eq!(rtcp(0).remote, a.remote);
+        assert_eq!(rtcp(0).peer, b.local.rtcp());
+        assert_eq!(rtcp(1).feed, Feed::Own);
+        assert_eq!(rtcp(1).peer, a.local);
+        assert_eq!(rtcp(1).remote.unwrap().port(), 5001);
+    }
+}
+
+/// A leg that does not multiplex calls one that is asked to.
+#[test]
+fn multiplexing_is_offered_and_required() {
+    for require in [false, true] {
+        let mut calls = calls(8);
+        let wish = MuxWish {
+            offer: !require,
+            require,
+            ..MuxWish::default()
+        };
+        let [out, back] = exchange(&mut calls, &with(wish), "", MUX);
+        assert!(out.contains(MUX), "{out}");
+        let rtcp = port_of(&out) + u16::from(!require);
+        assert!(out.contains(&format!("a=rtcp:{rtcp}\r\n")), "{out}");
+        assert!(!back.contains("rtcp-mux"), "{back}");
+        let [a, b] = rtp(&calls);
+        let all = streams(&calls);
+        let rtcp = |leg| *all.iter().find(|s| s.kind == Kind::Rtcp && s.leg == leg).unwrap();
+        assert_eq!(rtcp(1).feed, Feed::PartOf(b.local));
+        assert_eq!(rtcp(0).peer, b.local);
+        assert_eq!(rtcp(0).remote.unwrap().port(), 4001);
+        assert_eq!((a.feed, b.feed), (Feed::Own, Feed::Own));
+    }
+}
+
+#[test]
+fn multiplexing_is_refused() {
+    let mut calls = calls(8);
+    let wish = MuxWish {
+        reject: true,
+        ..MuxWish::default()
+    };
+    let [out, back] = exchange(&mut calls, &with(wish), MUX, "");
+    assert!(!out.contains("rtcp-mux") && !back.contains("rtcp-mux"), "{out}{back}");
+    assert_eq!(streams(&calls).len(), 4);
+}
+
+const ICE: &str = "a=ice-ufrag:u1u1\r\na=ice-pwd:p1p1p1p1p1p1p1p1p1p1p1\r\na=candidate:1 1 UDP 2130706431 10.0.0.1 4000 typ host\r\n";
+
+/// Whoever speaks ICE is answered with credentials of ours, and no candidate of a leg leaves.
+#[test]
+fn ice_is_answered() {
+    let mut calls = calls(8);
+    let [out, back] = exchange(&mut calls, &with(MuxWish::default()), ICE, "");
+    assert!(out.contains("a=ice-ufrag:bbbbbbbb\r\n"), "{out}");
+    assert!(out.contains("a=ice-lite\r\n"), "{out}");
+    assert!(!out.contains("10.0.0.1"), "{out}");
+    let [port, rtcp] = [port_of(&out), port_of(&out) + 1];
+    assert!(out.contains(&format!(" 1 UDP 2130706431 203.0.113.1 {port} typ host")), "{out}");
+    assert!(out.contains(&format!(" 2 UDP 2130706430 203.0.113.1 {rtcp} typ host")), "{out}");
+    assert!(back.contains("a=ice-ufrag:aaaaaaaa\r\n"), "{back}");
+    let [a, b] = rtp(&calls);
+    assert_eq!(a.ice, Some(KEYS[0]));
+    assert_eq!(b.ice, None, "it did not say ICE");
+}
+
+#[test]
+fn ice_is_taken_out_or_forced() {
+    let remove = Options {
+        ice: IceWish::Remove,
+        ..with(MuxWish::default())
+    };
+    let mut one = calls(8);
+    let [out, back] = exchange(&mut one, &remove, ICE, "");
+    assert!(!out.contains("ice") && !back.contains("ice") && !out.contains("candidate"));
+    assert!(rtp(&one).iter().all(|stream| stream.ice.is_none()));
+
+    let force = Options {
+        ice: IceWish::Force,
+        ..with(MuxWish::default())
+    };
+    let mut two = calls(8);
+    let [out, back] = exchange(&mut two, &force, "", ICE);
+    assert!(out.contains("a=ice-pwd:bbbbbbbb"), "{out}");
+    assert!(!back.contains("ice"), "not offered: {back}");
+    let [a, b] = rtp(&two);
+    assert_eq!((a.ice, b.ice), (None, Some(KEYS[1])));
+}
+
+/// A re-offer keeps our credentials; one with other credentials is a restart, and gets new ones.
+#[test]
+fn ice_restarts() {
+    let mut calls = calls(8);
+    let options = with(MuxWish::default());
+    exchange(&mut calls, &options, ICE, ICE);
+    let fresh = Options {
+        ice_keys: [
+            Ice {
+                ufrag: *b"cccccccc",
+                ..KEYS[0]
+            },
+            Ice {
+                ufrag: *b"dddddddd",
+                ..KEYS[1]
+            },
+        ],
+        ..options
+    };
+    let [out, back] = exchange(&mut calls, &fresh, ICE, ICE);
+    assert!(out.contains("bbbbbbbb") && back.contains("aaaaaaaa"), "{out}{back}");
+    let restart = ICE.replace("u1u1", "u2u2");
+    let [out, back] = exchange(&mut calls, &fresh, &restart, ICE);
+    assert!(out.contains("bbbbbbbb") && back.contains("cccccccc"), "{out}{back}");
+}
+
+fn bundle(ip: &str, ports: [u16; 2], group: bool) -> String {
+    let group = if group { "a=group:BUNDLE a v\r\n" } else { "" };
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{group}\
+         m=audio {} RTP/AVP 8\r\na=mid:a\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=rtcp-mux\r\n\
+         m=video {} RTP/AVP 96\r\na=mid:v\r\na=rtpmap:96 VP8/90000\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=rtcp-mux\r\n",
+        ports[0], ports[1]
+    )
+}
+
+/// A leg that bundles calls one that does not: it gets one port, the other two.
+#[test]
+fn a_bundle_is_taken_apart() {
+    let mut calls = calls(8);
+    let options = Options {
+        accept_bundle: true,
+        ..Options::default()
+    };
+    let body = bundle("10.0.0.1", [4000, 4000], true);
+    let out = offer(&mut calls, parties("c", "a", None), &body, &options, 0.0).unwrap();
+    assert!(!out.contains("BUNDLE"), "{out}");
+    let other = bundle("10.0.0.2", [5000, 5002], false);
+    let p = parties("c", "a", Some("b"));
+    let back = answer(&mut calls, p, &other, &options, 1.0).unwrap();
+    assert!(back.contains("a=group:BUNDLE a v\r\n"), "{back}");
+    let parsed = penstock_sdp::Sdp::parse(back.as_bytes()).unwrap();
+    assert_eq!(parsed.media()[0].port, parsed.media()[1].port);
+    let all = streams(&calls);
+    let find = |leg, media| *all.iter().find(|s| (s.leg, s.media) == (leg, media)).unwrap();
+    assert_eq!(all.len(), 4);
+    assert_eq!(find(0, 1).feed, Feed::PartOf(find(0, 0).local));
+    assert_eq!(find(0, 1).mid.unwrap().name, *b"v\0\0\0\0\0\0\0");
+    assert_eq!(find(0, 0).mid.unwrap().extension, 4);
+    assert_eq!(find(1, 1).peer, find(0, 0).local);
+    assert_eq!(find(1, 1).mid, None);
+    assert_eq!(find(0, 1).peer, find(1, 1).local);
+}
+
+/// Without `bundle=accept` nothing is bundled: each section has a port of its own.
+#[test]
+fn a_bundle_that_is_not_accepted_is_refused() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let body = bundle("10.0.0.1", [4000, 4000], true);
+    offer(&mut calls, parties("c", "a", None), &body, &none, 0.0).unwrap();
+    let other = bundle("10.0.0.2", [5000, 5002], false);
+    let back = answer(&mut calls, parties("c", "a", Some("b")), &other, &none, 1.0).unwrap();
+    assert!(!back.contains("BUNDLE"), "{back}");
+    assert!(streams(&calls).iter().all(|s| s.feed == Feed::Own));
+}
+
+/// Both legs bundle: one pair of streams carries all, and its types are those of all sections.
+#[test]
+fn a_bundle_passes_whole_where_both_legs_speak_it() {
+    let mut calls = calls(8);
+    let options = Options {
+        accept_bundle: true,
+        offer_bundle: true,
+        ..Options::default()
+    };
+    let body = bundle("10.0.0.1", [4000, 4000], true);
+    let out = offer(&mut calls, parties("c", "a", None), &body, &options, 0.0).unwrap();
+    assert!(out.contains("a=group:BUNDLE a v\r\n"), "{out}");
+    let other = bundle("10.0.0.2", [5000, 5000], true);
+    answer(&mut calls, parties("c", "a", Some("b")), &other, &options, 1.0).unwrap();
+    let all = streams(&calls);
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(all.iter().all(|s| s.payload_types == 1 << 8 | 1 << 96));
+}
