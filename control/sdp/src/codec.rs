@@ -4,9 +4,10 @@
 //! not expect. So it never sees one: each rtpmap and ptime value is checked here, then
 //! printed anew into a session of our own making, one media section long.
 
-use crate::line::attribute;
+use crate::kind::{Kind, value};
 use sdp_rs::SessionDescription;
 use sdp_rs::lines::Attribute;
+use std::fmt;
 
 /// One payload type of a media section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,40 @@ pub struct Codec {
     pub clock_rate: u32,
     /// Audio channels; 1 unless the rtpmap says more.
     pub channels: u8,
+}
+
+impl Codec {
+    /// Whether `spec` names it: `PCMU`, `PCMU/8000` or `opus/48000/2`, without regard to case.
+    /// A clock without channels means one channel.
+    pub fn is(&self, spec: &str) -> bool {
+        let mut parts = spec.split('/');
+        let same = |part: Option<&str>, own: u32| match part {
+            None => true,
+            Some(part) => number(part) == Some(own),
+        };
+        let name = parts.next().unwrap_or_default();
+        let (clock, channels) = (parts.next(), parts.next());
+        let channels = channels.or(clock.map(|_| "1"));
+        name.eq_ignore_ascii_case(&self.name)
+            && same(clock, self.clock_rate)
+            && same(channels, self.channels.into())
+            && parts.next().is_none()
+    }
+
+    /// Whether it goes with another codec of its clock rather than stands for itself:
+    /// `telephone-event` (RFC 4733) and `CN` (RFC 3389).
+    pub fn is_supplemental(&self) -> bool {
+        ["telephone-event", "CN"]
+            .iter()
+            .any(|name| self.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// As [`Codec::is`] reads it, channels and all: `opus/48000/2`.
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.name, self.clock_rate, self.channels)
+    }
 }
 
 /// Longest encoding name accepted, in bytes. The registry's longest has 24.
@@ -58,17 +93,19 @@ const STATIC: [(u8, &str, u32, u8); 24] = [
 /// if that does not know it either.
 pub(crate) fn read<'a>(
     formats: &[String],
-    lines: impl Iterator<Item = &'a [u8]>,
+    lines: impl Iterator<Item = (Kind, &'a [u8])>,
 ) -> (Vec<Codec>, Option<u16>) {
     let mut rtpmaps: [Option<Rtpmap<'a>>; 128] = [None; 128];
     let mut ptime = None;
-    for line in lines {
-        if let Some(value) = attribute(line, "rtpmap") {
-            if let Some(map) = Rtpmap::check(value) {
-                rtpmaps[usize::from(map.payload_type)].get_or_insert(map);
+    for (kind, line) in lines {
+        match kind {
+            Kind::Rtpmap => {
+                if let Some(map) = Rtpmap::check(value(line)) {
+                    rtpmaps[usize::from(map.payload_type)].get_or_insert(map);
+                }
             }
-        } else if let Some(value) = attribute(line, "ptime") {
-            ptime = ptime.or_else(|| check_ptime(value));
+            Kind::Ptime => ptime = ptime.or_else(|| milliseconds(value(line))),
+            _ => {}
         }
     }
     let (mapped, ptime) = typed(rtpmaps.iter().flatten(), ptime);
@@ -140,7 +177,7 @@ fn number(text: &str) -> Option<u32> {
 }
 
 /// Whole milliseconds; a fraction is cut off.
-fn check_ptime(value: &[u8]) -> Option<u16> {
+pub(crate) fn milliseconds(value: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
     u16::try_from(number(whole)?).ok().filter(|&ms| ms > 0)
@@ -213,9 +250,13 @@ fn codec(map: sdp_rs::lines::attribute::Rtpmap) -> Option<Codec> {
 mod tests {
     use super::*;
 
+    fn kinded(text: &str) -> (Kind, &[u8]) {
+        (Kind::of(text.as_bytes()), text.as_bytes())
+    }
+
     fn codecs(formats: &[&str], lines: &[&str]) -> Vec<String> {
         let formats: Vec<String> = formats.iter().map(|f| (*f).to_owned()).collect();
-        let (codecs, _) = read(&formats, lines.iter().map(|l| l.as_bytes()));
+        let (codecs, _) = read(&formats, lines.iter().map(|l| kinded(l)));
         let show = |c: &Codec| {
             format!(
                 "{} {}/{}/{}",
@@ -266,7 +307,7 @@ mod tests {
 
     #[test]
     fn ptime_in_whole_milliseconds() {
-        let ptime = |text: &str| read(&[], [text.as_bytes()].into_iter()).1;
+        let ptime = |text: &str| read(&[], [kinded(text)].into_iter()).1;
         assert_eq!(ptime("a=ptime:20"), Some(20));
         assert_eq!(ptime("a=ptime: 30 "), Some(30));
         assert_eq!(ptime("a=ptime:2.5"), Some(2));

@@ -77,4 +77,16 @@ pub enum SdpError {
         /// Sections in the rewrite.
         given: usize,
     },
+    /// Text of a rewrite that is empty or has a blank where a single word is due.
+    #[error("the {what} to write is not one word")]
+    NotOneWord {
+        /// What it was to be.
+        what: &'static str,
+    },
+    /// Text of a rewrite that is empty or has a line break.
+    #[error("the {what} to write is not one line")]
+    NotOneLine {
+        /// What it was to be.
+        what: &'static str,
+    },
 }

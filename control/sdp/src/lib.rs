@@ -35,6 +35,7 @@
 mod codec;
 mod error;
 mod filter;
+mod kind;
 mod line;
 mod media;
 mod rewrite;
@@ -43,7 +44,7 @@ mod session;
 pub use codec::Codec;
 pub use error::SdpError;
 pub use filter::CodecFilter;
-pub use media::{Direction, Media, MediaKind, Protocol, Rtcp};
+pub use media::{Direction, Extmap, Keys, Media, MediaKind, Protocol, Rtcp};
 pub use rewrite::{
     AttributeEdits, Candidate, ExtmapEdit, GroupEdit, IceEdit, IceLines, MediaRewrite, MidEdit,
     OriginEdit, Rewrite, RtcpLine, ZeroAddress,

@@ -1,5 +1,6 @@
 //! Where the lines of a body begin and end.
 
+use crate::kind::Kind;
 use std::ops::Range;
 
 /// One line as byte offsets into the body.
@@ -9,6 +10,8 @@ pub(crate) struct Line {
     pub(crate) text: Range<usize>,
     /// First byte after the terminator.
     pub(crate) end: usize,
+    /// What it is about.
+    pub(crate) kind: Kind,
 }
 
 /// Splits at CRLF, LF and lone CR. The lines cover the body without a gap.
@@ -28,6 +31,7 @@ pub(crate) fn split(body: &[u8]) -> Vec<Line> {
         lines.push(Line {
             text: start..text_end,
             end,
+            kind: Kind::of(&body[start..text_end]),
         });
         start = end;
     }
@@ -49,21 +53,6 @@ pub(crate) fn words(text: &[u8]) -> impl Iterator<Item = Range<usize>> + '_ {
     })
 }
 
-/// The value of `a=name:value`, or an empty value for `a=name`; `None` for another line.
-///
-/// Names are compared without case: a line meant to be dropped must not survive as `a=RTCP:`.
-pub(crate) fn attribute<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let rest = text.strip_prefix(b"a=")?;
-    let (found, value) = match rest.iter().position(|&b| b == b':') {
-        Some(colon) => (&rest[..colon], &rest[colon + 1..]),
-        None => (rest, &rest[rest.len()..]),
-    };
-    found
-        .trim_ascii()
-        .eq_ignore_ascii_case(name.as_bytes())
-        .then_some(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,13 +71,5 @@ mod tests {
         let text = b" IN  IP4\t1.2.3.4 ";
         let found: Vec<&[u8]> = words(text).map(|w| &text[w]).collect();
         assert_eq!(found, [&b"IN"[..], b"IP4", b"1.2.3.4"]);
-    }
-
-    #[test]
-    fn attributes_with_and_without_a_value() {
-        assert_eq!(attribute(b"a=rtcp:5 IN", "rtcp"), Some(&b"5 IN"[..]));
-        assert_eq!(attribute(b"a=RTCP-mux", "rtcp-mux"), Some(&b""[..]));
-        assert_eq!(attribute(b"a=rtcp-mux", "rtcp"), None);
-        assert_eq!(attribute(b"b=rtcp:5", "rtcp"), None);
     }
 }

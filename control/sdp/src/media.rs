@@ -2,7 +2,8 @@
 
 use crate::codec::{self, Codec};
 use crate::error::SdpError;
-use crate::line::{Line, attribute, words};
+use crate::kind::{Kind, value, value_text};
+use crate::line::{Line, words};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -95,6 +96,18 @@ pub enum Direction {
     Inactive,
 }
 
+impl Direction {
+    /// The attribute's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SendRecv => "sendrecv",
+            Self::SendOnly => "sendonly",
+            Self::RecvOnly => "recvonly",
+            Self::Inactive => "inactive",
+        }
+    }
+}
+
 /// Where RTCP goes if not to the next port (RFC 3605).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rtcp {
@@ -102,6 +115,29 @@ pub struct Rtcp {
     pub port: u16,
     /// Address, if it is not that of the RTP.
     pub address: Option<IpAddr>,
+}
+
+/// An RTP header extension (RFC 8285 section 8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extmap {
+    /// Number in the RTP header, or of a proposal.
+    pub number: u16,
+    /// Its name, almost always a URI.
+    pub uri: String,
+}
+
+/// What a section says of its keys, as written, so that two sides can be compared. Values without
+/// their names; what the section does not say is taken from the session, but for `crypto`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Keys {
+    /// `a=crypto:` lines (RFC 4568), in order.
+    pub crypto: Vec<String>,
+    /// `a=fingerprint:` lines (RFC 8122), in order.
+    pub fingerprints: Vec<String>,
+    /// `a=setup:` (RFC 4145)
+    pub setup: Option<String>,
+    /// `a=tls-id:` (RFC 8842)
+    pub tls_id: Option<String>,
 }
 
 /// What a media section says.
@@ -121,16 +157,40 @@ pub struct Media {
     pub address: Option<IpAddr>,
     /// Direction from the section, else the session.
     pub direction: Direction,
+    /// Whether the section itself has a direction line.
+    pub has_direction: bool,
     /// The `a=rtcp:` line, if there is a sound one.
     pub rtcp: Option<Rtcp>,
     /// Whether the section has `a=rtcp-mux` (RFC 5761).
     pub rtcp_mux: bool,
+    /// Whether the section has `a=rtcp-mux-only` (RFC 8858).
+    pub rtcp_mux_only: bool,
     /// Codecs of an RTP section in the order of its m= line.
     pub codecs: Vec<Codec>,
     /// Packet time, in ms.
     pub ptime: Option<u16>,
+    /// Longest packet time, in ms.
+    pub maxptime: Option<u16>,
     /// Whether the section or the session offers ICE.
     pub ice: bool,
+    /// `a=ice-ufrag:` of the section, else the session (RFC 8839 section 5.4).
+    pub ice_ufrag: Option<String>,
+    /// `a=ice-pwd:` of the section, else the session.
+    pub ice_pwd: Option<String>,
+    /// Whether the section has candidates.
+    pub has_candidates: bool,
+    /// What keys it uses.
+    pub keys: Keys,
+    /// Identification tag (RFC 5888).
+    pub mid: Option<String>,
+    /// Whether the section has `a=bundle-only` (RFC 9143).
+    pub bundle_only: bool,
+    /// The section's header extensions, in order.
+    pub extmaps: Vec<Extmap>,
+    /// SSRCs announced by `a=ssrc:` (RFC 5576), ascending, each once.
+    pub ssrcs: Vec<u32>,
+    /// `a=label:` (RFC 4574)
+    pub label: Option<String>,
     /// Its lines, the m= line first.
     pub(crate) lines: Range<usize>,
 }
@@ -161,12 +221,15 @@ impl Media {
     }
 }
 
-/// What the session says for all of its sections.
-#[derive(Debug, Clone, Copy, Default)]
+/// What the session says for all of its sections, or a section for itself.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Defaults {
     pub(crate) address: Option<IpAddr>,
-    pub(crate) direction: Option<Direction>,
-    pub(crate) ice: bool,
+    direction: Option<Direction>,
+    ice: bool,
+    ufrag: Option<String>,
+    pwd: Option<String>,
+    keys: Keys,
 }
 
 impl Defaults {
@@ -175,19 +238,50 @@ impl Defaults {
         let mut found = Self::default();
         for (line, number) in lines.iter().zip(first + 1..) {
             let text = &body[line.text.clone()];
-            if text.starts_with(b"c=") {
-                let address = connection(text, number)?;
-                found.address.get_or_insert(address);
-            } else if attribute(text, "ice-ufrag")
-                .or(attribute(text, "candidate"))
-                .is_some()
-            {
-                found.ice = true;
-            } else if let Some(direction) = direction(text) {
-                found.direction.get_or_insert(direction);
+            match line.kind {
+                Kind::Connection => {
+                    let address = connection(text, number)?;
+                    found.address.get_or_insert(address);
+                }
+                Kind::Direction => {
+                    found.direction.get_or_insert(direction(text));
+                }
+                Kind::Candidate => found.ice = true,
+                Kind::IceUfrag => {
+                    found.ice = true;
+                    found.ufrag.get_or_insert_with(|| value_text(text));
+                }
+                Kind::IcePwd => {
+                    found.pwd.get_or_insert_with(|| value_text(text));
+                }
+                Kind::Crypto => found.keys.crypto.push(value_text(text)),
+                Kind::Fingerprint => found.keys.fingerprints.push(value_text(text)),
+                Kind::Setup => {
+                    found.keys.setup.get_or_insert_with(|| value_text(text));
+                }
+                Kind::TlsId => {
+                    found.keys.tls_id.get_or_insert_with(|| value_text(text));
+                }
+                _ => {}
             }
         }
         Ok(found)
+    }
+
+    /// What the section says for itself, with the session's words where it says nothing.
+    fn over(mut self, session: &Self) -> Self {
+        self.address = self.address.or(session.address);
+        self.ice |= session.ice;
+        self.ufrag = self.ufrag.or_else(|| session.ufrag.clone());
+        self.pwd = self.pwd.or_else(|| session.pwd.clone());
+        if self.keys.fingerprints.is_empty() {
+            self.keys
+                .fingerprints
+                .clone_from(&session.keys.fingerprints);
+        }
+        self.keys.setup = self.keys.setup.or_else(|| session.keys.setup.clone());
+        self.keys.tls_id = self.keys.tls_id.or_else(|| session.keys.tls_id.clone());
+        self
     }
 }
 
@@ -203,34 +297,69 @@ pub(crate) fn read(
     let mline = MediaLine::read(text(&lines[start]), number)?;
     let rest = &lines[start + 1..section.end];
     let own = Defaults::read(body, rest, start + 1)?;
+    let stated = own.direction;
+    let own = own.over(session);
 
-    let address = own.address.or(session.address);
-    if address.is_none() && mline.port != 0 {
+    if own.address.is_none() && mline.port != 0 {
         return Err(SdpError::NoConnection { line: number });
     }
     let is_rtp = mline.proto.to_ascii_uppercase().contains("RTP/");
     let (codecs, ptime) = match is_rtp {
-        true => codec::read(&mline.formats, rest.iter().map(text)),
+        true => codec::read(
+            &mline.formats,
+            rest.iter().map(|line| (line.kind, text(line))),
+        ),
         false => (Vec::new(), None),
     };
+    let all = |kind| rest.iter().filter(move |line| line.kind == kind).map(text);
+    let has = |kind| all(kind).next().is_some();
+    let mut ssrcs: Vec<u32> = all(Kind::Ssrc).filter_map(ssrc).collect();
+    ssrcs.sort_unstable();
+    ssrcs.dedup();
     Ok(Media {
         kind: mline.kind,
         port: mline.port,
         port_count: mline.port_count,
         proto: mline.proto,
         formats: mline.formats,
-        address,
-        direction: own.direction.or(session.direction).unwrap_or_default(),
-        rtcp: rest
-            .iter()
-            .find_map(|line| rtcp(attribute(text(line), "rtcp")?)),
-        rtcp_mux: rest
-            .iter()
-            .any(|line| attribute(text(line), "rtcp-mux").is_some()),
+        address: own.address,
+        direction: stated.or(session.direction).unwrap_or_default(),
+        has_direction: stated.is_some(),
+        rtcp: all(Kind::Rtcp).find_map(|line| rtcp(value(line))),
+        rtcp_mux: has(Kind::RtcpMux),
+        rtcp_mux_only: has(Kind::RtcpMuxOnly),
         codecs,
         ptime,
-        ice: own.ice || session.ice,
+        maxptime: all(Kind::MaxPtime).find_map(|line| codec::milliseconds(value(line))),
+        ice: own.ice,
+        ice_ufrag: own.ufrag,
+        ice_pwd: own.pwd,
+        has_candidates: has(Kind::Candidate),
+        keys: own.keys,
+        mid: all(Kind::Mid).next().map(value_text),
+        bundle_only: has(Kind::BundleOnly),
+        extmaps: all(Kind::Extmap).filter_map(extmap).collect(),
+        ssrcs,
+        label: all(Kind::Label).next().map(value_text),
         lines: section,
+    })
+}
+
+/// The SSRC of an `a=ssrc:` line.
+fn ssrc(text: &[u8]) -> Option<u32> {
+    let value = value(text);
+    let word = words(value).next()?;
+    std::str::from_utf8(&value[word]).ok()?.parse().ok()
+}
+
+/// Number and name of an `a=extmap:` line, without direction and attributes.
+pub(crate) fn extmap(text: &[u8]) -> Option<Extmap> {
+    let value = std::str::from_utf8(value(text)).ok()?;
+    let mut words = words(value.as_bytes()).map(|word| &value[word]);
+    let (number, uri) = (words.next()?, words.next()?);
+    Some(Extmap {
+        number: decimal(number.split('/').next()?)?,
+        uri: uri.to_owned(),
     })
 }
 
@@ -341,31 +470,20 @@ fn rtcp(value: &[u8]) -> Option<Rtcp> {
     Some(Rtcp { port, address })
 }
 
-/// The direction a line states, if it is such a line.
-pub(crate) fn direction(text: &[u8]) -> Option<Direction> {
+/// The direction a line of [`Kind::Direction`] states.
+fn direction(text: &[u8]) -> Direction {
+    let name = text.get(2..).unwrap_or_default();
+    let name = name.split(|&b| b == b':').next().unwrap_or_default();
     let known = [
-        ("sendrecv", Direction::SendRecv),
-        ("sendonly", Direction::SendOnly),
-        ("recvonly", Direction::RecvOnly),
-        ("inactive", Direction::Inactive),
+        Direction::SendOnly,
+        Direction::RecvOnly,
+        Direction::Inactive,
     ];
     known
         .into_iter()
-        .find(|(name, _)| attribute(text, name).is_some())
-        .map(|(_, found)| found)
-}
-
-/// Whether the line belongs to ICE (RFC 8839 section 5).
-pub(crate) fn is_ice(text: &[u8]) -> bool {
-    const NAMES: [&str; 8] = [
-        "candidate",
-        "end-of-candidates",
-        "remote-candidates",
-        "ice-ufrag",
-        "ice-pwd",
-        "ice-options",
-        "ice-lite",
-        "ice-mismatch",
-    ];
-    NAMES.iter().any(|name| attribute(text, name).is_some())
+        .find(|known| {
+            name.trim_ascii()
+                .eq_ignore_ascii_case(known.as_str().as_bytes())
+        })
+        .unwrap_or_default()
 }

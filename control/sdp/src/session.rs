@@ -1,6 +1,7 @@
 //! The body as a whole: lines, session, media sections.
 
 use crate::error::SdpError;
+use crate::kind::{Kind, value, value_text};
 use crate::line::{self, Line, words};
 use crate::media::{self, Defaults, Media};
 use crate::{MAX_BODY, MAX_MEDIA};
@@ -31,6 +32,9 @@ pub struct Sdp {
     pub(crate) lines: Vec<Line>,
     origin: Option<Origin>,
     connection: Option<IpAddr>,
+    bundles: Vec<Vec<String>>,
+    ice_lite: bool,
+    loop_marks: Vec<String>,
     media: Vec<Media>,
 }
 
@@ -49,14 +53,14 @@ impl Sdp {
         if lines.iter().all(|line| text(line).trim_ascii().is_empty()) {
             return Err(SdpError::Empty);
         }
-        let sections = sections(body, &lines);
+        let sections = sections(&lines);
         if sections.len() > MAX_MEDIA {
             return Err(SdpError::TooManyMedia {
                 count: sections.len(),
             });
         }
         let session = &lines[..sections.first().map_or(lines.len(), |first| first.start)];
-        if !session.iter().any(|line| text(line).starts_with(b"v=")) {
+        if !session.iter().any(|line| line.kind == Kind::Version) {
             return Err(SdpError::NoVersion);
         }
         if sections.is_empty() {
@@ -64,7 +68,9 @@ impl Sdp {
         }
         let mut origin = None;
         for (line, number) in lines.iter().zip(1..) {
-            if let Some(words) = origin_words(text(line), number)? {
+            if line.kind == Kind::Origin {
+                let words = origin_words(text(line));
+                let words = words.ok_or(SdpError::MalformedOrigin { line: number })?;
                 origin.get_or_insert_with(|| read_origin(text(line), &words));
             }
         }
@@ -73,12 +79,20 @@ impl Sdp {
             .into_iter()
             .map(|section| media::read(body, &lines, section, &defaults))
             .collect::<Result<_, _>>()?;
+        let of_kind = |kind| session.iter().filter(move |line| line.kind == kind);
         Ok(Self {
             body: body.to_vec(),
-            lines,
             origin,
             connection: defaults.address,
+            bundles: of_kind(Kind::Group)
+                .filter_map(|line| bundle(text(line)))
+                .collect(),
+            ice_lite: of_kind(Kind::IceLite).next().is_some(),
+            loop_marks: of_kind(Kind::LoopMark)
+                .map(|line| value_text(text(line)))
+                .collect(),
             media,
+            lines,
         })
     }
 
@@ -92,6 +106,21 @@ impl Sdp {
         self.connection
     }
 
+    /// The tags of each `a=group:BUNDLE` line (RFC 9143), in order.
+    pub fn bundles(&self) -> &[Vec<String>] {
+        &self.bundles
+    }
+
+    /// Whether the session has `a=ice-lite` (RFC 8839 section 5.3).
+    pub fn is_ice_lite(&self) -> bool {
+        self.ice_lite
+    }
+
+    /// The values of the session's `a=rtpengine:` lines, by which a relay knows what it has seen.
+    pub fn loop_marks(&self) -> &[String] {
+        &self.loop_marks
+    }
+
     /// The media sections, in order; at least one.
     pub fn media(&self) -> &[Media] {
         &self.media
@@ -103,9 +132,19 @@ impl Sdp {
     }
 }
 
+/// The tags of an `a=group:BUNDLE` line; `None` for another group.
+fn bundle(text: &[u8]) -> Option<Vec<String>> {
+    let value = value(text);
+    let mut words = words(value).map(|word| String::from_utf8_lossy(&value[word]).into_owned());
+    words
+        .next()?
+        .eq_ignore_ascii_case("BUNDLE")
+        .then(|| words.collect())
+}
+
 /// Line ranges of the media sections.
-fn sections(body: &[u8], lines: &[Line]) -> Vec<Range<usize>> {
-    let is_start = |&idx: &usize| body[lines[idx].text.clone()].starts_with(b"m=");
+fn sections(lines: &[Line]) -> Vec<Range<usize>> {
+    let is_start = |&idx: &usize| lines[idx].kind == Kind::Media;
     let mut starts = (0..lines.len()).filter(is_start).peekable();
     let mut sections = Vec::new();
     while let Some(start) = starts.next() {
@@ -115,20 +154,13 @@ fn sections(body: &[u8], lines: &[Line]) -> Vec<Range<usize>> {
 }
 
 /// The last five words of an o= line: all but the user name, which some phones write with
-/// spaces. `None` for another line.
-pub(crate) fn origin_words(
-    text: &[u8],
-    line: usize,
-) -> Result<Option<[Range<usize>; 5]>, SdpError> {
-    if !text.starts_with(b"o=") {
-        return Ok(None);
-    }
+/// spaces. `None` if there are not as many.
+pub(crate) fn origin_words(text: &[u8]) -> Option<[Range<usize>; 5]> {
     let mut words: Vec<_> = words(text).collect();
     if words.len() < 6 {
-        return Err(SdpError::MalformedOrigin { line });
+        return None;
     }
-    let last = words.split_off(words.len() - 5);
-    Ok(last.try_into().ok())
+    words.split_off(words.len() - 5).try_into().ok()
 }
 
 fn read_origin(text: &[u8], words: &[Range<usize>; 5]) -> Origin {

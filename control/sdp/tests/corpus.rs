@@ -4,7 +4,9 @@
 mod bodies;
 
 use bodies::{BODIES, crlf};
-use penstock_sdp::{Direction, Media, MediaKind, MediaRewrite, Rewrite, Sdp};
+use penstock_sdp::{
+    Direction, IceEdit, Media, MediaKind, MediaRewrite, OriginEdit, Rewrite, RtcpLine, Sdp,
+};
 use std::net::IpAddr;
 
 fn parse(name: &str) -> Sdp {
@@ -21,15 +23,18 @@ fn to_relay(sdp: &Sdp, address: &str) -> Rewrite {
     let address: IpAddr = address.parse().unwrap();
     let ports = (30_000..).step_by(2);
     let media = sdp.media().iter().zip(ports).map(|(_, port)| MediaRewrite {
-        port,
-        address,
-        rtcp_port: Some(port + 1),
-        protocol: None,
+        rtcp: RtcpLine::Port(port + 1),
+        ice: IceEdit::Remove,
+        ..MediaRewrite::new(port, address)
     });
     Rewrite {
-        origin: Some(address),
-        remove_ice: true,
+        origin: OriginEdit {
+            address: Some(address),
+            ..OriginEdit::default()
+        },
+        remove_session_ice: true,
         media: media.collect(),
+        ..Rewrite::default()
     }
 }
 

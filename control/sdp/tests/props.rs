@@ -3,7 +3,7 @@
 mod bodies;
 
 use bodies::{BODIES, crlf};
-use penstock_sdp::{MediaRewrite, Rewrite, Sdp};
+use penstock_sdp::{IceEdit, MediaRewrite, OriginEdit, Rewrite, RtcpLine, Sdp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::net::IpAddr;
@@ -11,15 +11,18 @@ use std::net::IpAddr;
 /// Replaces everything by what is there already.
 fn identity(sdp: &Sdp) -> Rewrite {
     let media = sdp.media().iter().map(|media| MediaRewrite {
-        port: media.port,
-        address: media.address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
-        rtcp_port: media.rtcp.map(|rtcp| rtcp.port),
+        rtcp: media
+            .rtcp
+            .map_or(RtcpLine::None, |rtcp| RtcpLine::Port(rtcp.port)),
         protocol: media.protocol().filter(|p| p.as_str() == media.proto),
+        ..MediaRewrite::new(
+            media.port,
+            media.address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+        )
     });
     Rewrite {
-        origin: None,
-        remove_ice: false,
         media: media.collect(),
+        ..Rewrite::default()
     }
 }
 
@@ -42,17 +45,20 @@ fn check(body: &[u8]) {
     let address: IpAddr = "2001:db8::1".parse().unwrap();
     let media = (0..sdp.media().len())
         .map(|idx| MediaRewrite {
-            port: port(idx),
-            address,
-            rtcp_port: Some(port(idx) + 1),
-            protocol: None,
+            rtcp: RtcpLine::Port(port(idx) + 1),
+            ice: IceEdit::Remove,
+            ..MediaRewrite::new(port(idx), address)
         })
         .collect();
     let out = sdp
         .rewrite(&Rewrite {
-            origin: Some(address),
-            remove_ice: true,
+            origin: OriginEdit {
+                address: Some(address),
+                ..OriginEdit::default()
+            },
+            remove_session_ice: true,
             media,
+            ..Rewrite::default()
         })
         .unwrap();
     let again = match Sdp::parse(&out) {

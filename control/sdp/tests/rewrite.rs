@@ -1,27 +1,32 @@
 //! What leaves, byte for byte, and what is refused.
 
-use penstock_sdp::{MAX_BODY, MediaRewrite, Protocol, Rewrite, Sdp, SdpError};
+use penstock_sdp::{
+    IceEdit, MAX_BODY, MediaRewrite, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, SdpError,
+};
 
 const HEAD: &str = "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n";
 
 fn relay(port: u16) -> MediaRewrite {
     let address = "192.0.2.1".parse().unwrap();
     MediaRewrite {
-        port,
-        address,
-        rtcp_port: None,
-        protocol: None,
+        rtcp: RtcpLine::None,
+        ice: IceEdit::Remove,
+        ..MediaRewrite::new(port, address)
     }
 }
 
 fn rewrite(body: &[u8], media: Vec<MediaRewrite>) -> String {
-    let origin = Some("192.0.2.1".parse().unwrap());
+    let origin = OriginEdit {
+        address: Some("192.0.2.1".parse().unwrap()),
+        ..OriginEdit::default()
+    };
     let sdp = Sdp::parse(body).unwrap();
     let out = sdp
         .rewrite(&Rewrite {
             origin,
-            remove_ice: true,
+            remove_session_ice: true,
             media,
+            ..Rewrite::default()
         })
         .unwrap();
     String::from_utf8_lossy(&out).into_owned()
@@ -45,7 +50,7 @@ fn odd_order_unknown_lines_blanks_and_other_terminators_stay() {
 fn a_missing_last_terminator_stays_missing() {
     let body = format!("{HEAD}m=audio 4000 RTP/AVP 0");
     let change = MediaRewrite {
-        rtcp_port: Some(5001),
+        rtcp: RtcpLine::Port(5001),
         ..relay(5000)
     };
     let out = rewrite(body.as_bytes(), vec![change]);
@@ -60,7 +65,7 @@ fn the_connection_follows_the_title_and_rtcp_follows_the_direction() {
          a=rtcp-mux\r\na=ssrc:1\r\n"
     );
     let change = MediaRewrite {
-        rtcp_port: Some(5001),
+        rtcp: RtcpLine::Port(5001),
         ..relay(5000)
     };
     let out = rewrite(body.as_bytes(), vec![change]);
@@ -76,7 +81,7 @@ fn second_connection_and_rtcp_lines_go_away() {
          a=RTCP:4001 IN IP4 10.0.0.2\r\na=rtcp:4003\r\n"
     );
     let change = MediaRewrite {
-        rtcp_port: Some(5001),
+        rtcp: RtcpLine::Port(5001),
         ..relay(5000)
     };
     let session = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\n";
@@ -95,7 +100,7 @@ fn second_connection_and_rtcp_lines_go_away() {
 fn a_new_rtcp_line_may_take_the_place_of_a_second_connection() {
     let body = format!("{HEAD}m=audio 4000 RTP/AVP 0\r\nc=IN IP4 10.0.0.2\r\nc=IN IP4 10.0.0.3");
     let change = MediaRewrite {
-        rtcp_port: Some(5001),
+        rtcp: RtcpLine::Port(5001),
         ..relay(5000)
     };
     let out = rewrite(body.as_bytes(), vec![change]);
@@ -113,7 +118,10 @@ fn ice_lines_leave_only_when_they_may() {
     let sdp = Sdp::parse(body.as_bytes()).unwrap();
     let kept = sdp
         .rewrite(&Rewrite {
-            media: vec![relay(1)],
+            media: vec![MediaRewrite {
+                ice: IceEdit::Keep,
+                ..relay(1)
+            }],
             ..Rewrite::default()
         })
         .unwrap();
@@ -128,7 +136,7 @@ fn ice_lines_leave_only_when_they_may() {
     );
     let out = rewrite(body.as_bytes(), vec![relay(1)]);
     assert!(
-        out.ends_with("m=audio 1 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n"),
+        out.ends_with("m=audio 1 RTP/AVP 0\r\nc=IN IP4 192.0.2.1"),
         "{out}"
     );
 }

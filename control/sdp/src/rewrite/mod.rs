@@ -1,9 +1,76 @@
-//! What may be changed in a body.
+//! The body that leaves.
+//!
+//! A line that is replaced keeps its place; of several lines that say the same, the first does. A
+//! new line of a section is put where it belongs in this order: m=, i=, c=, b=, `a=mid:`, the codecs
+//! with `a=ptime:` and `a=maxptime:`, direction, `a=rtcp:`, `a=rtcp-mux`, keys, ICE. What has no
+//! place in it stays where it stood. A new line of the session goes to its end. The session's
+//! c= and `a=rtcp:` always go away.
 
-mod apply;
+mod attributes;
+mod check;
+mod section;
+mod session;
+mod text;
 
+use crate::error::SdpError;
+use crate::kind::Kind;
 use crate::media::{Direction, Protocol};
+use crate::session::Sdp;
 use std::net::{IpAddr, SocketAddr};
+use text::Text;
+
+impl Sdp {
+    /// The body with the named parts replaced and every other byte as it came. A body without a
+    /// last terminator leaves without one.
+    ///
+    /// # Errors
+    /// [`SdpError::RewriteCount`] if `rewrite` does not name every section;
+    /// [`SdpError::NotOneWord`] and [`SdpError::NotOneLine`] for text that does not fit its line.
+    pub fn rewrite(&self, rewrite: &Rewrite) -> Result<Vec<u8>, SdpError> {
+        if rewrite.media.len() != self.media().len() {
+            let (count, given) = (self.media().len(), rewrite.media.len());
+            return Err(SdpError::RewriteCount { count, given });
+        }
+        check::check(rewrite)?;
+        let line_end = self.line_end();
+        let part = |range| Text::new(&self.body, &self.lines, range, line_end);
+        let mut out = Vec::with_capacity(self.body.len() + 512);
+
+        let mut text = part(0..self.media().first().map_or(0, |first| first.lines.start));
+        session::origins(&mut text, &rewrite.origin);
+        session::edit(&mut text, self.media(), rewrite);
+        text.write(&mut out);
+        for (media, change) in self.media().iter().zip(&rewrite.media) {
+            if !change.remove {
+                let mut text = part(media.lines.clone());
+                session::origins(&mut text, &rewrite.origin);
+                section::edit(&mut text, media, change);
+                text.write(&mut out);
+            }
+        }
+        if !self.body.ends_with(b"\n") && !self.body.ends_with(b"\r") {
+            let end = [&b"\r\n"[..], b"\n", b"\r"]
+                .into_iter()
+                .find(|end| out.ends_with(end));
+            out.truncate(out.len() - end.map_or(0, <[u8]>::len));
+        }
+        Ok(out)
+    }
+
+    /// The body's own terminator: that of its v= line, which always leaves.
+    fn line_end(&self) -> &[u8] {
+        let version = self.lines.iter().find(|line| line.kind == Kind::Version);
+        version.map_or(b"\r\n", |line| &self.body[line.text.end..line.end])
+    }
+}
+
+/// `IP4 192.0.2.1` or `IP6 2001:db8::1`.
+fn typed_address(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(_) => format!("IP4 {address}"),
+        IpAddr::V6(_) => format!("IP6 {address}"),
+    }
+}
 
 /// What to replace in a body. The default changes nothing, but for [`Rewrite::media`], which has
 /// to name every section.
@@ -43,7 +110,7 @@ pub struct OriginEdit {
 /// The `a=group:BUNDLE` lines of the session; other groups stay.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum GroupEdit {
-    /// As they came, without the sections that leave the body.
+    /// As they came, but for the tags of sections that leave the body or change their tag.
     #[default]
     Keep,
     /// No such line.
@@ -173,7 +240,8 @@ pub struct IceLines {
     pub pwd: String,
     /// `a=ice-options:`
     pub options: Option<String>,
-    /// `a=candidate:` lines, in this order; `a=end-of-candidates` follows them.
+    /// `a=candidate:` lines, in this order. With the option `trickle`, `a=end-of-candidates`
+    /// follows them (RFC 8840).
     pub candidates: Vec<Candidate>,
 }
 
@@ -190,7 +258,8 @@ pub struct Candidate {
     pub address: SocketAddr,
 }
 
-/// The `a=extmap:` lines that leave.
+/// The `a=extmap:` lines of a section that leave; those of the session are
+/// [`Rewrite::attributes`]' to remove.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ExtmapEdit {
     /// As they came.
@@ -203,9 +272,13 @@ pub enum ExtmapEdit {
 }
 
 /// Attribute lines by their text, without `a=`: ng's `sdp-attr`.
+///
+/// A line to remove or replace is named in full, or by its name and first word, or by its name:
+/// `foo:bar baz`, `foo:bar`, `foo`. Lines are removed first, then replaced, each at most once, then
+/// added; all of it after the other changes of its part of the body.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AttributeEdits {
-    /// Lines to add.
+    /// Lines to add at the end, unless the same line stands already.
     pub add: Vec<String>,
     /// Lines to remove.
     pub remove: Vec<String>,
