@@ -147,6 +147,9 @@ pub struct Media {
     pub locals: Option<[Local; 2]>,
     /// What either leg said of it.
     pub sides: [Side; 2],
+    /// The side whose SDP this section was taken out of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_from: Option<usize>,
     /// What the leg that made the last offer is told of multiplexing.
     #[serde(default)]
     pub mux: Mux,

@@ -265,13 +265,14 @@ impl Work<'_> {
             return Err(MediaError::TooManyMedia);
         }
         let dialog = &mut self.call.dialogs[idx];
-        dialog.hear_session(0, sdp);
+        let places: Vec<usize> = (0..dialog.medias.len()).collect();
+        dialog.hear_session(0, &places, sdp);
         for media in &mut dialog.medias {
             let own = &mut media.sides[0];
             own.told_mux = own.mux;
         }
         dialog.answer_ice(0, options);
-        self.leave(idx, 0, sdp, options, Phase::Published)
+        self.leave(idx, 0, (&places, sdp), options, Phase::Published)
     }
 
     fn subscribe(

@@ -19,6 +19,7 @@ impl Media {
             clock_hz: clock(offered),
             locals: None,
             sides: [Side::default(), Side::default()],
+            hidden_from: None,
             mux: Mux::Pass,
         }
     }
@@ -38,6 +39,7 @@ impl Side {
         // TCP does not pass through here: such a section is refused on the leg's behalf.
         let is_tcp = said.proto.to_ascii_uppercase().starts_with("TCP");
         self.declined = said.is_rejected() || is_tcp;
+        self.formats = said.formats.iter().take(MAX_FORMATS).cloned().collect();
         if self.declined {
             return Ok(());
         }
@@ -47,8 +49,6 @@ impl Side {
         self.payload_types = types
             .filter(|number| is_rtp(said) && *number < 128)
             .collect();
-        self.formats = said.formats.iter().take(MAX_FORMATS).cloned().collect();
-        self.described = said.described().take(2 * MAX_FORMATS).collect();
         let event = |codec: &&Codec| codec.name.eq_ignore_ascii_case("telephone-event");
         self.event_type = said
             .codecs
@@ -115,7 +115,7 @@ pub(crate) fn clock(said: &penstock_sdp::Media) -> u32 {
     said.codecs.first().map_or(0, |codec| codec.clock_rate)
 }
 
-fn name(kind: &MediaKind) -> String {
+pub(crate) fn name(kind: &MediaKind) -> String {
     match kind {
         MediaKind::Audio => "audio",
         MediaKind::Video => "video",

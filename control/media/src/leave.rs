@@ -6,7 +6,7 @@ use crate::hear::convert;
 use crate::signal::{Options, RtcpAttribute, Work};
 use crate::{Family, MediaError};
 use penstock_sdp::{
-    AttributeEdits, Candidate, Direction, GroupEdit, IceEdit, IceLines, MediaRewrite, MidEdit, OriginEdit,
+    AttributeEdits, Candidate, CodecFilter, Direction, GroupEdit, IceEdit, IceLines, MediaRewrite, MidEdit, OriginEdit,
     Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -26,12 +26,12 @@ pub(crate) enum Phase {
 }
 
 impl Work<'_> {
-    /// The body that `sdp` becomes for leg `to`.
+    /// The body that `sdp`, whose sections have these places, becomes for leg `to`.
     pub(crate) fn leave(
         &mut self,
         idx: usize,
         to: usize,
-        sdp: &Sdp,
+        (places, sdp): (&[usize], &Sdp),
         options: &Options,
         phase: Phase,
     ) -> Result<Vec<u8>, MediaError> {
@@ -39,7 +39,7 @@ impl Work<'_> {
         let dialog = &self.call.dialogs[idx];
         let mut media = Vec::with_capacity(sdp.media().len());
         let mut first = None;
-        for (position, said) in sdp.media().iter().enumerate() {
+        for (&position, said) in places.iter().zip(sdp.media()) {
             let entry = dialog.entry(position, to);
             let address = match (entry, options.media_address) {
                 (_, Some(address)) => address,
@@ -72,7 +72,12 @@ impl Work<'_> {
         };
         let told = &mut self.call.dialogs[idx].legs[to].told;
         told.keep(sdp, options, &mut rewrite)?;
-        Ok(sdp.rewrite(&rewrite)?)
+        let body = sdp.rewrite(&rewrite)?;
+        let hidden = self.call.dialogs[idx].hidden(to, places);
+        match hidden.is_empty() {
+            true => Ok(body),
+            false => Ok(Sdp::parse(&body)?.with_sections(&hidden)),
+        }
     }
 
     /// The address written for what a leg is faced by, where no port of it says otherwise.
@@ -114,7 +119,7 @@ impl Shape<'_> {
         let relayed = media.locals.filter(|_| !media.sides[speaker].declined);
         let Some(local) = relayed.and_then(|_| self.dialog.entry(self.position, to)) else {
             return MediaRewrite {
-                remove: is_offer && options.remove_rejected,
+                remove: media.hidden_from == Some(to),
                 ice: IceEdit::Remove,
                 rtcp: RtcpLine::None,
                 ..MediaRewrite::new(0, self.address)
@@ -143,11 +148,8 @@ impl Shape<'_> {
             },
             rtcp_mux: media.has_rtcp.then_some(own.told_mux),
             protocol: protocol.filter(|p| !p.as_str().eq_ignore_ascii_case(&said.proto)),
-            direction: (self.phase == Phase::Published).then_some(Direction::RecvOnly),
-            formats: match is_offer {
-                true => options.codecs.formats(said),
-                false => None,
-            },
+            direction: self.direction(said),
+            formats: self.codecs().formats(said),
             ptime: options.ptime,
             maxptime: options.maxptime,
             mid: self.mid(media),
@@ -162,6 +164,33 @@ impl Shape<'_> {
             attributes: edits(options, |wanted| wanted == Some(kind)),
             ..MediaRewrite::new(local.port, self.address)
         }
+    }
+
+    /// Each section says who sends. An old hold, by the zero address, is a new one as well.
+    fn direction(&self, said: &penstock_sdp::Media) -> Option<Direction> {
+        if self.phase == Phase::Published {
+            return Some(Direction::RecvOnly);
+        }
+        let is_held = said.is_zero_address();
+        let direction = match said.direction {
+            Direction::SendRecv if is_held => Direction::SendOnly,
+            Direction::RecvOnly if is_held => Direction::Inactive,
+            direction => direction,
+        };
+        (!self.options.original_sendrecv).then_some(direction)
+    }
+
+    /// What is masked is masked towards who is called; one codec is chosen towards who called.
+    fn codecs(&self) -> CodecFilter {
+        let mut filter = self.options.codecs.clone();
+        match self.phase {
+            Phase::Offer => filter.single = false,
+            Phase::Answer | Phase::Published => {
+                filter.mask.clear();
+                filter.consume.clear();
+            }
+        }
+        filter
     }
 
     /// An offer passes the tag on, or makes one if asked to; an answer has the tag that the offer had.
@@ -204,6 +233,21 @@ impl Shape<'_> {
 }
 
 impl Dialog {
+    /// The sections that leg `to` knows of and the speaker does not, refused: their places, and their lines.
+    fn hidden(&self, to: usize, places: &[usize]) -> Vec<(usize, String)> {
+        let seen = self.seen_by(to).into_iter().enumerate();
+        let missing = seen.filter(|(_, idx)| {
+            !places.contains(idx) && self.medias[*idx].hidden_from == Some(1 - to)
+        });
+        let refused = missing.map(|(place, idx)| {
+            let media = &self.medias[idx];
+            let own = &media.sides[to];
+            let formats = own.formats.join(" ");
+            (place, format!("m={} 0 {} {formats}\r\n", media.name, own.proto))
+        });
+        refused.collect()
+    }
+
     /// The `a=group:BUNDLE` of what leaves for leg `to`.
     fn group(&self, to: usize, phase: Phase) -> GroupEdit {
         let bundles = |media: &Media| media.sides[to].told_bundle;

@@ -1,6 +1,6 @@
 //! Offer and answer (RFC 3264) against a working copy of the call.
 
-use crate::call::{Blocked, Call, Dialog, Leg, Media, Mux, Side};
+use crate::call::{Blocked, Call, Dialog, Leg, Media, Side};
 use crate::diff::{Ice, Learn};
 use crate::family::{Facing, Family, facing};
 use crate::hear::{clock, convert, is_rtp};
@@ -35,6 +35,8 @@ pub struct Options {
     pub replace: Replace,
     /// Write our address also where 0.0.0.0 says hold.
     pub replace_zero_address: bool,
+    /// Leave the lines that say who sends as they came.
+    pub original_sendrecv: bool,
     /// Transport of the RTP sections that leave; of an offer only.
     pub protocol: Option<Protocol>,
     /// How sources are learned; an answer without it keeps what the offer said.
@@ -63,9 +65,9 @@ pub struct Options {
     pub mux: MuxWish,
     /// What becomes of ICE (RFC 8839).
     pub ice: IceWish,
-    /// Unused credentials, should the offering leg or the other need some.
-    pub ice_keys: [Ice; 2],
-    /// Which codecs may pass; of an offer only.
+    /// Credentials nobody has, should the offering leg or the other need some; without them there is no ICE.
+    pub ice_keys: Option<[Ice; 2]>,
+    /// Which codecs may pass.
     pub codecs: CodecFilter,
     /// `a=ptime` of what leaves, ms.
     pub ptime: Option<u16>,
@@ -83,8 +85,8 @@ pub struct Options {
     pub extmap: ExtmapEdit,
     /// Our name in `a=rtpengine`: a body that has it leaves as it came, any other gets it.
     pub loop_mark: Option<String>,
-    /// Sections that were rejected leave an offer.
-    pub remove_rejected: bool,
+    /// Sections of these kinds are taken out of an offer, and refused to the leg that made it.
+    pub remove: Vec<MediaKind>,
     /// Make a dialog of its own for a to-tag that is not known.
     pub new_branch: bool,
     /// Name of the leg that speaks.
@@ -206,19 +208,24 @@ impl Work<'_> {
         let dialog = &mut self.call.dialogs[idx];
 
         // What the offer no longer names is gone; the caller releases the ports.
-        dialog.medias.truncate(sdp.media().len());
-        for (position, offered) in sdp.media().iter().enumerate() {
+        let mut places = dialog.seen_by(from);
+        for gone in places.drain(sdp.media().len().min(places.len())..).rev() {
+            dialog.medias.remove(gone);
+        }
+        let next = dialog.medias.len();
+        places.extend(next..next + sdp.media().len() - places.len());
+        for (&position, offered) in places.iter().zip(sdp.media()) {
             self.offer_media(idx, from, position, offered, is_new, options)?;
         }
         if self.call.media_count() > MAX_MEDIA {
             return Err(MediaError::TooManyMedia);
         }
         let dialog = &mut self.call.dialogs[idx];
-        dialog.hear_session(from, sdp);
+        dialog.hear_session(from, &places, sdp);
         dialog.offer_mux(from, options);
         dialog.offer_ice(from, options);
         dialog.offer_bundle(from, options);
-        self.leave(idx, 1 - from, sdp, options, Phase::Offer)
+        self.leave(idx, 1 - from, (&places, sdp), options, Phase::Offer)
     }
 
     /// Applies an answer; returns the SDP for the leg that made the offer.
@@ -238,7 +245,8 @@ impl Work<'_> {
         dialog.learn = options.learn.unwrap_or(dialog.learn);
         dialog.handover |= options.handover;
         dialog.strict_payload |= options.strict_payload;
-        let (answered, offered) = (sdp.media().len(), dialog.medias.len());
+        let places = dialog.seen_by(side);
+        let (answered, offered) = (sdp.media().len(), places.len());
         if answered > offered {
             return Err(MediaError::AnswerCount { answered, offered });
         }
@@ -246,15 +254,16 @@ impl Work<'_> {
         dialog.legs[side].describe(is_new, options);
         self.mark(options.tos);
         let dialog = &mut self.call.dialogs[idx];
-        for (media, said) in dialog.medias.iter_mut().zip(sdp.media()) {
+        for (&place, said) in places.iter().zip(sdp.media()) {
+            let media = &mut dialog.medias[place];
             media.sides[side].hear(said, options)?;
             check_family(&media.sides[side], &dialog.legs[side])?;
         }
-        dialog.hear_session(side, sdp);
+        dialog.hear_session(side, &places, sdp);
         dialog.answer_mux(offerer);
         dialog.answer_ice(offerer, options);
         dialog.answer_bundle(offerer, options);
-        self.leave(idx, offerer, sdp, options, Phase::Answer)
+        self.leave(idx, offerer, (&places, sdp), options, Phase::Answer)
     }
 
     fn add_dialog(
@@ -341,8 +350,12 @@ impl Work<'_> {
                 ..Media::new(offered)
             };
         }
+        if options.remove.contains(&offered.kind) && media.hidden_from.is_none() {
+            media.hidden_from = Some(1 - from);
+        }
         let before = media.sides[from].remote;
         media.sides[from].hear(offered, options)?;
+        media.sides[from].declined |= media.hidden_from.is_some();
         let has_moved = before.is_some() && media.sides[from].remote != before;
         check_family(&media.sides[from], &dialog.legs[from])?;
         media.clock_hz = clock(offered);
@@ -394,6 +407,12 @@ impl Dialog {
             published: false,
             ends_us: None,
         }
+    }
+
+    /// The sections that the SDP of a leg has.
+    pub(crate) fn seen_by(&self, side: usize) -> Vec<usize> {
+        let is_seen = |&idx: &usize| self.medias[idx].hidden_from != Some(side);
+        (0..self.medias.len()).filter(is_seen).collect()
     }
 
     /// Notes a body of leg `side`; false if it is the one heard last.

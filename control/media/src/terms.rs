@@ -11,14 +11,16 @@ use penstock_sdp::Sdp;
 /// URI of the header extension that carries a mid.
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 
+/// Lines that describe the formats of a section, as far as they are remembered.
+const MAX_DESCRIBED: usize = 64;
+
 impl Dialog {
     /// Takes over what a body says of its sections together.
-    pub(crate) fn hear_session(&mut self, side: usize, sdp: &Sdp) {
+    pub(crate) fn hear_session(&mut self, side: usize, places: &[usize], sdp: &Sdp) {
         let is_lite = sdp.is_ice_lite();
-        for (idx, said) in sdp.media().iter().enumerate() {
-            let Some(media) = self.medias.get_mut(idx) else {
-                break;
-            };
+        for (idx, (&place, said)) in places.iter().zip(sdp.media()).enumerate() {
+            let head = bundle(sdp, idx).and_then(|first| places.get(first));
+            let media = &mut self.medias[place];
             let own = &mut media.sides[side];
             own.ice_lite = is_lite;
             let ufrag = said.ice_ufrag.clone();
@@ -33,7 +35,8 @@ impl Dialog {
                 .and_then(|map| u8::try_from(map.number).ok())
                 .filter(|number| (1..=14).contains(number))
                 .unwrap_or(0);
-            own.bundle = bundle(sdp, idx);
+            own.bundle = head.and_then(|&head| u16::try_from(head).ok());
+            own.described = sdp.described(said).take(MAX_DESCRIBED).collect();
         }
     }
 
@@ -76,7 +79,7 @@ impl Dialog {
                     IceWish::Force => true,
                 };
         }
-        self.key(to, options.ice_keys[1]);
+        self.key(to, options.ice_keys.map(|keys| keys[1]));
     }
 
     pub(crate) fn answer_ice(&mut self, offerer: usize, options: &Options) {
@@ -85,14 +88,19 @@ impl Dialog {
             let own = &mut media.sides[offerer];
             own.told_ice = can && own.ice.is_some();
         }
-        self.key(offerer, options.ice_keys[0]);
+        self.key(offerer, options.ice_keys.map(|keys| keys[0]));
     }
 
     /// Gives a leg that is spoken ICE to its credentials, which it keeps.
-    fn key(&mut self, side: usize, fresh: Ice) {
+    fn key(&mut self, side: usize, fresh: Option<Ice>) {
         let speaks = self.medias.iter().any(|media| media.sides[side].told_ice);
         let leg = &mut self.legs[side];
-        leg.ice = speaks.then(|| leg.ice.unwrap_or(fresh));
+        leg.ice = leg.ice.or(fresh).filter(|_| speaks);
+        if leg.ice.is_none() {
+            for media in &mut self.medias {
+                media.sides[side].told_ice = false;
+            }
+        }
     }
 
     pub(crate) fn offer_bundle(&mut self, from: usize, options: &Options) {
@@ -129,7 +137,7 @@ impl Dialog {
 }
 
 /// The section whose port section `idx` shares, if the body says so: its group's first.
-fn bundle(sdp: &Sdp, idx: usize) -> Option<u16> {
+fn bundle(sdp: &Sdp, idx: usize) -> Option<usize> {
     let mid = sdp.media().get(idx)?.mid.as_deref()?;
     let group = sdp
         .bundles()
@@ -140,5 +148,5 @@ fn bundle(sdp: &Sdp, idx: usize) -> Option<u16> {
         own.is_some_and(|own| group.iter().any(|tag| tag == own)) && media.port != 0
     };
     let first = sdp.media().iter().position(is_first)?;
-    (first < idx).then(|| u16::try_from(first).ok()).flatten()
+    (first < idx).then_some(first)
 }

@@ -229,7 +229,7 @@ fn interfaces_take_turns_and_have_several_addresses() {
         ip: ip.parse().unwrap(),
         vlan: 0,
         advertise: ip.parse().unwrap(),
-        ports: (10_000, 10_003),
+        ports: (10_000, 10_015),
     };
     let settings = Settings {
         interfaces: vec![

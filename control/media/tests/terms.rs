@@ -18,7 +18,7 @@ const KEYS: [Ice; 2] = [
 fn with(mux: MuxWish) -> Options {
     Options {
         mux,
-        ice_keys: KEYS,
+        ice_keys: Some(KEYS),
         ..Options::default()
     }
 }
@@ -126,7 +126,7 @@ fn ice_is_answered() {
     let [out, back] = exchange(&mut calls, &with(MuxWish::default()), ICE, "");
     assert!(out.contains("a=ice-ufrag:bbbbbbbb\r\n"), "{out}");
     assert!(out.contains("a=ice-lite\r\n"), "{out}");
-    assert!(!out.contains("10.0.0.1"), "{out}");
+    assert!(!out.contains("10.0.0.1 4000"), "{out}");
     let [port, rtcp] = [port_of(&out), port_of(&out) + 1];
     assert!(out.contains(&format!(" 1 UDP 2130706431 203.0.113.1 {port} typ host")), "{out}");
     assert!(out.contains(&format!(" 2 UDP 2130706430 203.0.113.1 {rtcp} typ host")), "{out}");
@@ -166,7 +166,7 @@ fn ice_restarts() {
     let options = with(MuxWish::default());
     exchange(&mut calls, &options, ICE, ICE);
     let fresh = Options {
-        ice_keys: [
+        ice_keys: Some([
             Ice {
                 ufrag: *b"cccccccc",
                 ..KEYS[0]
@@ -175,7 +175,7 @@ fn ice_restarts() {
                 ufrag: *b"dddddddd",
                 ..KEYS[1]
             },
-        ],
+        ]),
         ..options
     };
     let [out, back] = exchange(&mut calls, &fresh, ICE, ICE);
@@ -253,4 +253,37 @@ fn a_bundle_passes_whole_where_both_legs_speak_it() {
     let all = streams(&calls);
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all.iter().all(|s| s.payload_types == 1 << 8 | 1 << 96));
+}
+
+/// What is removed from the SDP that leaves stays in the one that comes back: refused.
+#[test]
+fn sections_of_a_kind_leave_the_body() {
+    let mut calls = calls(8);
+    let options = Options {
+        remove: vec![penstock_sdp::MediaKind::Audio],
+        ..Options::default()
+    };
+    let none = Options::default();
+    let body = bundle("10.0.0.1", [4000, 4002], false);
+    let out = offer(&mut calls, parties("c", "a", None), &body, &options, 0.0).unwrap();
+    assert!(!out.contains("m=audio") && out.contains("m=video"), "{out}");
+    let video = |ip: &str| {
+        let body = bundle(ip, [5000, 5002], false);
+        let (start, end) = (body.find("m=audio").unwrap(), body.find("m=video").unwrap());
+        format!("{}{}", &body[..start], &body[end..])
+    };
+    let p = || parties("c", "a", Some("b"));
+    let back = answer(&mut calls, p(), &video("10.0.0.2"), &none, 1.0).unwrap();
+    let parsed = penstock_sdp::Sdp::parse(back.as_bytes()).unwrap();
+    assert_eq!(parsed.media().len(), 2, "{back}");
+    assert!(back.contains("m=audio 0 RTP/AVP 8\r\n"), "{back}");
+    assert_ne!(parsed.media()[1].port, 0);
+    assert_eq!(streams(&calls).len(), 2);
+
+    // The called leg's own offer speaks of the one section it knows.
+    let p = parties("c", "b", Some("a"));
+    let out = offer(&mut calls, p, &video("10.0.0.2"), &none, 2.0).unwrap();
+    let parsed = penstock_sdp::Sdp::parse(out.as_bytes()).unwrap();
+    assert_eq!((parsed.media().len(), parsed.media()[0].port), (2, 0), "{out}");
+    assert_eq!(streams(&calls).len(), 2);
 }

@@ -101,6 +101,52 @@ impl Sdp {
         self.origin.as_ref()
     }
 
+    /// The s= line, if there is one and it is UTF-8.
+    pub fn session_name(&self) -> Option<&str> {
+        let named = |line: &&Line| line.kind == Kind::SessionName;
+        let line = self.lines.iter().find(named)?;
+        std::str::from_utf8(self.body.get(line.text.start + 2..line.text.end)?).ok()
+    }
+
+    /// Attributes that say what the formats of a section of this body are, without `a=`: rtpmap, fmtp, ptime.
+    pub fn described(&self, media: &Media) -> impl Iterator<Item = String> {
+        let lines = self.lines.get(media.lines.clone()).unwrap_or_default();
+        let telling = lines.iter().filter(|line| {
+            use Kind::{Fmtp, MaxPtime, Ptime, Rtpmap};
+            matches!(line.kind, Rtpmap | Fmtp | Ptime | MaxPtime)
+        });
+        telling.filter_map(|line| {
+            let text = self.body.get(line.text.start + 2..line.text.end)?;
+            String::from_utf8(text.to_vec()).ok()
+        })
+    }
+
+    /// The body with more sections: each of `added` is a place among the sections, ascending, and the section's lines,
+    /// complete with their ends.
+    pub fn with_sections(&self, added: &[(usize, String)]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.body.len());
+        let mut added = added.iter().peekable();
+        let mut count = 0;
+        for (idx, line) in self.lines.iter().enumerate() {
+            let begins = self.media.iter().any(|media| media.lines.start == idx);
+            while let Some((_, text)) = added.next_if(|(place, _)| begins && *place == count) {
+                out.extend_from_slice(text.as_bytes());
+                count += 1;
+            }
+            count += usize::from(begins);
+            let start = idx.checked_sub(1).and_then(|idx| self.lines.get(idx));
+            let start = start.map_or(0, |line| line.end);
+            out.extend_from_slice(self.body.get(start..line.end).unwrap_or_default());
+        }
+        if added.peek().is_some() && !out.ends_with(b"\n") {
+            out.extend_from_slice(b"\r\n");
+        }
+        for (_, text) in added {
+            out.extend_from_slice(text.as_bytes());
+        }
+        out
+    }
+
     /// The address of the session's c= line, if there is one.
     pub fn connection(&self) -> Option<IpAddr> {
         self.connection
