@@ -60,6 +60,9 @@ pub struct Dialog {
     /// Whether only leg 0 is somebody: its media goes to forks alone.
     #[serde(default)]
     pub published: bool,
+    /// Whether its media is dropped.
+    #[serde(default)]
+    pub dropped: bool,
     /// When it ends, if it was deleted with a delay, microseconds since 1970. Signalling takes that back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_us: Option<u64>,
@@ -93,6 +96,12 @@ pub struct Leg {
     /// What of its media is held back.
     #[serde(default)]
     pub blocked: Blocked,
+    /// Whether its media goes back to itself.
+    #[serde(default)]
+    pub echoed: bool,
+    /// Whether nothing is sent to it before it has sent (`NAT-wait`).
+    #[serde(default)]
+    pub waits: bool,
     /// Our credentials in the SDP it is given, once ICE was spoken of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice: Option<Ice>,
@@ -104,7 +113,7 @@ pub struct Leg {
 /// What of a leg's media is held back on request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
-    /// All of it.
+    /// All of it but telephone events.
     pub media: bool,
     /// All of it, where silence was asked for: a relay has none to put in its place.
     pub silence: bool,
@@ -270,7 +279,10 @@ impl Call {
     /// All legs, those of forks among them.
     pub fn legs(&self) -> impl Iterator<Item = &Leg> {
         let forks = self.forks.iter().map(|fork| &fork.leg);
-        self.dialogs.iter().flat_map(|dialog| &dialog.legs).chain(forks)
+        self.dialogs
+            .iter()
+            .flat_map(|dialog| &dialog.legs)
+            .chain(forks)
     }
 
     /// The streams this call wants.
@@ -352,17 +364,15 @@ impl Call {
             ..
         } = *parties;
         let to = to.unwrap_or_default();
-        self.find(|dialog, leg, other| {
-            leg.has(from) && other.has(to) && dialog.is_of(branch)
-        })
-        .or_else(|| self.find(|_, leg, other| leg.has(from) && other.has(to)))
-        .or_else(|| {
-            self.find(|dialog, leg, other| {
-                leg.has(from) && other.tags.is_empty() && dialog.is_of(branch)
+        self.find(|dialog, leg, other| leg.has(from) && other.has(to) && dialog.is_of(branch))
+            .or_else(|| self.find(|_, leg, other| leg.has(from) && other.has(to)))
+            .or_else(|| {
+                self.find(|dialog, leg, other| {
+                    leg.has(from) && other.tags.is_empty() && dialog.is_of(branch)
+                })
             })
-        })
-        .or_else(|| self.find(|dialog, leg, _| leg.has(from) && dialog.is_of(branch)))
-        .or_else(|| self.find(|dialog, leg, _| leg.has(from) && !dialog.published))
+            .or_else(|| self.find(|dialog, leg, _| leg.has(from) && dialog.is_of(branch)))
+            .or_else(|| self.find(|dialog, leg, _| leg.has(from) && !dialog.published))
     }
 
     fn find(&self, fits: impl Fn(&Dialog, &Leg, &Leg) -> bool) -> Option<(usize, usize)> {

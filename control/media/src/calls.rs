@@ -388,7 +388,12 @@ impl Pending {
         self.before.is_none() && self.after.is_none()
     }
 
-    pub(crate) fn new(before: Option<Call>, after: Option<Call>, sdp: Vec<u8>, taken: Vec<Local>) -> Pending {
+    pub(crate) fn new(
+        before: Option<Call>,
+        after: Option<Call>,
+        sdp: Vec<u8>,
+        taken: Vec<Local>,
+    ) -> Pending {
         let named = after.as_ref().or(before.as_ref());
         Pending {
             call_id: named.map(|call| call.id.clone()).unwrap_or_default(),

@@ -51,7 +51,9 @@ impl Selector<'_> {
             remotes.into_iter().any(|remote| remote.ip() == address)
         };
         self.tag.is_none_or(|tag| leg.has(tag))
-            && self.label.is_none_or(|label| leg.label.as_deref() == Some(label))
+            && self
+                .label
+                .is_none_or(|label| leg.label.as_deref() == Some(label))
             && self.address.is_none_or(at)
     }
 }
@@ -145,7 +147,12 @@ impl Calls {
             }
         }
         match any {
-            true => Ok(Pending::new(Some(before.clone()), Some(call), Vec::new(), Vec::new())),
+            true => Ok(Pending::new(
+                Some(before.clone()),
+                Some(call),
+                Vec::new(),
+                Vec::new(),
+            )),
             false => Err(MediaError::NoLeg),
         }
     }
@@ -206,6 +213,51 @@ impl Calls {
         })
     }
 
+    /// Prepares that two legs of a call, of different dialogs, hear each other instead of whom they heard before; those leave.
+    ///
+    /// # Errors
+    /// [`MediaError::UnknownCall`], [`MediaError::UnknownTag`].
+    pub fn connect(
+        &mut self,
+        call_id: &str,
+        from_tag: &str,
+        to_tag: &str,
+        now: Now,
+    ) -> Result<Pending, MediaError> {
+        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?.clone();
+        let mut call = before.clone();
+        let find = |tag: &str| {
+            let dialogs = before.dialogs.iter().enumerate().rev();
+            let mut sides = dialogs.flat_map(|(idx, dialog)| {
+                let side = dialog.legs.iter().position(|leg| leg.has(tag));
+                side.map(|side| (idx, side))
+            });
+            sides.next().ok_or(MediaError::UnknownTag)
+        };
+        let (one, other) = (find(from_tag)?, find(to_tag)?);
+        if one.0 == other.0 {
+            return Ok(Pending::new(
+                Some(before.clone()),
+                Some(before),
+                Vec::new(),
+                Vec::new(),
+            ));
+        }
+        let joined = join(&before, one, other, now);
+        let mut idx = 0;
+        call.dialogs.retain(|_| {
+            idx += 1;
+            idx - 1 != one.0 && idx - 1 != other.0
+        });
+        call.dialogs.push(Dialog {
+            number: call.next_dialog,
+            ..joined
+        });
+        call.next_dialog = call.next_dialog.wrapping_add(1);
+        call.last_signal_us = now.unix_us;
+        Ok(ended(before, call))
+    }
+
     /// Prepares the end of a subscription.
     ///
     /// # Errors
@@ -230,6 +282,39 @@ fn ended(before: Call, mut call: Call) -> Pending {
     call.forks.retain(|fork| !fork.medias.is_empty());
     let after = Some(call).filter(|call| !call.dialogs.is_empty());
     Pending::new(Some(before), after, Vec::new(), Vec::new())
+}
+
+/// A dialog of one leg of each of two: their sections of a kind, one after the other.
+fn join(call: &Call, one: (usize, usize), other: (usize, usize), now: Now) -> Dialog {
+    let [a, b] = [one, other].map(|(idx, side)| (&call.dialogs[idx], side));
+    let mut left: Vec<&crate::Media> = b.0.medias.iter().collect();
+    let mut medias = Vec::new();
+    for own in &a.0.medias {
+        let is_like = |media: &&crate::Media| media.name == own.name && media.kind == own.kind;
+        let found = left.iter().position(is_like);
+        let Some(peer) = found.map(|found| left.remove(found)) else {
+            continue;
+        };
+        let locals = own.locals.zip(peer.locals);
+        medias.push(crate::Media {
+            locals: locals.map(|(own, peer)| [own[a.1], peer[b.1]]),
+            sides: [own.sides[a.1].clone(), peer.sides[b.1].clone()],
+            hidden_from: None,
+            ..own.clone()
+        });
+    }
+    let mut legs = [a.0.legs[a.1].clone(), b.0.legs[b.1].clone()];
+    for leg in &mut legs {
+        leg.signal = leg.signal.wrapping_add(1);
+    }
+    Dialog {
+        legs,
+        medias,
+        branch: None,
+        published: false,
+        heard_ns: now.mono.as_nanos() as u64,
+        ..a.0.clone()
+    }
 }
 
 impl Work<'_> {
@@ -297,7 +382,9 @@ impl Work<'_> {
         let Some((dialog, side)) = sources.first() else {
             return Err(MediaError::NoLeg);
         };
-        let name = options.direction[1].as_ref().or(options.direction[0].as_ref());
+        let name = options.direction[1]
+            .as_ref()
+            .or(options.direction[0].as_ref());
         let own = dialog.legs[*side].facing();
         let facing = match name {
             Some(name) => {
@@ -328,7 +415,9 @@ impl Work<'_> {
                 let own = &media.sides[*side];
                 let label = leg.label.clone();
                 let place = usize::from(idx) + 1;
-                subscribed.sections.push((tag.clone(), label, place, own.mid.clone()));
+                subscribed
+                    .sections
+                    .push((tag.clone(), label, place, own.mid.clone()));
                 fork.medias.push(ForkMedia {
                     dialog: dialog.number,
                     side: *side,
@@ -339,13 +428,22 @@ impl Work<'_> {
                     receives: false,
                 });
                 let advertise = self.pools.of(local).map_or(local.ip, |i| i.advertise);
-                section(&mut body, media, *side, options.media_address.unwrap_or(advertise), local.port);
+                section(
+                    &mut body,
+                    media,
+                    *side,
+                    options.media_address.unwrap_or(advertise),
+                    local.port,
+                );
             }
         }
         let Some(first) = fork.medias.first() else {
             return Err(MediaError::NoLeg);
         };
-        let address = self.pools.of(first.local).map_or(first.local.ip, |i| i.advertise);
+        let address = self
+            .pools
+            .of(first.local)
+            .map_or(first.local.ip, |i| i.advertise);
         let family = if address.is_ipv4() { "IP4" } else { "IP6" };
         let id = self.call.key;
         let head = format!("v=0\r\no=- {id} 1 IN {family} {address}\r\ns=-\r\nt=0 0\r\n");

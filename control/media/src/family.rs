@@ -1,8 +1,8 @@
 //! Which interface faces which leg.
 
+use crate::MediaError;
 use crate::pool::Pools;
 use crate::signal::Options;
-use crate::MediaError;
 use penstock_sdp::Sdp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -84,7 +84,9 @@ pub(crate) fn facing(
 fn named(pools: &mut Pools, name: &str, wanted: Option<Family>) -> Result<Facing, MediaError> {
     let unknown = || MediaError::UnknownInterface(name.to_owned());
     let full = pools.resolve(name).ok_or_else(unknown)?;
-    let interface = pools.facing(&full, wanted).or_else(|| pools.facing(&full, None));
+    let interface = pools
+        .facing(&full, wanted)
+        .or_else(|| pools.facing(&full, None));
     let family = Family::of(interface.ok_or_else(unknown)?.ip);
     Ok((full, Some(family)))
 }

@@ -42,7 +42,10 @@ pub struct ForkMedia {
 impl Fork {
     pub(crate) fn streams(&self, call: &Call, into: &mut Desired) {
         for (position, own) in (0..).zip(&self.medias) {
-            let source = call.dialogs.iter().find(|dialog| dialog.number == own.dialog);
+            let source = call
+                .dialogs
+                .iter()
+                .find(|dialog| dialog.number == own.dialog);
             let media = source.and_then(|dialog| dialog.medias.get(usize::from(own.media)));
             let (Some(dialog), Some(media)) = (source, media.filter(|media| media.is_relayed()))
             else {

@@ -1,9 +1,9 @@
 //! What a leg's SDP says of one media.
 
+use crate::MediaError;
 use crate::call::{Media, Mux, Side};
 use crate::diff::Kind;
 use crate::signal::Options;
-use crate::MediaError;
 use penstock_sdp::{Codec, Direction, MediaKind, Protocol};
 use std::net::{IpAddr, SocketAddr};
 
@@ -35,7 +35,11 @@ impl Media {
 
 impl Side {
     /// Takes over what a leg says of one media.
-    pub(crate) fn hear(&mut self, said: &penstock_sdp::Media, options: &Options) -> Result<(), MediaError> {
+    pub(crate) fn hear(
+        &mut self,
+        said: &penstock_sdp::Media,
+        options: &Options,
+    ) -> Result<(), MediaError> {
         // TCP does not pass through here: such a section is refused on the leg's behalf.
         let is_tcp = said.proto.to_ascii_uppercase().starts_with("TCP");
         self.declined = said.is_rejected() || is_tcp;

@@ -6,8 +6,8 @@ use crate::hear::convert;
 use crate::signal::{Options, RtcpAttribute, Work};
 use crate::{Family, MediaError};
 use penstock_sdp::{
-    AttributeEdits, Candidate, CodecFilter, Direction, GroupEdit, IceEdit, IceLines, MediaRewrite, MidEdit, OriginEdit,
-    Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
+    AttributeEdits, Candidate, CodecFilter, Direction, GroupEdit, IceEdit, IceLines, MediaRewrite,
+    MidEdit, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -243,7 +243,10 @@ impl Dialog {
             let media = &self.medias[idx];
             let own = &media.sides[to];
             let formats = own.formats.join(" ");
-            (place, format!("m={} 0 {} {formats}\r\n", media.name, own.proto))
+            (
+                place,
+                format!("m={} 0 {} {formats}\r\n", media.name, own.proto),
+            )
         });
         refused.collect()
     }
@@ -259,7 +262,8 @@ impl Dialog {
         }
         let joined = |idx: &usize| {
             let media = &self.medias[*idx];
-            let leads = (0..self.medias.len()).any(|other| other != *idx && self.head(other, to) == *idx);
+            let leads =
+                (0..self.medias.len()).any(|other| other != *idx && self.head(other, to) == *idx);
             media.is_relayed() && (self.head(*idx, to) != *idx || leads)
         };
         let tags = (0..self.medias.len())

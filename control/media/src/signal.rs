@@ -95,6 +95,12 @@ pub struct Options {
     pub to_label: Option<String>,
     /// What of the leg's media is held back from now on, beside what is already.
     pub block: Blocked,
+    /// Whether media of the leg that speaks, and of the other, goes back to it; `None` for as before.
+    pub echo: Option<[bool; 2]>,
+    /// Whether the dialog's media is dropped; `None` for as before.
+    pub drop: Option<bool>,
+    /// Send nothing to the leg that speaks before it has sent.
+    pub wait: bool,
 }
 
 /// What of o= and s= is replaced in what leaves.
@@ -201,6 +207,7 @@ impl Work<'_> {
         dialog.strict_payload = options.strict_payload;
         let is_new = dialog.hears(from, sdp.as_bytes(), self.now);
         dialog.legs[from].describe(is_new, options);
+        dialog.steer(from, options);
         if let Some(label) = &options.to_label {
             dialog.legs[1 - from].label = Some(label.clone());
         }
@@ -252,6 +259,7 @@ impl Work<'_> {
         }
         let is_new = dialog.hears(side, sdp.as_bytes(), self.now);
         dialog.legs[side].describe(is_new, options);
+        dialog.steer(side, options);
         self.mark(options.tos);
         let dialog = &mut self.call.dialogs[idx];
         for (&place, said) in places.iter().zip(sdp.media()) {
@@ -285,7 +293,9 @@ impl Work<'_> {
         if !self.call.has_room_for_tags(2) {
             return Err(MediaError::TooManyTags);
         }
-        self.call.dialogs.push(Dialog::new(self.call.next_dialog, legs));
+        self.call
+            .dialogs
+            .push(Dialog::new(self.call.next_dialog, legs));
         self.call.next_dialog = self.call.next_dialog.wrapping_add(1);
         Ok(())
     }
@@ -405,7 +415,17 @@ impl Dialog {
             mark: None,
             branch: None,
             published: false,
+            dropped: false,
             ends_us: None,
+        }
+    }
+
+    /// Takes over what a message of leg `side` says of the dialog's media as a whole.
+    fn steer(&mut self, side: usize, options: &Options) {
+        self.dropped = options.drop.unwrap_or(self.dropped);
+        if let Some([own, other]) = options.echo {
+            self.legs[side].echoed = own;
+            self.legs[1 - side].echoed = other;
         }
     }
 
@@ -439,6 +459,8 @@ impl Leg {
             hint: None,
             label: None,
             blocked: Blocked::default(),
+            echoed: false,
+            waits: false,
             ice: None,
             told: Default::default(),
         }
@@ -455,6 +477,7 @@ impl Leg {
         if options.label.is_some() {
             self.label.clone_from(&options.label);
         }
+        self.waits |= options.wait;
         self.blocked.media |= options.block.media;
         self.blocked.silence |= options.block.silence;
         self.blocked.dtmf |= options.block.dtmf;

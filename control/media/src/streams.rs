@@ -4,9 +4,9 @@
 //! has no port of its own there is a part of what arrives at another one ([`Feed::PartOf`]), and what
 //! is sent to that leg leaves from that one.
 
+use crate::Local;
 use crate::call::{Dialog, Media};
 use crate::diff::{Class, Desired, Feed, Kind, Learn, Mid, Shared, Stream};
-use crate::Local;
 
 impl Dialog {
     pub(crate) fn streams(&self, into: &mut Desired) {
@@ -55,25 +55,38 @@ impl Dialog {
             true if local == entry => Feed::Own,
             _ => Feed::PartOf(entry),
         };
+        // What it sends is what the other leg announced (RFC 3264 section 5.1).
+        let event_type = other.event_type.or(own.event_type);
+        // Telephone events pass where media is blocked.
+        let only_events = event_type.filter(|_| leg.blocked.media && media.kind == Kind::Rtp);
+        let only_nothing = leg.blocked.media && only_events.is_none();
         let rtp = Stream {
             local: locals[side],
-            peer: exit,
-            remote: own.remote,
+            peer: if leg.echoed { entry } else { exit },
+            // Who sends nothing before he is sent something is not waited for.
+            remote: own.remote.filter(|_| !leg.waits),
             kind: media.kind,
             learn: match leg.asymmetric {
                 true => Learn::Off,
                 false => self.learn,
             },
             handover: self.handover,
-            hint: leg.hint,
-            gate_open: media.gate_open(side) && !leg.blocked.media && !leg.blocked.silence,
+            hint: leg
+                .hint
+                .or(own.remote.map(|at| at.ip()).filter(|_| leg.waits)),
+            gate_open: media.gate_open(side)
+                && !leg.blocked.silence
+                && !self.dropped
+                && !only_nothing,
             signal: leg.signal,
             clock_hz: media.clock_hz,
             dscp: self.mark,
-            payload_types: self.payload_types(idx),
-            strict_payload: self.strict_payload,
-            // What it sends is what the other leg announced (RFC 3264 section 5.1).
-            event_type: other.event_type.or(own.event_type),
+            payload_types: match only_events {
+                Some(event) => 1 << event,
+                None => self.payload_types(idx),
+            },
+            strict_payload: self.strict_payload || only_events.is_some(),
+            event_type,
             shared: media.shared(),
             secure: media.has_proto("SAVP"),
             class: media.class(),

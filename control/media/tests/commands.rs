@@ -44,7 +44,11 @@ fn branches_are_dialogs_of_their_own() {
     answer(&mut calls, by(Some("t2"), "b2"), &answered, &none, 2.0).unwrap();
     let call = calls.get("c").unwrap();
     assert_eq!(call.dialogs.len(), 2);
-    let remotes: Vec<_> = call.dialogs.iter().map(|d| d.medias[0].sides[1].remote).collect();
+    let remotes: Vec<_> = call
+        .dialogs
+        .iter()
+        .map(|d| d.medias[0].sides[1].remote)
+        .collect();
     assert_eq!(remotes[0].unwrap().port(), 5000);
     assert_eq!(remotes[1].unwrap().port(), 6000);
 
@@ -68,14 +72,23 @@ fn an_end_can_be_delayed() {
     established(&mut calls);
     let delay = Duration::from_secs(5);
     let delete = |calls: &mut Calls, s| {
-        let pending = calls.delete("c", (Some("a"), None), None, delay, now(s)).unwrap();
+        let pending = calls
+            .delete("c", (Some("a"), None), None, delay, now(s))
+            .unwrap();
         assert!(pending.ops.is_empty());
         commit(calls, pending, s);
     };
     delete(&mut calls, 10.0);
     let key = calls.get("c").unwrap().key;
     assert!(calls.expire(key, now(14.9)).is_none());
-    offer(&mut calls, parties("c", "a", Some("b")), &sdp("10.0.0.1", 4000, ""), &Options::default(), 14.0).unwrap();
+    offer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &sdp("10.0.0.1", 4000, ""),
+        &Options::default(),
+        14.0,
+    )
+    .unwrap();
     assert!(calls.expire(key, now(16.0)).is_none());
     delete(&mut calls, 20.0);
     let pending = calls.expire(key, now(25.0)).unwrap();
@@ -88,6 +101,7 @@ fn an_end_can_be_delayed() {
 fn media_is_held_back_and_let_go() {
     let mut calls = calls(8);
     established(&mut calls);
+    // Without telephone events, all of the media is held back.
     let mut hold = |from, held, on| {
         let pending = calls.hold_back("c", (from, NONE), held, on).unwrap();
         commit(&mut calls, pending, 2.0);
@@ -104,7 +118,11 @@ fn media_is_held_back_and_let_go() {
         address: Some([10, 0, 0, 2].into()),
         ..NONE
     };
-    assert!(calls.hold_back("c", (at, tag("a")), HeldBack::Media, true).is_ok());
+    assert!(
+        calls
+            .hold_back("c", (at, tag("a")), HeldBack::Media, true)
+            .is_ok()
+    );
 }
 
 /// Who subscribes to a leg is offered what it sends, and gets copies once he has answered.
@@ -118,7 +136,10 @@ fn a_leg_is_subscribed_to() {
         .unwrap();
     let body = commit(&mut calls, pending, 2.0);
     assert_eq!(subscribed.from_tags, ["a", "b"]);
-    assert!(body.contains("a=sendonly\r\n") && body.contains("a=rtpmap:8 PCMA/8000\r\n"), "{body}");
+    assert!(
+        body.contains("a=sendonly\r\n") && body.contains("a=rtpmap:8 PCMA/8000\r\n"),
+        "{body}"
+    );
     let offered = penstock_sdp::Sdp::parse(body.as_bytes()).unwrap();
     assert_eq!(offered.media().len(), 2);
 
@@ -140,7 +161,11 @@ fn a_leg_is_subscribed_to() {
         .filter(|s| s.feed == Feed::Own && s.leg == 0)
         .map(|s| s.local)
         .collect();
-    assert!(copies.iter().all(|s| matches!(s.feed, Feed::CopyOf(of) if established.contains(&of))));
+    assert!(
+        copies
+            .iter()
+            .all(|s| matches!(s.feed, Feed::CopyOf(of) if established.contains(&of)))
+    );
 
     let pending = calls.unsubscribe("c", "s").unwrap();
     assert_eq!(pending.ops.len(), 4);
@@ -172,9 +197,14 @@ fn a_leg_publishes() {
         .publish(&parties("c", "p", None), body.as_bytes(), &none, now(0.0))
         .unwrap();
     let answer = commit(&mut calls, pending, 0.0);
-    assert!(answer.contains("a=recvonly\r\n") && !answer.contains("sendonly"), "{answer}");
+    assert!(
+        answer.contains("a=recvonly\r\n") && !answer.contains("sendonly"),
+        "{answer}"
+    );
     assert_eq!(calls.get("c").unwrap().desired().len(), 2);
-    let (pending, subscribed) = calls.subscribe("c", &[tag("p")], "s", &none, now(1.0)).unwrap();
+    let (pending, subscribed) = calls
+        .subscribe("c", &[tag("p")], "s", &none, now(1.0))
+        .unwrap();
     commit(&mut calls, pending, 1.0);
     assert_eq!(subscribed.from_tags, ["p"]);
 }
@@ -202,7 +232,14 @@ fn the_origin_is_kept() {
     assert!(out.contains("o=alice 77 5 IN IP4 203.0.113.1\r\n"), "{out}");
     let out = offer(&mut calls, p(), &body("bob", 9, ""), &options, 1.0).unwrap();
     assert!(out.contains("o=alice 77 5 IN IP4"), "{out}");
-    let out = offer(&mut calls, p(), &body("bob", 9, "a=sendonly\r\n"), &options, 2.0).unwrap();
+    let out = offer(
+        &mut calls,
+        p(),
+        &body("bob", 9, "a=sendonly\r\n"),
+        &options,
+        2.0,
+    )
+    .unwrap();
     assert!(out.contains("o=alice 77 6 IN IP4"), "{out}");
 }
 
@@ -214,7 +251,14 @@ fn loops_are_left_alone() {
         loop_mark: Some("0123".into()),
         ..Options::default()
     };
-    let out = offer(&mut calls, parties("c", "a", None), &sdp("10.0.0.1", 4000, ""), &options, 0.0).unwrap();
+    let out = offer(
+        &mut calls,
+        parties("c", "a", None),
+        &sdp("10.0.0.1", 4000, ""),
+        &options,
+        0.0,
+    )
+    .unwrap();
     assert!(out.contains("a=rtpengine:0123\r\n"), "{out}");
     let again = offer(&mut calls, parties("d", "a", None), &out, &options, 1.0).unwrap();
     assert_eq!(again, out);
@@ -259,8 +303,130 @@ fn interfaces_take_turns_and_have_several_addresses() {
         ..way("in")
     };
     delete(&mut calls, "1", None, None, 1.0);
-    let out = offer(&mut calls, parties("6", "a", None), &sdp("10.0.0.1", 4000, ""), &six, 9.0).unwrap();
+    let out = offer(
+        &mut calls,
+        parties("6", "a", None),
+        &sdp("10.0.0.1", 4000, ""),
+        &six,
+        9.0,
+    )
+    .unwrap();
     assert!(out.contains("c=IN IP6 2001:db8::1\r\n"), "{out}");
-    let unknown = offer(&mut calls, parties("7", "a", None), &sdp("10.0.0.1", 4000, ""), &way("ou"), 9.0);
-    assert_eq!(unknown.unwrap_err(), MediaError::UnknownInterface("ou".into()));
+    let unknown = offer(
+        &mut calls,
+        parties("7", "a", None),
+        &sdp("10.0.0.1", 4000, ""),
+        &way("ou"),
+        9.0,
+    );
+    assert_eq!(
+        unknown.unwrap_err(),
+        MediaError::UnknownInterface("ou".into())
+    );
+}
+
+/// Where media is blocked, telephone events pass.
+#[test]
+fn events_pass_where_media_is_blocked() {
+    let mut calls = calls(8);
+    let body = |ip| sdp(ip, 4000, "a=rtpmap:101 telephone-event/8000\r\n");
+    let none = Options::default();
+    offer(
+        &mut calls,
+        parties("c", "a", None),
+        &body("10.0.0.1"),
+        &none,
+        0.0,
+    )
+    .unwrap();
+    answer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &body("10.0.0.2"),
+        &none,
+        1.0,
+    )
+    .unwrap();
+    let pending = calls
+        .hold_back("c", (tag("a"), NONE), HeldBack::Media, true)
+        .unwrap();
+    commit(&mut calls, pending, 2.0);
+    let [a, b] = rtp(&calls);
+    assert!(a.gate_open && a.strict_payload && a.payload_types == 1 << 101);
+    assert!(b.gate_open && !b.strict_payload);
+}
+
+/// Media goes back to its sender, or nowhere, and nobody is sent to before he has sent.
+#[test]
+fn media_is_echoed_dropped_and_waited_for() {
+    let mut calls = calls(8);
+    established(&mut calls);
+    let with = |calls: &mut Calls, options: Options, s| {
+        offer(
+            calls,
+            parties("c", "a", Some("b")),
+            &sdp("10.0.0.1", 4000, ""),
+            &options,
+            s,
+        )
+        .unwrap();
+        rtp(calls)
+    };
+    let echo = Options {
+        echo: Some([true, false]),
+        ..Options::default()
+    };
+    let [a, b] = with(&mut calls, echo, 2.0);
+    assert_eq!((a.peer, b.peer), (a.local, a.local));
+    let end = Options {
+        echo: Some([false, false]),
+        drop: Some(true),
+        ..Options::default()
+    };
+    let [a, b] = with(&mut calls, end, 3.0);
+    assert_eq!(a.peer, b.local);
+    assert!(!a.gate_open && !b.gate_open);
+    let wait = Options {
+        drop: Some(false),
+        wait: true,
+        ..Options::default()
+    };
+    let [a, _] = with(&mut calls, wait, 4.0);
+    assert!(a.gate_open && a.remote.is_none() && a.hint == Some([10, 0, 0, 1].into()));
+}
+
+/// Two legs of different dialogs are connected: they keep their ports, whom they heard before leaves.
+#[test]
+fn legs_are_connected() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    for (from, to, port) in [("a", "b", 4000), ("x", "y", 6000)] {
+        let one = sdp("10.0.0.1", port, "");
+        offer(&mut calls, parties("c", from, None), &one, &none, 0.0).unwrap();
+        let other = sdp("10.0.0.2", port + 100, "");
+        answer(&mut calls, parties("c", from, Some(to)), &other, &none, 0.0).unwrap();
+    }
+    let locals = |calls: &Calls, tag: &str| {
+        let call = calls.get("c").unwrap();
+        let of = |d: &Dialog| {
+            d.legs
+                .iter()
+                .position(|leg| leg.has(tag))
+                .map(|side| d.medias[0].locals.unwrap()[side])
+        };
+        call.dialogs.iter().find_map(of).unwrap()
+    };
+    let [b, y] = [locals(&calls, "b"), locals(&calls, "y")];
+    let pending = calls.connect("c", "b", "y", now(2.0)).unwrap();
+    commit(&mut calls, pending, 2.0);
+    assert_eq!([locals(&calls, "b"), locals(&calls, "y")], [b, y]);
+    let [one, other] = rtp(&calls);
+    assert_eq!((one.peer, other.peer), (other.local, one.local));
+    assert_eq!(one.remote.unwrap().port(), 4100);
+    let used: usize = calls.ports().map(|(_, used, _)| used).sum();
+    assert_eq!(used, 2);
+    assert_eq!(
+        calls.connect("c", "b", "a", now(3.0)).unwrap_err(),
+        MediaError::UnknownTag
+    );
 }

@@ -241,9 +241,9 @@ fn addresses_other_than_the_sdp_says() {
         source_address: Some("192.0.2.7".parse().unwrap()),
         media_address: Some("192.0.2.200".parse().unwrap()),
         replace: Replace {
-                address: true,
-                ..Replace::default()
-            },
+            address: true,
+            ..Replace::default()
+        },
         rtcp_attribute: RtcpAttribute::None,
         tos: Tos::Dscp(46),
         learn: Some(Learn::Off),

@@ -1,11 +1,11 @@
 //! Random sequences: no port in two calls, none leaked, nothing panics.
 
 mod common;
-use std::time::Duration;
 use common::*;
 use penstock_media::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -122,7 +122,9 @@ fn check(calls: &Calls, plane: &Plane) {
         };
         let back = |s: &&(u64, Stream)| {
             let (feed, own) = (s.1.feed, s.1.local);
-            s.1.peer == entry && s.1.kind == stream.kind && (own == stream.peer || feed == Feed::PartOf(stream.peer))
+            s.1.peer == entry
+                && s.1.kind == stream.kind
+                && (own == stream.peer || feed == Feed::PartOf(stream.peer))
         };
         assert!(plane.0.values().any(|s| back(&s)), "{stream:?}");
         let ip4 = stream.local.ip.is_ipv4();

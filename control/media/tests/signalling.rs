@@ -10,9 +10,9 @@ fn an_offer_installs_both_directions_and_an_answer_completes_them() {
     let body = sdp("10.0.0.1", 4000, "a=sendrecv\r\na=rtcp:4005\r\n");
     let options = Options {
         replace: Replace {
-                address: true,
-                ..Replace::default()
-            },
+            address: true,
+            ..Replace::default()
+        },
         ..Options::default()
     };
     let pending = calls

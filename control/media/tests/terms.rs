@@ -67,10 +67,17 @@ fn multiplexing_ends_at_the_relay() {
         let [out, back] = exchange(&mut calls, &with(wish), MUX, "");
         assert_eq!(out.contains(MUX), offered_on);
         assert!(back.contains(MUX), "{back}");
-        assert!(back.contains(&format!("a=rtcp:{}\r\n", port_of(&back))), "{back}");
+        assert!(
+            back.contains(&format!("a=rtcp:{}\r\n", port_of(&back))),
+            "{back}"
+        );
         let [a, b] = rtp(&calls);
         let all = streams(&calls);
-        let rtcp = |leg| *all.iter().find(|s| s.kind == Kind::Rtcp && s.leg == leg).unwrap();
+        let rtcp = |leg| {
+            *all.iter()
+                .find(|s| s.kind == Kind::Rtcp && s.leg == leg)
+                .unwrap()
+        };
         assert_eq!(rtcp(0).feed, Feed::PartOf(a.local));
         assert_eq!(rtcp(0).remote, a.remote);
         assert_eq!(rtcp(0).peer, b.local.rtcp());
@@ -97,7 +104,11 @@ fn multiplexing_is_offered_and_required() {
         assert!(!back.contains("rtcp-mux"), "{back}");
         let [a, b] = rtp(&calls);
         let all = streams(&calls);
-        let rtcp = |leg| *all.iter().find(|s| s.kind == Kind::Rtcp && s.leg == leg).unwrap();
+        let rtcp = |leg| {
+            *all.iter()
+                .find(|s| s.kind == Kind::Rtcp && s.leg == leg)
+                .unwrap()
+        };
         assert_eq!(rtcp(1).feed, Feed::PartOf(b.local));
         assert_eq!(rtcp(0).peer, b.local);
         assert_eq!(rtcp(0).remote.unwrap().port(), 4001);
@@ -113,7 +124,10 @@ fn multiplexing_is_refused() {
         ..MuxWish::default()
     };
     let [out, back] = exchange(&mut calls, &with(wish), MUX, "");
-    assert!(!out.contains("rtcp-mux") && !back.contains("rtcp-mux"), "{out}{back}");
+    assert!(
+        !out.contains("rtcp-mux") && !back.contains("rtcp-mux"),
+        "{out}{back}"
+    );
     assert_eq!(streams(&calls).len(), 4);
 }
 
@@ -128,8 +142,14 @@ fn ice_is_answered() {
     assert!(out.contains("a=ice-lite\r\n"), "{out}");
     assert!(!out.contains("10.0.0.1 4000"), "{out}");
     let [port, rtcp] = [port_of(&out), port_of(&out) + 1];
-    assert!(out.contains(&format!(" 1 UDP 2130706431 203.0.113.1 {port} typ host")), "{out}");
-    assert!(out.contains(&format!(" 2 UDP 2130706430 203.0.113.1 {rtcp} typ host")), "{out}");
+    assert!(
+        out.contains(&format!(" 1 UDP 2130706431 203.0.113.1 {port} typ host")),
+        "{out}"
+    );
+    assert!(
+        out.contains(&format!(" 2 UDP 2130706430 203.0.113.1 {rtcp} typ host")),
+        "{out}"
+    );
     assert!(back.contains("a=ice-ufrag:aaaaaaaa\r\n"), "{back}");
     let [a, b] = rtp(&calls);
     assert_eq!(a.ice, Some(KEYS[0]));
@@ -179,10 +199,16 @@ fn ice_restarts() {
         ..options
     };
     let [out, back] = exchange(&mut calls, &fresh, ICE, ICE);
-    assert!(out.contains("bbbbbbbb") && back.contains("aaaaaaaa"), "{out}{back}");
+    assert!(
+        out.contains("bbbbbbbb") && back.contains("aaaaaaaa"),
+        "{out}{back}"
+    );
     let restart = ICE.replace("u1u1", "u2u2");
     let [out, back] = exchange(&mut calls, &fresh, &restart, ICE);
-    assert!(out.contains("bbbbbbbb") && back.contains("cccccccc"), "{out}{back}");
+    assert!(
+        out.contains("bbbbbbbb") && back.contains("cccccccc"),
+        "{out}{back}"
+    );
 }
 
 fn bundle(ip: &str, ports: [u16; 2], group: bool) -> String {
@@ -213,7 +239,11 @@ fn a_bundle_is_taken_apart() {
     let parsed = penstock_sdp::Sdp::parse(back.as_bytes()).unwrap();
     assert_eq!(parsed.media()[0].port, parsed.media()[1].port);
     let all = streams(&calls);
-    let find = |leg, media| *all.iter().find(|s| (s.leg, s.media) == (leg, media)).unwrap();
+    let find = |leg, media| {
+        *all.iter()
+            .find(|s| (s.leg, s.media) == (leg, media))
+            .unwrap()
+    };
     assert_eq!(all.len(), 4);
     assert_eq!(find(0, 1).feed, Feed::PartOf(find(0, 0).local));
     assert_eq!(find(0, 1).mid.unwrap().name, *b"v\0\0\0\0\0\0\0");
@@ -249,7 +279,14 @@ fn a_bundle_passes_whole_where_both_legs_speak_it() {
     let out = offer(&mut calls, parties("c", "a", None), &body, &options, 0.0).unwrap();
     assert!(out.contains("a=group:BUNDLE a v\r\n"), "{out}");
     let other = bundle("10.0.0.2", [5000, 5000], true);
-    answer(&mut calls, parties("c", "a", Some("b")), &other, &options, 1.0).unwrap();
+    answer(
+        &mut calls,
+        parties("c", "a", Some("b")),
+        &other,
+        &options,
+        1.0,
+    )
+    .unwrap();
     let all = streams(&calls);
     assert_eq!(all.len(), 2, "{all:?}");
     assert!(all.iter().all(|s| s.payload_types == 1 << 8 | 1 << 96));
@@ -284,6 +321,10 @@ fn sections_of_a_kind_leave_the_body() {
     let p = parties("c", "b", Some("a"));
     let out = offer(&mut calls, p, &video("10.0.0.2"), &none, 2.0).unwrap();
     let parsed = penstock_sdp::Sdp::parse(out.as_bytes()).unwrap();
-    assert_eq!((parsed.media().len(), parsed.media()[0].port), (2, 0), "{out}");
+    assert_eq!(
+        (parsed.media().len(), parsed.media()[0].port),
+        (2, 0),
+        "{out}"
+    );
     assert_eq!(streams(&calls).len(), 2);
 }
