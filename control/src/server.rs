@@ -112,7 +112,7 @@ impl Server {
     /// Starts a request, or has it wait for the one of the same call.
     fn queue(self: Rc<Self>, job: Job) {
         let lanes = self.service.lanes.clone();
-        let lane = call_id(&job.request).map(str::to_owned);
+        let lane = job.request.call_id().map(str::to_owned);
         let work = async move { self.carry_out(job).await };
         match lane {
             Some(lane) => lanes.run(&lane, work),
@@ -148,14 +148,5 @@ impl Server {
         if self.socket.try_send_to(reply, peer).is_err() {
             self.service.stats.error("send");
         }
-    }
-}
-
-fn call_id(request: &Request) -> Option<&str> {
-    match request {
-        Request::Offer(signal) | Request::Answer(signal) => Some(&signal.call_id),
-        Request::Delete(delete) => Some(&delete.call_id),
-        Request::Query(query) => Some(&query.call_id),
-        Request::Ping | Request::List { .. } => None,
     }
 }
