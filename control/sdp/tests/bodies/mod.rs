@@ -323,4 +323,149 @@ a=rtcp-fb:96 nack pli
 a=rtpmap:97 rtx/90000
 a=fmtp:97 apt=96
 "),
+    ("desk phone with srtp offered twice", "
+v=0
+o=- 20012 20012 IN IP4 192.168.0.77
+s=SDP data
+c=IN IP4 192.168.0.77
+t=0 0
+m=audio 11794 RTP/SAVP 0 8 18 9 101
+a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz
+a=crypto:2 AES_CM_128_HMAC_SHA1_32 inline:PS1uQCVeeCFCanVmcjkpPywjNWhcYD0mXXtxaVBR
+a=rtpmap:0 PCMU/8000
+a=rtpmap:8 PCMA/8000
+a=rtpmap:18 G729/8000
+a=fmtp:18 annexb=no
+a=rtpmap:9 G722/8000
+a=fmtp:101 0-15
+a=rtpmap:101 telephone-event/8000
+a=ptime:20
+a=sendrecv
+"),
+    ("desk phone with video", "
+v=0
+o=Poly 1703500000 1703500001 IN IP4 10.6.0.31
+s=Poly IP Phone
+c=IN IP4 10.6.0.31
+b=AS:512
+t=0 0
+a=sendrecv
+m=audio 2230 RTP/AVP 115 9 102 8 0 18 127
+a=rtpmap:115 G7221/32000
+a=fmtp:115 bitrate=48000
+a=rtpmap:9 G722/8000
+a=rtpmap:102 G7221/16000
+a=fmtp:102 bitrate=32000
+a=rtpmap:8 PCMA/8000
+a=rtpmap:0 PCMU/8000
+a=rtpmap:18 G729/8000
+a=fmtp:18 annexb=no
+a=rtpmap:127 telephone-event/8000
+m=video 2232 RTP/AVP 109 34
+a=rtpmap:109 H264/90000
+a=fmtp:109 profile-level-id=42800d; max-mbps=10000
+a=rtpmap:34 H263/90000
+a=fmtp:34 CIF=1;QCIF=1
+"),
+    ("softphone with avpf", "
+v=0
+o=lin 3563 1820 IN IP4 192.168.1.40
+s=Talk
+c=IN IP4 192.168.1.40
+t=0 0
+a=rtcp-xr:rcvr-rtt=all:10000 stat-summary=loss,dup,jitt,TTL voip-metrics
+a=record:off
+m=audio 7160 RTP/AVPF 96 97 98 0 8 18 101 99 100
+a=rtpmap:96 opus/48000/2
+a=fmtp:96 useinbandfec=1
+a=rtpmap:97 speex/16000
+a=fmtp:97 vbr=on
+a=rtpmap:98 speex/8000
+a=fmtp:98 vbr=on
+a=fmtp:18 annexb=yes
+a=rtpmap:101 telephone-event/48000
+a=rtpmap:99 telephone-event/16000
+a=rtpmap:100 telephone-event/8000
+a=rtcp:7161
+a=rtcp-fb:* trr-int 5000
+a=rtcp-fb:* ccm tmmbr
+a=label:main
+"),
+    ("webrtc with fingerprint in session and data channel", "
+v=0
+o=mozilla...THIS_IS_SDPARTA-99.0 5273648391 0 IN IP4 0.0.0.0
+s=-
+t=0 0
+a=fingerprint:sha-256 7B:8B:F0:65:5F:78:E2:51:3B:AC:6F:F3:3F:46:1B:35:DC:B8:5F:64:1A:24:C2:43:F0:A1:58:D0:A1:2C:19:08
+a=group:BUNDLE 0 1 2
+a=ice-options:trickle
+a=msid-semantic:WMS *
+m=audio 57103 UDP/TLS/RTP/SAVPF 109 9 0 8 101
+c=IN IP4 192.168.9.9
+a=candidate:0 1 UDP 2122252543 192.168.9.9 57103 typ host
+a=candidate:1 1 TCP 2105524479 192.168.9.9 9 typ host tcptype active
+a=sendrecv
+a=end-of-candidates
+a=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level
+a=extmap:2/recvonly urn:ietf:params:rtp-hdrext:csrc-audio-level
+a=extmap:3 urn:ietf:params:rtp-hdrext:sdes:mid
+a=fmtp:109 maxplaybackrate=48000;stereo=1;useinbandfec=1
+a=fmtp:101 0-15
+a=ice-pwd:7dc2c1b8d1a46f5c1d4c9c7a7b1f7f5e
+a=ice-ufrag:2d7d3c81
+a=mid:0
+a=msid:{cb1f} {9a10}
+a=rtcp-mux
+a=rtpmap:109 opus/48000/2
+a=rtpmap:9 G722/8000/1
+a=rtpmap:0 PCMU/8000
+a=rtpmap:8 PCMA/8000
+a=rtpmap:101 telephone-event/8000
+a=setup:actpass
+a=ssrc:3033010393 cname:{e1c7}
+m=video 0 UDP/TLS/RTP/SAVPF 120 124
+c=IN IP4 0.0.0.0
+a=bundle-only
+a=sendrecv
+a=extmap:3 urn:ietf:params:rtp-hdrext:sdes:mid
+a=fmtp:120 max-fs=12288;max-fr=60
+a=fmtp:124 apt=120
+a=ice-pwd:7dc2c1b8d1a46f5c1d4c9c7a7b1f7f5e
+a=ice-ufrag:2d7d3c81
+a=mid:1
+a=rtcp-fb:120 nack
+a=rtcp-fb:120 nack pli
+a=rtcp-mux
+a=rtcp-mux-only
+a=rtpmap:120 VP8/90000
+a=rtpmap:124 rtx/90000
+a=setup:actpass
+a=ssrc-group:FID 1187033184 2387045013
+a=ssrc:2387045013 cname:{e1c7}
+a=ssrc:1187033184 cname:{e1c7}
+a=ssrc:1187033184 msid:x y
+m=application 57103 UDP/DTLS/SCTP webrtc-datachannel
+c=IN IP4 192.168.9.9
+a=sendrecv
+a=ice-pwd:7dc2c1b8d1a46f5c1d4c9c7a7b1f7f5e
+a=ice-ufrag:2d7d3c81
+a=mid:2
+a=setup:actpass
+a=sctp-port:5000
+a=max-message-size:1073741823
+"),
+    ("seen by a relay", "
+v=0
+o=- 99 3 IN IP4 203.0.113.5
+s=-
+c=IN IP4 203.0.113.5
+t=0 0
+a=rtpengine:ff45f3b0a95c
+a=ice-lite
+m=audio 30000 RTP/AVP 0
+a=rtpmap:0 PCMU/8000
+a=sendrecv
+a=rtcp:30001
+a=maxptime:60
+"),
 ];
