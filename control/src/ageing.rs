@@ -63,12 +63,28 @@ async fn look(service: &Rc<Service>, keys: Vec<u64>) {
 }
 
 impl Service {
+    /// Ends those dialogs of a call that were deleted with a delay.
+    async fn expire(&self, key: u64, call_id: &str) {
+        let pending = self.calls.borrow().expire(key, now());
+        if let Some(pending) = pending {
+            tracing::debug!(call = call_id, "the delay of a delete is over");
+            self.remove(pending).await;
+        }
+    }
+
     /// Looks at one call; what has to be done is done in its lane.
-    fn look(self: &Rc<Self>, key: u64) {
+    pub(crate) fn look(self: &Rc<Self>, key: u64) {
         let calls = self.calls.borrow();
         let Some(call) = calls.by_key(key) else {
             return;
         };
+        if let Some(pending) = calls.expire(key, now()) {
+            let (service, id) = (self.clone(), call.id.clone());
+            drop(pending);
+            return self
+                .lanes
+                .run(&call.id, async move { service.expire(key, &id).await });
+        }
         match self.health(call) {
             None => {}
             Some(Health::Well) => self.goes_both_ways(call),
@@ -121,7 +137,10 @@ impl Service {
         let Some(Health::Over(why)) = health else {
             return;
         };
-        let ended = self.calls.borrow_mut().delete(call_id, None, None, now());
+        let ended =
+            self.calls
+                .borrow_mut()
+                .delete(call_id, (None, None), None, Duration::ZERO, now());
         let Ok(pending) = ended else { return };
         self.count_end(call_id, why);
         self.remove(pending).await;

@@ -47,6 +47,12 @@ pub fn run(config: &Config, path: &Path) -> Result<(), DaemonError> {
     tokio::task::LocalSet::new().block_on(&runtime, serve(config, path))
 }
 
+fn loop_mark() -> Result<String, DaemonError> {
+    let word: Option<[u8; 16]> = crate::wishes::random_word();
+    let word = word.ok_or_else(|| DaemonError::new("the kernel gives no random numbers"))?;
+    Ok(String::from_utf8_lossy(&word).into_owned())
+}
+
 async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     let control = &config.control;
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::new)?;
@@ -84,6 +90,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         started_ns: penstock_shm::monotonic_ns(),
         ratings: RefCell::default(),
         reloader: Reloader::new(path.into(), config),
+        loop_mark: loop_mark()?,
     });
     let wanted = service.clone();
     let desired = Box::new(move || {

@@ -35,3 +35,5 @@ mod service;
 mod socket;
 mod stats;
 mod store;
+mod subscriptions;
+mod wishes;

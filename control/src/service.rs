@@ -8,14 +8,9 @@ use crate::reload::Reloader;
 use crate::report::{self, Clock};
 use crate::stats::Stats;
 use crate::store::Store;
-use penstock_media::{
-    Call, Calls, Family, Learn, Local, MediaError, Now, Options, Parties, Pending, Timeouts, Tos,
-};
-use penstock_ng::{
-    AddressFamily, Delete, Dict, EndpointLearning, Flag, Query, Replace, Reply, Request, Signal,
-    Transport, reason,
-};
-use penstock_sdp::Protocol;
+use crate::wishes;
+use penstock_media::{Call, Calls, Local, MediaError, Now, Options, Parties, Pending, Timeouts};
+use penstock_ng::{Delete, Dict, Flag, Query, Reply, Request, Signal, reason};
 use penstock_shm::StreamStat;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -45,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) started_ns: u64,
     pub(crate) ratings: RefCell<crate::quality::Ratings>,
     pub(crate) reloader: Reloader,
+    /// What `loop-protect` knows this relay by.
+    pub(crate) loop_mark: String,
 }
 
 /// The present: CLOCK_MONOTONIC, as the plane's, and the date.
@@ -56,8 +53,11 @@ pub(crate) fn now() -> Now {
     }
 }
 
+/// How an offer, an answer or what is published becomes a change.
+type Prepare = fn(&mut Calls, &Parties<'_>, &[u8], &Options, Now) -> Result<Pending, MediaError>;
+
 /// Why a change did not come about.
-enum Failure {
+pub(crate) enum Failure {
     Media(MediaError),
     Link(LinkError),
     Store,
@@ -65,27 +65,26 @@ enum Failure {
 
 impl Service {
     /// Carries out a request. Requests of one call must not overlap.
-    pub(crate) async fn handle(&self, request: Request) -> Reply {
+    pub(crate) async fn handle(self: &Rc<Self>, request: Request) -> Reply {
         self.stats.request(request.command());
         match request {
             Request::Ping => Reply::pong(),
-            Request::Offer(signal) => self.signal(&signal, true).await,
-            Request::Answer(signal) => self.signal(&signal, false).await,
+            Request::Offer(signal) => self.signal(&signal, Calls::offer).await,
+            Request::Answer(signal) => self.signal(&signal, Calls::answer).await,
+            Request::Publish(signal) => self.signal(&signal, Calls::publish).await,
             Request::Delete(delete) => self.delete(&delete).await,
+            Request::Block(block) => self.block(&block).await,
+            Request::SubscribeRequest(subscribe) => self.subscribe(&subscribe).await,
+            Request::SubscribeAnswer(answer) => self.subscribe_answer(&answer).await,
+            Request::Unsubscribe(end) => self.unsubscribe(&end).await,
+            Request::Connect(connect) => self.connect(&connect).await,
             Request::Query(query) => self.query(&query),
             Request::List { limit } => self.list(limit),
             Request::Unsupported { command, why } => {
                 self.stats.error("unsupported");
                 Reply::error(format!("{command} is not supported: {why}"))
             }
-            Request::Statistics
-            | Request::Block(_)
-            | Request::Publish(_)
-            | Request::SubscribeRequest(_)
-            | Request::SubscribeAnswer(_)
-            | Request::Unsubscribe(_)
-            | Request::Connect(_)
-            | Request::Cli { .. } => {
+            Request::Statistics | Request::Cli { .. } => {
                 self.stats.error("unknown-command");
                 Reply::error(reason::UNKNOWN_COMMAND)
             }
@@ -111,12 +110,13 @@ impl Service {
         true
     }
 
-    async fn signal(&self, signal: &Signal, is_offer: bool) -> Reply {
+    async fn signal(&self, signal: &Signal, prepare: Prepare) -> Reply {
+        let takes_load_limit = signal.options.load_limit;
         // Asked before anything is taken: while the plane is away the answer is immediate.
         if !self.link.alive() {
-            return self.refuse(signal, Failure::Link(LinkError::Away));
+            return self.refuse(Failure::Link(LinkError::Away), takes_load_limit);
         }
-        let options = match options(signal) {
+        let options = match wishes::options(&signal.options, &signal.sdp, &self.loop_mark) {
             Ok(options) => options,
             Err(text) => {
                 self.stats.error("bad-option");
@@ -127,21 +127,30 @@ impl Service {
             call_id: &signal.call_id,
             from_tag: &signal.from_tag,
             to_tag: signal.to_tag.as_deref(),
+            branch: signal.via_branch.as_deref(),
         };
-        let prepared = {
-            let mut calls = self.calls.borrow_mut();
-            match is_offer {
-                true => calls.offer(&parties, &signal.sdp, &options, now()),
-                false => calls.answer(&parties, &signal.sdp, &options, now()),
-            }
-        };
-        let outcome = match prepared {
+        let prepared = prepare(
+            &mut self.calls.borrow_mut(),
+            &parties,
+            &signal.sdp,
+            &options,
+            now(),
+        );
+        match self.change(prepared).await {
+            Ok(sdp) => Reply::ok().with("sdp", sdp),
+            Err(failure) => self.refuse(failure, takes_load_limit),
+        }
+    }
+
+    /// Carries out what was prepared; returns the SDP that leaves.
+    pub(crate) async fn change(
+        &self,
+        prepared: Result<Pending, MediaError>,
+    ) -> Result<Vec<u8>, Failure> {
+        match prepared {
+            Ok(pending) if pending.is_nothing() => Ok(pending.sdp),
             Ok(pending) => self.carry_out(pending).await,
             Err(error) => Err(Failure::Media(error)),
-        };
-        match outcome {
-            Ok(sdp) => Reply::ok().with("sdp", sdp),
-            Err(failure) => self.refuse(signal, failure),
         }
     }
 
@@ -174,11 +183,13 @@ impl Service {
         Ok(sdp)
     }
 
-    async fn delete(&self, delete: &Delete) -> Reply {
+    async fn delete(self: &Rc<Self>, delete: &Delete) -> Reply {
+        let delay = delete.options.delete_delay_s.unwrap_or(0);
         let prepared = self.calls.borrow_mut().delete(
             &delete.call_id,
-            delete.from_tag.as_deref(),
-            delete.to_tag.as_deref(),
+            (delete.from_tag.as_deref(), delete.to_tag.as_deref()),
+            delete.via_branch.as_deref(),
+            Duration::from_secs(delay.into()),
             now(),
         );
         let pending = match prepared {
@@ -189,7 +200,11 @@ impl Service {
             }
             Err(error) => return Reply::warning(error.to_string()),
         };
-        let Some((before, meters)) = self.remove(pending).await else {
+        let removed = match delay {
+            0 => self.remove(pending).await,
+            _ => self.schedule(pending, delay).await,
+        };
+        let Some((before, meters)) = removed else {
             return Reply::warning(reason::NOTHING_DELETED);
         };
         if delete.options.has(Flag::Fast) {
@@ -201,6 +216,25 @@ impl Service {
             &|local| meters.get(&local).copied(),
             clock(),
         ))
+    }
+
+    /// Has dialogs end later. Returns the call, and its meters now.
+    async fn schedule(
+        self: &Rc<Self>,
+        pending: Pending,
+        delay_s: u32,
+    ) -> Option<(Call, HashMap<Local, StreamStat>)> {
+        let before = pending.before()?.clone();
+        let meters = self.meters(&before);
+        if self.carry_out(pending).await.is_err() {
+            self.stats.error("store");
+        }
+        let (service, key) = (self.clone(), before.key);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(Duration::from_secs(delay_s.into())).await;
+            service.look(key);
+        });
+        Some((before, meters))
     }
 
     /// Store, plane, commit: a call, or some of its dialogs, ends. Returns the call as it was, and the
@@ -272,7 +306,7 @@ impl Service {
         desired.keys().filter_map(read).collect()
     }
 
-    fn refuse(&self, signal: &Signal, failure: Failure) -> Reply {
+    pub(crate) fn refuse(&self, failure: Failure, takes_load_limit: bool) -> Reply {
         let (kind, text) = match &failure {
             Failure::Media(error) => (kind(error), error.to_string()),
             Failure::Link(LinkError::Away) => ("plane-away", LinkError::Away.to_string()),
@@ -282,9 +316,7 @@ impl Service {
         };
         self.stats.error(kind);
         match failure {
-            Failure::Media(MediaError::TooManyCalls | MediaError::Draining)
-                if signal.options.load_limit =>
-            {
+            Failure::Media(MediaError::TooManyCalls | MediaError::Draining) if takes_load_limit => {
                 Reply::load_limit(text)
             }
             _ => Reply::error(text),
@@ -316,68 +348,13 @@ fn clock() -> Clock {
     }
 }
 
-/// ng's options in the media core's words.
-fn options(signal: &Signal) -> Result<Options, String> {
-    let given = &signal.options;
-    let direction = match given.interfaces() {
-        Some([None, None]) => None,
-        Some([from, to]) => {
-            let named = |name: Option<&str>| name.unwrap_or_default().to_owned();
-            Some([named(from.or(to)), named(to.or(from))])
-        }
-        None => return Err("direction must name two interfaces".into()),
-    };
-    let protocol = given.transport_protocol;
-    let protocol = protocol.filter(|transport| *transport != Transport::Accept);
-    let protocol = protocol.map(|transport| {
-        let word = transport.name();
-        let known = Protocol::from_word(word).filter(|protocol| protocol.is_rtp());
-        known.ok_or_else(|| format!("transport-protocol \"{word}\" is not supported"))
-    });
-    let replaces = |part| given.replace.contains(&part);
-    Ok(Options {
-        direction,
-        address_family: given.address_family.map(|family| match family {
-            AddressFamily::Ip4 => Family::Ip4,
-            AddressFamily::Ip6 => Family::Ip6,
-        }),
-        replace_origin: replaces(Replace::Origin) || replaces(Replace::OriginFull),
-        protocol: protocol.transpose()?,
-        learn: given.endpoint_learning.map(|learning| match learning {
-            EndpointLearning::Off => Learn::Off,
-            EndpointLearning::Immediate => Learn::Immediate,
-            EndpointLearning::Delayed => Learn::Delayed,
-            EndpointLearning::Heuristic => Learn::Heuristic,
-        }),
-        // strict-source asks for what is done anyway: the learned source is locked.
-        handover: given.has(Flag::MediaHandover) && !given.has(Flag::StrictSource),
-        asymmetric: match given.has(Flag::Asymmetric) {
-            true => Some(true),
-            false => given.has(Flag::Symmetric).then_some(false),
-        },
-        hint: given.received_from,
-        reset: given.has(Flag::Reset),
-        fresh_ports: given.has(Flag::NoPortLatching) && !given.has(Flag::PortLatching),
-        strict_payload: given.has(Flag::StrictPayload),
-        source_address: given
-            .received_from
-            .filter(|_| given.has(Flag::SipSourceAddress)),
-        media_address: given.media_address,
-        no_rtcp_attribute: given.has(Flag::NoRtcpAttribute),
-        tos: match given.tos {
-            Some(tos @ 0..=255) => Tos::Dscp((tos >> 2) as u8),
-            Some(..0) => Tos::Keep,
-            None | Some(256..) => Tos::Default,
-        },
-    })
-}
-
 /// The counter of an error.
 fn kind(error: &MediaError) -> &'static str {
     match error {
         MediaError::UnknownCall => "unknown-call",
         MediaError::UnknownTag => "unknown-tag",
         MediaError::NoMatch => "no-match",
+        MediaError::NoLeg => "no-leg",
         MediaError::Sdp(_) => "bad-sdp",
         MediaError::OutOfPorts => "out-of-ports",
         MediaError::TooManyCalls => "too-many-calls",

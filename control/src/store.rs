@@ -266,6 +266,7 @@ mod tests {
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),
+            forks: Vec::new(),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::signal::{Options, Parties, Work};
 use crate::{MediaError, Now};
 use penstock_sdp::Sdp;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// Legs of a call; `None` is any.
@@ -39,8 +39,23 @@ pub enum HeldBack {
 pub struct Subscribed {
     /// Tags of the legs that are copied.
     pub from_tags: Vec<String>,
-    /// Of each section of the offer: tag and label of its leg, its place there from 1, and its mid.
-    pub sections: Vec<(String, Option<String>, usize, Option<String>)>,
+    /// The sections of the offer, in order.
+    pub sections: Vec<Section>,
+}
+
+/// What a section of a subscription's offer is a copy of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    /// Tag of the leg.
+    pub tag: String,
+    /// Label of the leg.
+    pub label: Option<String>,
+    /// Place of the section in the leg's SDP, from 1.
+    pub index: usize,
+    /// First word of its m= line.
+    pub kind: String,
+    /// Its mid (RFC 5888).
+    pub media_label: Option<String>,
 }
 
 impl Selector<'_> {
@@ -374,8 +389,10 @@ impl Work<'_> {
         let mut sources = Vec::new();
         for dialog in &self.call.dialogs {
             for side in 0..2 {
-                if from.iter().any(|from| from.fits(dialog, side)) && dialog.legs[side].signal > 0 {
-                    sources.push((dialog.clone(), side));
+                let source = if options.egress { 1 - side } else { side };
+                let is_meant = from.iter().any(|from| from.fits(dialog, side));
+                if is_meant && dialog.legs[source].signal > 0 {
+                    sources.push((dialog.clone(), source));
                 }
             }
         }
@@ -413,11 +430,13 @@ impl Work<'_> {
                 }
                 let local = self.take(&facing)?;
                 let own = &media.sides[*side];
-                let label = leg.label.clone();
-                let place = usize::from(idx) + 1;
-                subscribed
-                    .sections
-                    .push((tag.clone(), label, place, own.mid.clone()));
+                subscribed.sections.push(Section {
+                    tag: tag.clone(),
+                    label: leg.label.clone(),
+                    index: usize::from(idx) + 1,
+                    kind: media.name.clone(),
+                    media_label: own.mid.clone(),
+                });
                 fork.medias.push(ForkMedia {
                     dialog: dialog.number,
                     side: *side,
@@ -428,13 +447,9 @@ impl Work<'_> {
                     receives: false,
                 });
                 let advertise = self.pools.of(local).map_or(local.ip, |i| i.advertise);
-                section(
-                    &mut body,
-                    media,
-                    *side,
-                    options.media_address.unwrap_or(advertise),
-                    local.port,
-                );
+                let address = options.media_address.unwrap_or(advertise);
+                let at = SocketAddr::new(address, local.port);
+                section(&mut body, media, *side, at, options.inactive);
             }
         }
         let Some(first) = fork.medias.first() else {
@@ -480,8 +495,9 @@ impl Work<'_> {
 }
 
 /// One section of the offer for who subscribes: what the leg sends, as it described it.
-fn section(body: &mut String, media: &crate::Media, side: usize, address: IpAddr, port: u16) {
+fn section(body: &mut String, media: &crate::Media, side: usize, at: SocketAddr, is_paused: bool) {
     let own = &media.sides[side];
+    let (address, port) = (at.ip(), at.port());
     let family = if address.is_ipv4() { "IP4" } else { "IP6" };
     let formats = own.formats.join(" ");
     // Writing to a String does not fail.
@@ -493,7 +509,10 @@ fn section(body: &mut String, media: &crate::Media, side: usize, address: IpAddr
     for line in &own.described {
         let _ = write!(body, "a={line}\r\n");
     }
-    body.push_str("a=sendonly\r\n");
+    body.push_str(match is_paused {
+        true => "a=inactive\r\n",
+        false => "a=sendonly\r\n",
+    });
     if media.has_rtcp {
         let _ = write!(body, "a=rtcp:{}\r\n", port | 1);
     }

@@ -1,6 +1,6 @@
 //! The body that leaves for a leg.
 
-use crate::call::{Dialog, Leg, Media, Told};
+use crate::call::{Dialog, Leg, Media, Side, Told};
 use crate::diff::Ice;
 use crate::hear::convert;
 use crate::signal::{Options, RtcpAttribute, Work};
@@ -149,8 +149,11 @@ impl Shape<'_> {
             rtcp_mux: media.has_rtcp.then_some(own.told_mux),
             protocol: protocol.filter(|p| !p.as_str().eq_ignore_ascii_case(&said.proto)),
             direction: self.direction(said),
-            formats: self.codecs().formats(said),
-            ptime: options.ptime,
+            formats: self.codecs(own).formats(said),
+            ptime: match is_offer {
+                true => options.ptime,
+                false => options.ptime_back,
+            },
             maxptime: options.maxptime,
             mid: self.mid(media),
             ice: match (own.told_ice, self.dialog.legs[to].ice) {
@@ -181,8 +184,15 @@ impl Shape<'_> {
     }
 
     /// What is masked is masked towards who is called; one codec is chosen towards who called.
-    fn codecs(&self) -> CodecFilter {
+    fn codecs(&self, asked: &Side) -> CodecFilter {
         let mut filter = self.options.codecs.clone();
+        if self.options.reorder_codecs && self.phase == Phase::Answer {
+            filter.reorder = asked
+                .formats
+                .iter()
+                .filter_map(|f| name(asked, f))
+                .collect();
+        }
         match self.phase {
             Phase::Offer => filter.single = false,
             Phase::Answer | Phase::Published => {
@@ -313,6 +323,24 @@ impl Told {
         }
         Ok(())
     }
+}
+
+/// The codec that a leg described under this format, or the static one (RFC 3551 section 6).
+fn name(side: &Side, format: &str) -> Option<String> {
+    let described = side.described.iter().find_map(|line| {
+        let (number, codec) = line.strip_prefix("rtpmap:")?.split_once(' ')?;
+        (number == format).then(|| codec.to_owned())
+    });
+    let known = match format {
+        "0" => "PCMU",
+        "3" => "GSM",
+        "4" => "G723",
+        "8" => "PCMA",
+        "9" => "G722",
+        "18" => "G729",
+        _ => return described,
+    };
+    described.or_else(|| Some(known.to_owned()))
 }
 
 /// FNV-1a: the same in every build, for it goes to the store.

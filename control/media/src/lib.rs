@@ -45,7 +45,7 @@ mod terms;
 pub use ageing::{End, Health, Sign, Timeouts, judge};
 pub use call::{Blocked, Call, Dialog, Leg, Media, Mux, Side, Told};
 pub use calls::{Calls, Pending, Restore};
-pub use commands::{HeldBack, Selector, Subscribed};
+pub use commands::{HeldBack, Section, Selector, Subscribed};
 pub use diff::{Class, Desired, Feed, Ice, Kind, Learn, Mid, Op, Shared, Stream, diff};
 pub use error::{Held, MediaError};
 pub use family::Family;

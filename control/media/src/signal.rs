@@ -69,8 +69,12 @@ pub struct Options {
     pub ice_keys: Option<[Ice; 2]>,
     /// Which codecs may pass.
     pub codecs: CodecFilter,
-    /// `a=ptime` of what leaves, ms.
+    /// Codecs of an answer stand in the order of the offer.
+    pub reorder_codecs: bool,
+    /// `a=ptime` of an offer that leaves, ms.
     pub ptime: Option<u16>,
+    /// `a=ptime` of an answer that leaves, ms.
+    pub ptime_back: Option<u16>,
     /// `a=maxptime` of what leaves, ms.
     pub maxptime: Option<u16>,
     /// Edits of attributes: of the session (`None`) or of the sections of a kind.
@@ -101,6 +105,10 @@ pub struct Options {
     pub drop: Option<bool>,
     /// Send nothing to the leg that speaks before it has sent.
     pub wait: bool,
+    /// A subscription begins paused.
+    pub inactive: bool,
+    /// A subscription is to what the legs are sent.
+    pub egress: bool,
 }
 
 /// What of o= and s= is replaced in what leaves.

@@ -223,7 +223,6 @@ impl Reader {
     fn raise(&mut self, flag: Flag) {
         let options = &mut self.options;
         match flag {
-            Flag::AlwaysTranscode => options.codecs.accept.push("all".to_owned()),
             Flag::WebRtc => {
                 options.transport_protocol = Some(Transport::UdpTlsRtpSavpf);
                 options.ice = Some(Ice::Force);
