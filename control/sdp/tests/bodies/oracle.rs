@@ -74,7 +74,7 @@ fn session(is: &Sdp, was: &Sdp, rewrite: &Rewrite) {
         }
         GroupEdit::Remove => assert!(is.bundles().is_empty()),
         GroupEdit::Bundle(tags) if tags.is_empty() => assert!(is.bundles().is_empty()),
-        GroupEdit::Bundle(tags) => assert_eq!(is.bundles(), [tags.clone()]),
+        GroupEdit::Bundle(tags) => assert_eq!(is.bundles(), std::slice::from_ref(tags)),
     }
     let lite = rewrite.ice_lite || was.is_ice_lite() && !rewrite.remove_session_ice;
     assert_eq!(is.is_ice_lite(), lite);
