@@ -2,8 +2,9 @@
 //!
 //! [`Sdp::parse`] keeps the body as it came and notes where its lines are; the typed
 //! values a relay needs (addresses, ports, direction, codecs) are read beside them.
-//! [`Sdp::rewrite`] replaces what a relay must replace and copies every other byte:
+//! [`Sdp::rewrite`] replaces what [`Rewrite`] names and copies every other byte:
 //! CRLF or LF, a missing last CRLF, unknown lines, odd order, non-UTF-8 text.
+//! [`CodecFilter`] says which formats of a section may pass.
 //!
 //! A line ends at CRLF, LF or a lone CR. A reader at the other end may know any of
 //! them, so an address hidden behind a lone CR must be seen here too.

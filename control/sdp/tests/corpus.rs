@@ -173,6 +173,77 @@ fn what_the_bodies_say() {
 }
 
 #[test]
+fn what_two_sides_compare() {
+    let sdp = parse("webrtc with fingerprint in session and data channel");
+    assert_eq!(sdp.bundles(), [["0", "1", "2"]]);
+    assert!(!sdp.is_ice_lite() && sdp.loop_marks().is_empty());
+    let [audio, video, data] = sdp.media() else {
+        panic!("{}", sdp.media().len())
+    };
+    let mids: Vec<_> = sdp.media().iter().map(|m| m.mid.as_deref()).collect();
+    assert_eq!(mids, [Some("0"), Some("1"), Some("2")]);
+    assert_eq!(
+        audio.keys, video.keys,
+        "the session's fingerprint is everyone's"
+    );
+    assert!(audio.keys.fingerprints[0].starts_with("sha-256 7B:8B:"));
+    assert_eq!(audio.keys.setup.as_deref(), Some("actpass"));
+    assert_eq!(data.ice_ufrag.as_deref(), Some("2d7d3c81"));
+    assert_eq!(
+        data.ice_pwd.as_deref(),
+        Some("7dc2c1b8d1a46f5c1d4c9c7a7b1f7f5e")
+    );
+    assert_eq!((audio.has_candidates, video.has_candidates), (true, false));
+    let extmaps: Vec<_> = audio
+        .extmaps
+        .iter()
+        .map(|e| (e.number, e.uri.as_str()))
+        .collect();
+    assert_eq!(
+        extmaps[1],
+        (2, "urn:ietf:params:rtp-hdrext:csrc-audio-level")
+    );
+    assert_eq!(extmaps.len(), 3);
+    assert_eq!((audio.bundle_only, video.bundle_only), (false, true));
+    assert_eq!((audio.rtcp_mux_only, video.rtcp_mux_only), (false, true));
+    assert_eq!(video.ssrcs, [1_187_033_184, 2_387_045_013]);
+    assert!(audio.has_direction);
+
+    let sdes = first("desk phone with srtp offered twice").keys;
+    assert_eq!((sdes.crypto.len(), sdes.fingerprints.len()), (2, 0));
+    assert!(sdes.crypto[1].starts_with("2 AES_CM_128_HMAC_SHA1_32 inline:PS1u"));
+    assert_eq!(first("softphone with avpf").label.as_deref(), Some("main"));
+    assert!(
+        !first("desk phone with video").has_direction,
+        "that of the session is not its own"
+    );
+    assert_eq!(first("asterisk").maxptime, Some(150));
+
+    let relayed = parse("seen by a relay");
+    assert_eq!(relayed.loop_marks(), ["ff45f3b0a95c"]);
+    assert!(relayed.is_ice_lite());
+    let session_ice = first("ice phone");
+    assert_eq!(session_ice.ice_ufrag.as_deref(), Some("8hhY"));
+    assert_eq!(
+        session_ice.ice_pwd.as_deref(),
+        Some("asd88fgpdd777uzjYhagZg")
+    );
+}
+
+#[test]
+fn unsound_lines_are_no_readings() {
+    let body = "v=0\nc=IN IP4 10.0.0.1\na=group:BUNDLE\na=group\na=group:LS 1\nm=audio 9 RTP/AVP 0\na=extmap:x urn:a\n\
+        a=extmap:1\na=extmap:99999 urn:b\na=extmap:7/inactive urn:c\na=ssrc:x\na=ssrc:-1 a\na=ssrc:5\na=ssrc:5 b\n\
+        a=maxptime:0\na=maxptime:40.5\na=mid\na=label:x\n";
+    let sdp = Sdp::parse(body.as_bytes()).unwrap();
+    assert_eq!(sdp.bundles(), [Vec::<String>::new()]);
+    let media = &sdp.media()[0];
+    assert_eq!((media.extmaps.len(), media.extmaps[0].number), (1, 7));
+    assert_eq!((&media.ssrcs[..], media.maxptime), (&[5][..], Some(40)));
+    assert_eq!(media.mid.as_deref(), Some(""));
+}
+
+#[test]
 fn ice_of_the_session_counts_and_an_unsound_rtcp_line_does_not() {
     let read = |tail: &str| {
         let body = format!("v=0\nc=IN IP4 0.0.0.0\n{tail}");

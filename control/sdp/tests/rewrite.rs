@@ -260,3 +260,17 @@ fn refusals_say_what_and_where() {
         SdpError::NotUtf8 { line: 2 }
     );
 }
+
+#[test]
+fn a_new_line_ends_as_the_first_that_always_leaves() {
+    let body = "c=IN IP4 10.0.0.1\nv=0\r\nm=audio 4000 RTP/AVP 0\n";
+    let want = "v=0\r\nm=audio 5000 RTP/AVP 0\nc=IN IP4 192.0.2.1\r\n";
+    assert_eq!(rewrite(body.as_bytes(), vec![relay(5000)]), want);
+}
+
+#[test]
+fn a_terminator_does_not_become_another_one() {
+    let body = "v=0\rc=IN IP4 10.0.0.1\n\nm=audio 4000 RTP/AVP 0\n";
+    let want = "v=0\rm=audio 5000 RTP/AVP 0\nc=IN IP4 192.0.2.1\r";
+    assert_eq!(rewrite(body.as_bytes(), vec![relay(5000)]), want);
+}

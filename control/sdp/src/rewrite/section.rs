@@ -9,7 +9,7 @@ use crate::kind::{Kind, value};
 use crate::line::words;
 use crate::media::{Media, extmap};
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Makes all changes but those of o= lines.
@@ -52,14 +52,10 @@ pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
 /// The formats that leave, if they are others than those that came, or in another order.
 fn formats(media: &Media, change: &MediaRewrite) -> Option<Vec<String>> {
     let wanted = change.formats.as_ref()?;
-    let came: HashMap<&str, ()> = media
-        .formats
-        .iter()
-        .map(|word| (word.as_str(), ()))
-        .collect();
+    let came: HashSet<&str> = media.formats.iter().map(String::as_str).collect();
     let kept: Vec<String> = wanted
         .iter()
-        .filter(|word| came.contains_key(word.as_str()))
+        .filter(|word| came.contains(word.as_str()))
         .cloned()
         .collect();
     (!kept.is_empty() && kept != media.formats).then_some(kept)

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod oracle;
+
 /// The text with CRLF line ends.
 pub(crate) fn crlf(text: &str) -> Vec<u8> {
     text.trim_start().replace('\n', "\r\n").into_bytes()
