@@ -15,7 +15,7 @@ impl Reader {
     pub(super) fn codec(&mut self, list: &str, names: Option<&Value>) -> Result<(), RequestError> {
         let (list, names) = match names {
             Some(names) => (list, words(Key::Codec, names)?),
-            None => match list.split_once('-') {
+            None => match list.split_once(['-', '_', ' ']) {
                 Some((list, name)) => (list, vec![name.to_owned()]),
                 None => (list, Vec::new()),
             },
@@ -48,7 +48,7 @@ impl Reader {
     pub(super) fn extmap(&mut self, list: &str, names: Option<&Value>) -> Result<(), RequestError> {
         let (list, names) = match names {
             Some(names) => (list, words(Key::Extmap, names)?),
-            None => match list.split_once('-') {
+            None => match list.split_once(['-', '_', ' ']) {
                 Some((list, name)) => (list, vec![name.to_owned()]),
                 None => (list, Vec::new()),
             },

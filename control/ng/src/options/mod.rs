@@ -48,7 +48,7 @@ pub struct Options {
     pub to_interface: Option<String>,
     /// Address family for the other side.
     pub address_family: Option<AddressFamily>,
-    /// Address to take for the sender's, whatever the SDP says.
+    /// Address to put into the SDP instead of our own.
     pub media_address: Option<IpAddr>,
     /// Where the SIP message came from.
     pub received_from: Option<IpAddr>,

@@ -183,15 +183,10 @@ impl Reader {
                 self.prefixed(key, written.get(at + 1..).unwrap_or_default(), None)
             }
             Some(_) => Ok(()),
+            // The oldest of the codec lists had no prefix.
+            None if word.starts_with("transcode-") => self.codec(written, None),
             None => {
-                match word.strip_prefix("transcode-") {
-                    Some(_) => self
-                        .options
-                        .codecs
-                        .transcode
-                        .push(written.chars().skip(10).collect()),
-                    None => self.unknown(word),
-                }
+                self.unknown(word);
                 Ok(())
             }
         }
@@ -261,6 +256,7 @@ impl Reader {
                     return self.prefixed(key, rest, Some(value));
                 }
                 Some(_) => {}
+                None if name == "transcode" => return self.codec(&name, Some(value)),
                 None => self.unknown(name),
             },
         }

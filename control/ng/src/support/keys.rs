@@ -35,7 +35,7 @@ words! {
         FromInterface = "from-interface" | "in-iface": "the first of `direction`",
         ToInterface = "to-interface" | "out-iface": "the second of `direction`",
         AddressFamily = "address-family": "IPv4 or IPv6 towards the other side",
-        MediaAddress = "media-address": "the address to take for the sender's, whatever the SDP says",
+        MediaAddress = "media-address": "the address that the SDP tells the other side, instead of Penstock's own",
         ReceivedFrom = "received-from": "where the SIP message came from",
         RtcpMux = "rtcp-mux": "RTP and RTCP on one port",
         Bundle = "bundle": "many media on one port",
