@@ -134,7 +134,10 @@ fn media(payload: &[u8], parent: Member<'_>, parts: &[Member<'_>]) -> Whose {
 
 /// Whether a mid, padded with zeros, is these octets.
 fn is_named(mid: &[u8; 8], name: &[u8]) -> bool {
-    let len = mid.iter().position(|octet| *octet == 0).unwrap_or(mid.len());
+    let len = mid
+        .iter()
+        .position(|octet| *octet == 0)
+        .unwrap_or(mid.len());
     mid.get(..len) == Some(name)
 }
 

@@ -371,7 +371,11 @@ mod tests {
         };
         for feed in [Feed::Own, Feed::CopyOf(parent), Feed::PartOf(parent)] {
             for mid in [None, feeding.mid] {
-                let op = Op::Feed(Feeding { feed, mid, ..feeding });
+                let op = Op::Feed(Feeding {
+                    feed,
+                    mid,
+                    ..feeding
+                });
                 assert_eq!(Op::decode(&op.encode()), Ok(op));
             }
         }

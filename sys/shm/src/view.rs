@@ -2,12 +2,12 @@
 
 use crate::address::Address;
 use crate::counters::{BURST_SIZES, Drop, MAX_WORKERS};
+use crate::feed::{Feed, Mid};
 use crate::layout::PlaneInfo;
 use crate::life::entry_number;
 use crate::lifecycle::{RegionError, TableFile, open_table};
 use crate::lock::{Lock, PLANE};
 use crate::pulse::PlaneState;
-use crate::feed::{Feed, Mid};
 use crate::record::{Dscp, Endpoint, Kind, Learn, Record, Slot, flag, link, state};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::Counts;

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Random, config, endpoint, spec, temp_dir};
 use penstock_shm::{
-    Command, Control, ControlParts, Dscp, Endpoint, Event, Feed, Feeding, Kind, Learn, MAX_OPS, Mid, Op, Plane,
-    PlaneParts, PushError, Refusal, RegionConfig, StreamSpec,
+    Command, Control, ControlParts, Dscp, Endpoint, Event, Feed, Feeding, Kind, Learn, MAX_OPS,
+    Mid, Op, Plane, PlaneParts, PushError, Refusal, RegionConfig, StreamSpec,
 };
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -83,14 +83,21 @@ fn a_feeding() -> impl Strategy<Value = Feeding> {
         Mid { extension, name }
     });
     let flags = (0..3u8, any::<bool>(), prop::option::of(mid));
-    (an_endpoint(), an_endpoint(), flags).prop_map(|(endpoint, parent, (feed, drop_events, mid))| {
-        let feed = match feed {
-            1 if parent != endpoint => Feed::CopyOf(parent),
-            2 if parent != endpoint => Feed::PartOf(parent),
-            _ => Feed::Own,
-        };
-        Feeding { endpoint, feed, mid, drop_events }
-    })
+    (an_endpoint(), an_endpoint(), flags).prop_map(
+        |(endpoint, parent, (feed, drop_events, mid))| {
+            let feed = match feed {
+                1 if parent != endpoint => Feed::CopyOf(parent),
+                2 if parent != endpoint => Feed::PartOf(parent),
+                _ => Feed::Own,
+            };
+            Feeding {
+                endpoint,
+                feed,
+                mid,
+                drop_events,
+            }
+        },
+    )
 }
 
 fn an_op() -> impl Strategy<Value = Op> {

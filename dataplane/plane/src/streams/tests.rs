@@ -75,6 +75,7 @@ impl Bench {
                 ns: 1000,
                 packets: 10,
             },
+            Arc::new(Fans::new(streams)),
         );
         Bench {
             streams,
