@@ -231,3 +231,89 @@ fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
         && have.capture == spec.capture
         && (have.feed, have.mid, have.drop_events) == (spec.feed, spec.mid, spec.drop_events)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_media::Mid;
+
+    fn at(port: u16) -> Local {
+        Local {
+            ip: [192, 0, 2, 1].into(),
+            vlan: 0,
+            port,
+        }
+    }
+
+    fn addresses() -> Addresses {
+        Addresses {
+            numbers: HashMap::from([((at(0).ip, 0), 3)]),
+            ..Addresses::default()
+        }
+    }
+
+    fn stream(feed: Feed, mid: Option<Mid>, drop_events: bool) -> Stream {
+        Stream {
+            local: at(10),
+            peer: at(12),
+            remote: None,
+            kind: Kind::Rtp,
+            learn: Learn::Off,
+            handover: false,
+            hint: None,
+            gate_open: true,
+            signal: 1,
+            clock_hz: 8000,
+            dscp: None,
+            payload_types: 0,
+            strict_payload: false,
+            event_type: None,
+            shared: Shared::Nothing,
+            secure: false,
+            class: Class::Audio,
+            capture: false,
+            feed,
+            mid,
+            ice: None,
+            drop_events,
+            leg: 0,
+            media: 0,
+        }
+    }
+
+    /// What a stream is fed by goes behind it, and only if there is something to say.
+    #[test]
+    fn feeds_are_ops_of_their_own() {
+        let addresses = addresses();
+        let ops = |stream| addresses.ops(&[Op::Put(stream)]);
+        assert_eq!(ops(stream(Feed::Own, None, false)).unwrap().len(), 1);
+        let mid = Mid {
+            extension: 4,
+            name: *b"video\0\0\0",
+        };
+        let parent = shm::Endpoint { addr: 3, port: 20 };
+        for (given, feed) in [
+            (
+                stream(Feed::CopyOf(at(20)), None, false),
+                shm::Feed::CopyOf(parent),
+            ),
+            (
+                stream(Feed::PartOf(at(20)), Some(mid), false),
+                shm::Feed::PartOf(parent),
+            ),
+            (stream(Feed::Own, None, true), shm::Feed::Own),
+        ] {
+            let [shm::Op::Set(_), shm::Op::Feed(feeding)] = ops(given).unwrap()[..] else {
+                panic!("{given:?}")
+            };
+            assert_eq!((feeding.endpoint.port, feeding.feed), (10, feed));
+            assert_eq!(feeding.drop_events, given.drop_events);
+            assert_eq!(
+                feeding.mid.map(|mid| mid.name),
+                given.mid.map(|mid| mid.name)
+            );
+        }
+        let far = Local { vlan: 9, ..at(20) };
+        assert_eq!(ops(stream(Feed::PartOf(far), None, false)), Err(far));
+    }
+}

@@ -1,8 +1,9 @@
 //! The plane's side of the region without workers: it applies commands to the table.
 
+use penstock_shm::record::link;
 use penstock_shm::{
-    AddressEntry, Attached, Command, Endpoint, Event, Op, Plane, PlaneParts, Refusal, RegionConfig,
-    Slot, StreamSpec, TableWriter, flag, monotonic_ns,
+    AddressEntry, Attached, Command, Endpoint, Event, Feed, Feeding, Op, Plane, PlaneParts,
+    Refusal, RegionConfig, Slot, StreamSpec, TableWriter, flag, monotonic_ns,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
