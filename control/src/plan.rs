@@ -1,7 +1,7 @@
 //! Between the media core's words and the region's: local addresses have numbers there.
 
 use penstock_config::PoliceMedia;
-use penstock_media::{Class, Desired, Kind, Learn, Local, Op, Shared, Stream};
+use penstock_media::{Class, Desired, Feed, Kind, Learn, Local, Op, Shared, Stream};
 use penstock_shm as shm;
 use penstock_shm::record::accept;
 use std::collections::{BTreeMap, HashMap};
@@ -49,6 +49,25 @@ impl Addresses {
         found.map_or(0, |&(_, number)| number)
     }
 
+    fn feed(&self, feed: Feed) -> Option<shm::Feed> {
+        Some(match feed {
+            Feed::Own => shm::Feed::Own,
+            Feed::CopyOf(parent) => shm::Feed::CopyOf(self.endpoint(parent)?),
+            Feed::PartOf(parent) => shm::Feed::PartOf(self.endpoint(parent)?),
+        })
+    }
+
+    /// The address among a stream's that the plane does not have.
+    fn missing(&self, stream: &Stream) -> Local {
+        let parent = match stream.feed {
+            Feed::Own => None,
+            Feed::CopyOf(parent) | Feed::PartOf(parent) => Some(parent),
+        };
+        let mut all = [Some(stream.local), parent].into_iter().flatten();
+        all.find(|local| self.endpoint(*local).is_none())
+            .unwrap_or(stream.peer)
+    }
+
     fn spec(&self, stream: &Stream) -> Option<shm::StreamSpec> {
         let endpoint = self.endpoint(stream.local)?;
         let peer = self.endpoint(stream.peer)?;
@@ -86,6 +105,12 @@ impl Addresses {
             dscp: stream.dscp.map_or(shm::Dscp::Default, shm::Dscp::Set),
             leg: stream.leg,
             media: stream.media as u8,
+            feed: self.feed(stream.feed)?,
+            mid: stream.mid.map(|mid| shm::Mid {
+                extension: mid.extension,
+                name: mid.name,
+            }),
+            drop_events: stream.drop_events,
             ..shm::StreamSpec::new(endpoint, peer)
         })
     }
@@ -98,16 +123,26 @@ impl Addresses {
             match op {
                 Op::Remove(local) => out.extend(self.endpoint(*local).map(shm::Op::Remove)),
                 Op::Put(stream) => {
-                    let spec = self.spec(stream).ok_or(match self.endpoint(stream.local) {
-                        None => stream.local,
-                        Some(_) => stream.peer,
-                    })?;
-                    out.push(shm::Op::Set(spec));
+                    let spec = self.spec(stream);
+                    out.extend(set(&spec.ok_or_else(|| self.missing(stream))?));
                 }
             }
         }
         Ok(out)
     }
+}
+
+/// The ops that make a stream so: the second one only if there is something to say.
+fn set(spec: &shm::StreamSpec) -> impl Iterator<Item = shm::Op> + use<> {
+    let says = spec.feed != shm::Feed::Own || spec.mid.is_some() || spec.drop_events;
+    let feeding = shm::Feeding {
+        endpoint: spec.endpoint,
+        feed: spec.feed,
+        mid: spec.mid,
+        drop_events: spec.drop_events,
+    };
+    let first = std::iter::once(shm::Op::Set(*spec));
+    first.chain(says.then_some(shm::Op::Feed(feeding)))
 }
 
 /// What brings the region to what the calls want.
@@ -160,7 +195,7 @@ pub(crate) fn plan(
     plan.commands = chunks(commands);
     let mut commands: BTreeMap<u64, Vec<shm::Op>> = BTreeMap::new();
     for (key, spec) in wanted.into_values() {
-        commands.entry(key).or_default().push(shm::Op::Set(spec));
+        commands.entry(key).or_default().extend(set(&spec));
     }
     plan.commands.extend(chunks(commands));
     plan
@@ -194,4 +229,91 @@ fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
         && (have.event_type, have.accept) == (spec.event_type, spec.accept)
         && (have.secure, have.police) == (spec.secure, spec.police)
         && have.capture == spec.capture
+        && (have.feed, have.mid, have.drop_events) == (spec.feed, spec.mid, spec.drop_events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_media::Mid;
+
+    fn at(port: u16) -> Local {
+        Local {
+            ip: [192, 0, 2, 1].into(),
+            vlan: 0,
+            port,
+        }
+    }
+
+    fn addresses() -> Addresses {
+        Addresses {
+            numbers: HashMap::from([((at(0).ip, 0), 3)]),
+            ..Addresses::default()
+        }
+    }
+
+    fn stream(feed: Feed, mid: Option<Mid>, drop_events: bool) -> Stream {
+        Stream {
+            local: at(10),
+            peer: at(12),
+            remote: None,
+            kind: Kind::Rtp,
+            learn: Learn::Off,
+            handover: false,
+            hint: None,
+            gate_open: true,
+            signal: 1,
+            clock_hz: 8000,
+            dscp: None,
+            payload_types: 0,
+            strict_payload: false,
+            event_type: None,
+            shared: Shared::Nothing,
+            secure: false,
+            class: Class::Audio,
+            capture: false,
+            feed,
+            mid,
+            ice: None,
+            drop_events,
+            leg: 0,
+            media: 0,
+        }
+    }
+
+    /// What a stream is fed by goes behind it, and only if there is something to say.
+    #[test]
+    fn feeds_are_ops_of_their_own() {
+        let addresses = addresses();
+        let ops = |stream| addresses.ops(&[Op::Put(stream)]);
+        assert_eq!(ops(stream(Feed::Own, None, false)).unwrap().len(), 1);
+        let mid = Mid {
+            extension: 4,
+            name: *b"video\0\0\0",
+        };
+        let parent = shm::Endpoint { addr: 3, port: 20 };
+        for (given, feed) in [
+            (
+                stream(Feed::CopyOf(at(20)), None, false),
+                shm::Feed::CopyOf(parent),
+            ),
+            (
+                stream(Feed::PartOf(at(20)), Some(mid), false),
+                shm::Feed::PartOf(parent),
+            ),
+            (stream(Feed::Own, None, true), shm::Feed::Own),
+        ] {
+            let [shm::Op::Set(_), shm::Op::Feed(feeding)] = ops(given).unwrap()[..] else {
+                panic!("{given:?}")
+            };
+            assert_eq!((feeding.endpoint.port, feeding.feed), (10, feed));
+            assert_eq!(feeding.drop_events, given.drop_events);
+            assert_eq!(
+                feeding.mid.map(|mid| mid.name),
+                given.mid.map(|mid| mid.name)
+            );
+        }
+        let far = Local { vlan: 9, ..at(20) };
+        assert_eq!(ops(stream(Feed::PartOf(far), None, false)), Err(far));
+    }
 }

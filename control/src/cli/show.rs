@@ -311,7 +311,7 @@ pub(super) fn drops(config: &Config, as_json: bool) -> Result<(), CliError> {
                 json!({
                     "worker": name, "rx": w.rx, "forwarded": w.forwarded,
                     "consumed": w.consumed, "handed_over": w.handed_over,
-                    "to_kernel": w.to_kernel, "from_kernel": w.from_kernel, "drops": drops,
+                    "to_kernel": w.to_kernel, "from_kernel": w.from_kernel, "copied": w.copied, "drops": drops,
                     "polls_busy": w.polls_busy, "polls_idle": w.polls_idle,
                     "cycles_busy": w.cycles_busy, "cycles_idle": w.cycles_idle,
                     "bursts": w.bursts, "streams_moved": w.streams_moved,

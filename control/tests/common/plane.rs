@@ -1,8 +1,9 @@
 //! The plane's side of the region without workers: it applies commands to the table.
 
+use penstock_shm::record::link;
 use penstock_shm::{
-    AddressEntry, Attached, Command, Endpoint, Event, Op, Plane, PlaneParts, Refusal, RegionConfig,
-    Slot, StreamSpec, TableWriter, flag, monotonic_ns,
+    AddressEntry, Attached, Command, Endpoint, Event, Feed, Feeding, Op, Plane, PlaneParts,
+    Refusal, RegionConfig, Slot, StreamSpec, TableWriter, flag, monotonic_ns,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -239,6 +240,12 @@ fn apply(
                 let slot = slot_of(table, spec, &table.slot(no));
                 table.update(no, &slot).unwrap();
             }
+            Op::Feed(feeding) => {
+                if let Some(no) = table.find(feeding.endpoint) {
+                    let slot = fed(feeding, table.slot(no));
+                    table.update(no, &slot).unwrap();
+                }
+            }
             Op::Remove(endpoint) => {
                 if let Some(no) = table.find(*endpoint) {
                     assert!(table.remove(no, now));
@@ -250,6 +257,24 @@ fn apply(
         }
     }
     Ok(())
+}
+
+fn fed(feeding: &Feeding, mut slot: Slot) -> Slot {
+    slot.links = match feeding.feed {
+        Feed::Own => 0,
+        Feed::CopyOf(_) => link::COPY,
+        Feed::PartOf(_) => link::PART,
+    };
+    if feeding.drop_events {
+        slot.links |= link::DROP_EVENTS;
+    }
+    if let Some(parent) = feeding.feed.parent() {
+        (slot.parent_addr, slot.parent_port) = (parent.addr as u8, parent.port);
+    }
+    if let Some(mid) = feeding.mid {
+        (slot.mid_extension, slot.mid) = (mid.extension, mid.name);
+    }
+    slot
 }
 
 fn slot_of(table: &TableWriter, spec: &StreamSpec, old: &Slot) -> Slot {
@@ -269,7 +294,7 @@ fn slot_of(table: &TableWriter, spec: &StreamSpec, old: &Slot) -> Slot {
     slot.peer = table.find(spec.peer).unwrap_or(u32::MAX);
     slot.peer_endpoint = spec.peer.to_bits();
     slot.signal = spec.signal;
-    (slot.leg, slot.media) = (spec.leg, spec.media.into());
+    (slot.leg, slot.media) = (spec.leg, spec.media);
     (slot.kind, slot.learn) = (spec.kind as u8, spec.learn as u8);
     slot.clock_hz = spec.clock_hz;
     slot.dscp = spec.dscp.to_u8();

@@ -22,6 +22,8 @@ pub struct Totals {
     pub to_kernel: u64,
     /// Packets that came from it.
     pub from_kernel: u64,
+    /// Copies of packets that were due.
+    pub copied: u64,
     /// Packets dropped, by reason; reasons without any are left out.
     pub drops: BTreeMap<&'static str, u64>,
 }
@@ -32,7 +34,7 @@ impl Totals {
         self.drops.get(reason.name()).copied().unwrap_or(0)
     }
 
-    /// What became of the packets that were received, as far as the workers have got with them.
+    /// What became of the packets that were received and of the copies that were made of them, as far as the workers have got with them.
     pub fn accounted(&self) -> u64 {
         let relayed = self.forwarded + self.consumed + self.handed_over;
         relayed + self.to_kernel + self.dropped_at_all()
@@ -66,6 +68,7 @@ fn add(workers: impl IntoIterator<Item = WorkerStat>) -> Totals {
         sum.handed_over += worker.handed_over;
         sum.to_kernel += worker.to_kernel;
         sum.from_kernel += worker.from_kernel;
+        sum.copied += worker.copied;
         for (reason, n) in worker.drops.into_iter().filter(|(_, n)| *n > 0) {
             *sum.drops.entry(reason.name()).or_default() += n;
         }
@@ -110,7 +113,7 @@ pub fn balanced(table: &TableView) -> Totals {
         std::thread::sleep(Duration::from_millis(100));
         let is_still = std::mem::replace(&mut last, totals(table)) == last;
         let mut workers = table.workers().into_iter().map(|worker| add([worker]));
-        loses_count = workers.find(|worker| worker.rx != worker.accounted());
+        loses_count = workers.find(|worker| worker.rx + worker.copied != worker.accounted());
         is_still && loses_count.is_none()
     });
     assert!(

@@ -5,6 +5,8 @@ mod adjacency;
 mod asked;
 mod clock;
 mod dry_run;
+mod fans;
+mod feeds;
 mod gateways;
 mod health;
 mod limit;
@@ -24,6 +26,7 @@ mod worker;
 
 use adjacency::Adjacencies;
 use clap::Parser;
+use fans::Fans;
 use health::Health;
 use links::Links;
 use neighbour::Neighbours;
@@ -149,7 +152,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let mut parts = plane.split(workers + 1);
     let steward_counters = parts.workers.pop().expect("one more than workers");
     let macs: Vec<[u8; 6]> = opened.iter().map(|port| port.mac).collect();
-    let shared = shared(&config, parts.bell.ringer())?;
+    let shared = shared(&config, parts.bell.ringer(), parts.table.capacity())?;
     let ours = our_addresses(&config, &macs, &shared.adjacencies, &mut parts.table)?;
     let mut streams = Streams::new(
         parts.table,
@@ -157,6 +160,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         ours.links,
         Arc::clone(&shared.rules),
         rules::window(&config),
+        Arc::clone(&shared.fans),
     );
     let resumed = streams.resume(monotonic_ns());
 
@@ -221,11 +225,12 @@ fn open_region(config: &Config) -> Result<(RegionConfig, Plane), Failure> {
 }
 
 /// What workers and steward share, as it is at the start.
-fn shared(config: &Config, ringer: Ringer) -> Result<Shared, Failure> {
+fn shared(config: &Config, ringer: Ringer, streams: u32) -> Result<Shared, Failure> {
     let queues = Queues::new(config.plane.cores.len())
         .map_err(|e| Failure::new(format!("cannot make the workers' bells: {e}")))?;
     Ok(Shared {
         adjacencies: Arc::new(Adjacencies::new()),
+        fans: Arc::new(Fans::new(streams)),
         rules: Arc::new(rules::rules(config)),
         queues: Arc::new(queues),
         ringer,

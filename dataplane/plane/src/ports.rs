@@ -23,6 +23,7 @@ pub struct Opened {
     pub mac: [u8; 6],
     role: Role,
     limit: Arc<Limit>,
+    pool: MbufPool,
 }
 
 impl Opened {
@@ -54,6 +55,7 @@ impl Opened {
             media,
             role: self.role,
             limit: Arc::clone(&self.limit),
+            pool: self.pool,
         }
     }
 }
@@ -156,6 +158,7 @@ fn start(
         mac,
         role: Role::Media { kernel: None },
         limit: Arc::new(Limit::new(0)),
+        pool: *pool,
     })
 }
 

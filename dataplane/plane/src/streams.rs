@@ -5,6 +5,8 @@
 //! latch) therefore also remakes the route of the peer.
 
 use crate::addresses::Local;
+use crate::fans::Fans;
+use crate::feeds::Feeds;
 use crate::links::Links;
 use crate::slow::Latch;
 use crate::windows::{Window, Windows};
@@ -13,7 +15,7 @@ use penstock_relay::learn::Ask;
 use penstock_relay::route::{self, Egress, Peer, Policy};
 use penstock_shm::record::{digest_address, rank};
 use penstock_shm::{
-    Command, Dscp, Endpoint, Event, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
+    Command, Dscp, Endpoint, Event, Feeding, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +30,8 @@ pub struct Streams {
     links: Links,
     rules: Arc<Rules>,
     windows: Windows,
+    /// Which stream sends by which endpoint, and is fed by which.
+    feeds: Feeds,
     /// Streams whose policing changed, and the epoch of that: a worker may have been at work on the former one.
     police_anew: Vec<(u32, u64)>,
     /// What a worker that stood still kept from being done.
@@ -64,8 +68,10 @@ impl Streams {
         links: Links,
         rules: Arc<Rules>,
         window: Window,
+        fans: Arc<Fans>,
     ) -> Self {
         Streams {
+            feeds: Feeds::new(fans, table.capacity()),
             table,
             locals,
             links,
@@ -142,7 +148,8 @@ impl Streams {
     /// new numbers. Streams whose address is gone stay, without a route.
     pub fn resume(&mut self, now_ns: u64) -> u32 {
         let live: Vec<u32> = self.table.live().collect();
-        let drafts = live.iter().map(|&no| (no, self.draft(no))).collect();
+        let mut drafts = live.iter().map(|&no| (no, self.draft(no))).collect();
+        self.note(&mut drafts);
         if let Err((reason, endpoint)) = self.store(&drafts, now_ns) {
             tracing::error!(?endpoint, %reason, "a resumed stream has no route");
         }
@@ -192,7 +199,7 @@ impl Streams {
             match op {
                 Op::Set(spec) => {
                     let number = self
-                        .number_for(spec, command.call, now_ns)
+                        .number_for(spec, command.call, &mut drafts, now_ns)
                         .ok_or((Refusal::TableFull, spec.endpoint))?;
                     let draft = Draft {
                         policy: self.policy(number, spec, now_ns),
@@ -200,18 +207,21 @@ impl Streams {
                     };
                     drafts.insert(number, draft);
                 }
+                Op::Feed(feeding) => self.feed(feeding, command.call, &mut drafts),
                 Op::Remove(endpoint) => self.remove(*endpoint, command.call, &mut drafts, now_ns),
                 Op::Acknowledge { number, generation } => {
                     self.table.acknowledge(*number, *generation);
                 }
             }
         }
+        self.note(&mut drafts);
         self.add_peers(&mut drafts);
         self.store(&drafts, now_ns)
     }
 
     /// Everything that can be refused, before anything is changed.
     fn admit(&self, command: &Command) -> Result<(), Refused> {
+        self.feeds.admit(command)?;
         let mut new = 0;
         for op in &command.ops {
             let Op::Set(spec) = op else { continue };
@@ -262,11 +272,17 @@ impl Streams {
 
     /// The record of an endpoint, taken if it has none. An endpoint that another call left behind is
     /// ended first, so that no meter is inherited.
-    fn number_for(&mut self, spec: &StreamSpec, call: u64, now_ns: u64) -> Option<u32> {
+    fn number_for(
+        &mut self,
+        spec: &StreamSpec,
+        call: u64,
+        drafts: &mut Drafts,
+        now_ns: u64,
+    ) -> Option<u32> {
         if let Some(number) = self.table.find(spec.endpoint)
             && self.call(number) != call
         {
-            self.table.remove(number, now_ns);
+            self.end(number, drafts, now_ns);
         }
         self.table.insert(spec.endpoint, call, now_ns).ok()
     }
@@ -280,11 +296,50 @@ impl Streams {
             return;
         };
         let peer = Endpoint::from_bits(self.table.slot(number).peer_endpoint);
+        self.end(number, drafts, now_ns);
+        self.add(self.table.find(peer), drafts);
+    }
+
+    /// Ends a stream. Those that sent to its remote have no route any more, and the one that fed it one less to feed.
+    fn end(&mut self, number: u32, drafts: &mut Drafts, now_ns: u64) {
+        let endpoint = self.endpoint(number);
         self.table.remove(number, now_ns);
         drafts.remove(&number);
-        if let Some(peer) = self.table.find(peer) {
-            let draft = self.draft(peer);
-            drafts.entry(peer).or_insert(draft);
+        let parent = self.feeds.forget(number);
+        let parent = parent.and_then(|parent| self.table.find(parent));
+        let senders: Vec<u32> = self.feeds.senders(endpoint).collect();
+        self.add(senders.into_iter().chain(parent), drafts);
+    }
+
+    /// Where a stream's packets come from.
+    fn feed(&self, feeding: &Feeding, call: u64, drafts: &mut Drafts) {
+        let number = self.table.find(feeding.endpoint);
+        let Some(number) = number.filter(|&no| self.call(no) == call) else {
+            return;
+        };
+        let draft = drafts.entry(number).or_insert_with(|| self.draft(number));
+        let spec = &mut draft.policy.spec;
+        spec.feed = feeding.feed;
+        spec.mid = feeding.mid;
+        spec.drop_events = feeding.drop_events;
+    }
+
+    /// Notes what streams are fed by, and has those that feed them stored anew.
+    fn note(&mut self, drafts: &mut Drafts) {
+        let mut parents = Vec::new();
+        for (&number, draft) in drafts.iter() {
+            let (endpoint, feed) = (self.endpoint(number), draft.policy.spec.feed);
+            let changed = self.feeds.note(number, endpoint, draft.peer, feed);
+            let changed = changed.into_iter().flatten();
+            parents.extend(changed.filter_map(|parent| self.table.find(parent)));
+        }
+        self.add(parents, drafts);
+    }
+
+    /// Has streams stored anew as they are.
+    fn add(&self, numbers: impl IntoIterator<Item = u32>, drafts: &mut Drafts) {
+        for number in numbers {
+            drafts.entry(number).or_insert_with(|| self.draft(number));
         }
     }
 
@@ -391,15 +446,16 @@ impl Streams {
     }
 
     /// A peer that is not being changed has to be routed anew all the same: it may have waited for this
-    /// stream, or sends to its remote address.
+    /// stream, or sends to its remote address, as everybody does whose packets leave by this endpoint.
     fn add_peers(&self, drafts: &mut Drafts) {
-        let peers: Vec<u32> = drafts
+        let mut peers: Vec<u32> = drafts
             .values()
             .filter_map(|draft| self.table.find(draft.peer))
             .collect();
-        for peer in peers {
-            drafts.entry(peer).or_insert_with(|| self.draft(peer));
+        for &number in drafts.keys() {
+            peers.extend(self.feeds.senders(self.endpoint(number)));
         }
+        self.add(peers, drafts);
     }
 
     /// What control wants of a stream, with what the stream has learned before.
@@ -479,15 +535,21 @@ impl Streams {
             },
             None => (None, None),
         };
+        let endpoint = self.endpoint(number);
         let peer = Peer {
-            record: record.unwrap_or(u32::MAX),
+            record: self
+                .feeds
+                .opposite(endpoint, draft.peer)
+                .or(record)
+                .unwrap_or(u32::MAX),
             endpoint: draft.peer,
         };
         let old = self.table.slot(number);
         let mut policy = draft.policy;
+        (policy.copies, policy.parts) = self.feeds.fan_out(number, endpoint);
         let denied = |remote: SocketAddr| !self.rules.sources.admit(remote.ip());
         let own = |remote: SocketAddr| {
-            let local = self.local(self.endpoint(number));
+            let local = self.local(endpoint);
             local.is_some_and(|local| self.own(local, remote.ip()).is_some())
         };
         policy.own_remote = policy.remote.is_some_and(own);

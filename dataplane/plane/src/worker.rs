@@ -18,9 +18,11 @@ mod looks;
 mod moves;
 mod stages;
 mod strays;
+mod ties;
 
 use crate::adjacency::{Adjacencies, Hop};
 use crate::clock::Clock;
+use crate::fans::Fans;
 use crate::limit::Limit;
 use crate::renewal::Notice;
 use crate::slow::{Queues, ToWorker};
@@ -30,7 +32,7 @@ use idle::Idle;
 use looks::{Looks, Sixes, look};
 use moves::Moves;
 use penstock_config::{Polling, PortRange};
-use penstock_dpdk::{Burst, Mbuf, PerPacket, RxQueue, Sent, TxBatch, TxQueue};
+use penstock_dpdk::{Burst, Mbuf, MbufPool, PerPacket, RxQueue, Sent, TxBatch, TxQueue};
 use penstock_relay::{Drop, LocalAddrs, Rules};
 use penstock_shm::copies::CopyWriter;
 use penstock_shm::{Ringer, WorkerCounters, WorkerTable};
@@ -57,6 +59,8 @@ pub struct PortSide {
     pub role: Role,
     /// What the kernel takes of the port's packets; for ports with an exception port.
     pub limit: Arc<Limit>,
+    /// Where packets that it receives live, and copies of them.
+    pub pool: MbufPool,
 }
 
 /// What a port is for.
@@ -88,6 +92,8 @@ pub struct MediaPorts {
 pub struct Shared {
     /// Next hops.
     pub adjacencies: Arc<Adjacencies>,
+    /// Which streams are fed by which.
+    pub fans: Arc<Fans>,
     /// What holds for all streams.
     pub rules: Arc<Rules>,
     /// Queues to and from the steward and between workers.

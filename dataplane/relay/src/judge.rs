@@ -7,7 +7,7 @@ use crate::meter::{self, Content};
 use crate::police::{self, Profiles};
 use crate::rtcp;
 use penstock_shm::counters::Drop;
-use penstock_shm::record::{Slot, accept, flag, rank};
+use penstock_shm::record::{Slot, accept, flag, link, rank};
 use penstock_shm::tally::{Meter, Tally};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
@@ -68,21 +68,51 @@ pub fn judge(
     rules: &Rules,
     now_ns: u64,
 ) -> Result<Pass, Drop> {
+    judge_at(frame, udp, stream, stream, rules, now_ns)
+}
+
+/// As [`judge`], for a packet of `stream` that arrived at the endpoint that `at` stands for: a part's source is judged by
+/// [`arrival`], everything else by the stream itself. What [`Pass::ask`] says is about the endpoint's source.
+pub fn judge_at(
+    frame: &[u8],
+    udp: &Udp,
+    at: Stream<'_>,
+    stream: Stream<'_>,
+    rules: &Rules,
+    now_ns: u64,
+) -> Result<Pass, Drop> {
     if udp.v6 {
-        judge_as::<HEADERS6>(frame, udp, stream, rules, now_ns)
+        judge_as::<HEADERS6>(frame, udp, at, stream, rules, now_ns)
     } else {
-        judge_as::<HEADERS4>(frame, udp, stream, rules, now_ns)
+        judge_as::<HEADERS4>(frame, udp, at, stream, rules, now_ns)
     }
+}
+
+/// The slot that the source of a part's packets is judged by: the parent's remote and what it may learn, behind the
+/// part's own gate.
+pub fn arrival(parent: &Slot, part: &Slot) -> Slot {
+    let gate = part.flags & flag::GATE_OPEN;
+    Slot {
+        flags: parent.flags & !flag::GATE_OPEN | gate,
+        ..*parent
+    }
+}
+
+/// Whether what passes here goes nowhere itself: it came to a fork's own endpoint, or is wanted for its copies alone.
+pub fn is_sink(slot: &Slot) -> bool {
+    let is_copied = slot.links & link::COPIES != 0;
+    slot.links & link::COPY != 0 || is_copied && slot.flags & flag::ROUTED == 0
 }
 
 fn judge_as<const HEADERS: usize>(
     frame: &[u8],
     udp: &Udp,
+    at: Stream<'_>,
     stream: Stream<'_>,
     rules: &Rules,
     now_ns: u64,
 ) -> Result<Pass, Drop> {
-    match check::<HEADERS>(frame, udp, stream, rules, now_ns) {
+    match check::<HEADERS>(frame, udp, at, stream, rules, now_ns) {
         Ok((pass, payload, content)) => {
             let Stream { slot, tally, peer } = stream;
             if let Some(reason) = pass.held {
@@ -146,21 +176,24 @@ pub fn source(frame: &[u8], udp: &Udp) -> Option<SocketAddr> {
 fn check<'a, const HEADERS: usize>(
     frame: &'a [u8],
     udp: &Udp,
+    at: Stream<'_>,
     stream: Stream<'_>,
     rules: &Rules,
     now_ns: u64,
 ) -> Result<(Pass, &'a [u8], Content<'a>), Drop> {
     let Stream { slot, tally, .. } = stream;
     let (header, payload) = parts::<HEADERS>(frame, udp).ok_or(Drop::Malformed)?;
-    let ask = if slot.flags & (GUARDED | flag::DENIED) == GUARDED && is_remote(header, slot) {
+    let guard = at.slot;
+    let ask = if guard.flags & (GUARDED | flag::DENIED) == GUARDED && is_remote(header, guard) {
         None
     } else {
-        unguarded(frame, udp, stream, rules, now_ns)?
+        unguarded(frame, udp, at, rules, now_ns)?
     };
     let content = content(payload, slot)?;
     let held = match slot.flags & (flag::GATE_OPEN | flag::ROUTED) {
         OPEN_ROUTE => None,
         flags if flags & flag::GATE_OPEN == 0 => Some(Drop::GateClosed),
+        _ if is_sink(slot) => None,
         _ => Some(Drop::NoRoute),
     };
     if let Some(reason) = held {
@@ -174,7 +207,7 @@ fn check<'a, const HEADERS: usize>(
     } else {
         Ipv6::LEN
     };
-    if ip_len + udp.length > usize::from(slot.longest) {
+    if ip_len + udp.length > usize::from(slot.longest) && !is_sink(slot) {
         return Err(Drop::TooBig);
     }
     if tally.meter.packets.get() >= tally.meter.allowed.get() {
@@ -277,6 +310,10 @@ fn rtp<'a>(payload: &'a [u8], slot: &Slot) -> Result<Content<'a>, Drop> {
     }
     if slot.flags & flag::STRICT_PAYLOAD != 0 && !meter::negotiated(slot, header.payload_type()) {
         return Err(Drop::PayloadType);
+    }
+    let blocks = slot.links & link::DROP_EVENTS != 0 && slot.event_type != 0;
+    if blocks && header.payload_type() == slot.event_type {
+        return Err(Drop::Event);
     }
     Ok(Content::Rtp(header, rest))
 }

@@ -26,6 +26,7 @@
 //! Limits: one 802.1Q tag; no IP options, extension headers or fragments, and none are made.
 
 mod classify;
+pub mod divide;
 mod exception;
 pub mod headers;
 mod judge;
@@ -42,7 +43,9 @@ pub mod usual;
 
 pub use classify::{Class, Udp, classify};
 pub use exception::{is_kernels, source_ip};
-pub use judge::{Pass, Rules, Stream, judge, latch_requested, may_enter, source};
+pub use judge::{
+    Pass, Rules, Stream, arrival, is_sink, judge, judge_at, latch_requested, may_enter, source,
+};
 pub use local_addrs::{AddrError, LocalAddrs};
 pub use penstock_shm::counters::Drop;
 pub use rewrite::{L2Header, UntaggedL2, rewrite};

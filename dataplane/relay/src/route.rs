@@ -3,8 +3,9 @@
 
 use crate::headers::protocol;
 use crate::sum::{bytes, fold};
+use penstock_shm::Feed;
 use penstock_shm::record::{
-    Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, digest_address, digest_ip, flag, rank,
+    Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, digest_address, digest_ip, flag, link, rank,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -28,6 +29,10 @@ pub struct Policy {
     pub denied: bool,
     /// `remote` is an address of the plane itself.
     pub own_remote: bool,
+    /// Other streams are copies of this one.
+    pub copies: bool,
+    /// Other streams have their packets among those that arrive here.
+    pub parts: bool,
     /// [`Slot::rank`].
     pub rank: u8,
     /// [`Slot::known`].
@@ -68,6 +73,9 @@ pub struct Egress {
 /// What [`usual`](crate::usual) packets may not have: the long way looks after these.
 const NEVER_USUAL: u16 = flag::CAPTURE | flag::COPY_DSCP | flag::DENIED;
 
+/// Likewise, of [`Slot::links`].
+const NEVER_USUAL_LINKS: u8 = link::COPY | link::COPIES;
+
 /// What [`usual`](crate::usual) packets need.
 const USUAL: u16 = flag::GATE_OPEN | flag::LOCKED | flag::ROUTED | flag::RTP;
 
@@ -91,6 +99,8 @@ impl Policy {
             latched: false,
             denied: false,
             own_remote: false,
+            copies: false,
+            parts: false,
             rank: rank::NONE,
             known: 0,
             former: false,
@@ -130,7 +140,10 @@ impl Policy {
                 capture: is(flag::CAPTURE),
                 dscp: Dscp::from_u8(slot.dscp).unwrap_or_default(),
                 leg: slot.leg,
-                media: slot.media as u8,
+                media: slot.media,
+                feed: slot.feed(),
+                mid: slot.mid(),
+                drop_events: slot.links & link::DROP_EVENTS != 0,
                 ..StreamSpec::new(endpoint, Endpoint::from_bits(slot.peer_endpoint))
             },
             v6: is(flag::V6),
@@ -139,6 +152,8 @@ impl Policy {
             latched: is(flag::LATCHED),
             denied: is(flag::DENIED),
             own_remote: slot.own_remote != 0,
+            copies: slot.links & link::COPIES != 0,
+            parts: slot.links & link::PARTS != 0,
             rank: slot.rank,
             known: slot.known,
             former: is(flag::FORMER),
@@ -172,6 +187,19 @@ impl Policy {
         flags
     }
 
+    fn links(&self) -> u8 {
+        let mut links = match self.spec.feed {
+            Feed::Own => 0,
+            Feed::CopyOf(_) => link::COPY,
+            Feed::PartOf(_) => link::PART,
+        };
+        let mut set = |on: bool, bit: u8| links |= if on { bit } else { 0 };
+        set(self.copies, link::COPIES);
+        set(self.parts, link::PARTS);
+        set(self.spec.drop_events, link::DROP_EVENTS);
+        links
+    }
+
     fn has_remote(&self) -> bool {
         self.remote
             .is_some_and(|remote| remote.is_ipv6() == self.v6)
@@ -193,7 +221,10 @@ pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, versio
         clock_hz: spec.clock_hz,
         signal: spec.signal,
         leg: spec.leg,
-        media: spec.media.into(),
+        media: spec.media,
+        links: policy.links(),
+        mid_extension: spec.mid.map_or(0, |mid| mid.extension),
+        mid: spec.mid.map_or([0; 8], |mid| mid.name),
         kind: spec.kind as u8,
         learn: spec.learn as u8,
         dscp: spec.dscp.to_u8(),
@@ -215,6 +246,10 @@ pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, versio
     if let Some(peer) = peer {
         slot.peer = peer.record;
         slot.peer_endpoint = u32::from(peer.endpoint.addr) << 16 | u32::from(peer.endpoint.port);
+    }
+    if let Some(parent) = spec.feed.parent() {
+        // An address's number fits: see MAX_ADDRESSES.
+        (slot.parent_addr, slot.parent_port) = (parent.addr as u8, parent.port);
     }
     if let Some(remote) = policy.remote.filter(|_| policy.has_remote()) {
         slot.remote_port = remote.port().to_be_bytes();
@@ -269,7 +304,8 @@ fn fill_egress(slot: &mut Slot, egress: &Egress) {
     }
     let stays = (slot.flags & flag::V6 == 0) == (slot.flags & flag::EGRESS_V6 == 0);
     // Who forges our address would come the short way.
-    if stays && slot.own_remote == 0 && slot.flags & (USUAL | NEVER_USUAL) == USUAL {
+    let tied = slot.links & NEVER_USUAL_LINKS != 0;
+    if stays && slot.own_remote == 0 && !tied && slot.flags & (USUAL | NEVER_USUAL) == USUAL {
         slot.usual_hop = slot.adjacency;
     }
 }

@@ -6,11 +6,13 @@
 //! | slot | bytes |
 //! | --- | --- |
 //! | header | 0..8 number, 8..16 call, 16..18 count of ops |
-//! | any op | 0 tag (1 set, 2 remove, 3 acknowledge), 4..6 address and 6..8 port of the endpoint |
+//! | any op | 0 tag (1 set, 2 remove, 3 acknowledge, 4 feed), 4..6 address and 6..8 port of the endpoint |
 //! | set | 1 kind, 2 learn, 3 flags (1 gate open, 2 handover, 4 strict payload, 8 secure, 16, 32, 64 accept, 128 capture), 8..12 peer, 12 IP version of the remote (0, 4, 6), 13 DSCP (64 default, 65 copy), 14..16 remote port, 16..32 remote address, 32..36 signal, 36..39 clock, 39 police, 40..42 leg, 42 media, 43 event type, 44..60 payload types, 60..64 hint |
 //! | acknowledge | 32..36 record, 36..40 generation |
+//! | feed | 1 from where (0 its own endpoint, 1 copy, 2 part), 2 flags (1 drop events), 3 mid's extension, 8..12 parent, 16..24 mid |
 
 use crate::bytes::{Block, get16, get32, get64, put16, put32, put64, zero_but};
+use crate::feed::{Feed, Feeding, Mid};
 use crate::layout::MAX_ADDRESSES;
 use crate::record::{Dscp, Endpoint, Kind, Learn, MAX_POLICIES, StreamSpec, accept};
 use std::net::{IpAddr, SocketAddr};
@@ -24,8 +26,11 @@ pub const MAX_CLOCK_HZ: u32 = 1_000_000;
 /// One entry of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Install the stream, or bring the installed one to this specification.
+    /// Install the stream, or bring the installed one to this specification. Its packets arrive at its own endpoint, it
+    /// has no mid and its events pass unless [`Op::Feed`] follows.
     Set(StreamSpec),
+    /// Where the packets of the call's stream come from. Nothing happens if it has none at the endpoint.
+    Feed(Feeding),
     /// Remove the stream; nothing happens if there is none.
     Remove(Endpoint),
     /// The last meter of an ended stream was read: the record may be reused.
@@ -122,6 +127,10 @@ impl Op {
                 put32(&mut b, 32, *number);
                 put32(&mut b, 36, *generation);
             }
+            Op::Feed(feeding) => {
+                b[0] = 4;
+                encode_feeding(&mut b, feeding);
+            }
         }
         b
     }
@@ -140,9 +149,59 @@ impl Op {
                     generation: get32(b, 36),
                 })
             }
+            4 => decode_feeding(b).map(Op::Feed),
             _ => Err("unknown op"),
         }
     }
+}
+
+fn encode_feeding(b: &mut Block, feeding: &Feeding) {
+    put_endpoint(b, 4, feeding.endpoint);
+    b[1] = match feeding.feed {
+        Feed::Own => 0,
+        Feed::CopyOf(_) => 1,
+        Feed::PartOf(_) => 2,
+    };
+    if let Some(parent) = feeding.feed.parent() {
+        put_endpoint(b, 8, parent);
+    }
+    b[2] = feeding.drop_events.into();
+    if let Some(mid) = feeding.mid {
+        b[3] = mid.extension;
+        b[16..24].copy_from_slice(&mid.name);
+    }
+}
+
+fn decode_feeding(b: &Block) -> Result<Feeding, &'static str> {
+    zero_but(b, &[0..12, 16..24])?;
+    let (endpoint, parent) = (get_endpoint(b, 4)?, get_endpoint(b, 8)?);
+    let feed = match b[1] {
+        0 if parent.to_bits() == 0 => Feed::Own,
+        1 => Feed::CopyOf(parent),
+        2 => Feed::PartOf(parent),
+        _ => return Err("fed by nothing known"),
+    };
+    if feed.parent() == Some(endpoint) {
+        return Err("fed by itself");
+    }
+    let mut name = [0; 8];
+    name.copy_from_slice(&b[16..24]);
+    let mid = match b[3] {
+        0 if name == [0; 8] => None,
+        extension if name[0] != 0 && extension != 0 => Some(Mid { extension, name }),
+        _ => return Err("half a mid"),
+    };
+    let drop_events = match b[2] {
+        0 => false,
+        1 => true,
+        _ => return Err("unknown flags of a feed"),
+    };
+    Ok(Feeding {
+        endpoint,
+        feed,
+        mid,
+        drop_events,
+    })
 }
 
 fn encode_spec(b: &mut Block, spec: &StreamSpec) {
@@ -198,6 +257,9 @@ fn decode_spec(b: &Block) -> Result<StreamSpec, &'static str> {
         dscp: Dscp::from_u8(b[13]).ok_or("unknown DSCP")?,
         leg: get16(b, 40),
         media: b[42],
+        feed: Feed::Own,
+        mid: None,
+        drop_events: false,
     };
     if spec.event_type > 127 {
         return Err("payload type above 127");
@@ -279,7 +341,7 @@ mod tests {
         let [low, mid, high, _] = (MAX_CLOCK_HZ + 1).to_le_bytes();
         let bad: [(usize, &[u8]); 13] = [
             (0, &[0]),
-            (0, &[4]),
+            (0, &[9]),
             (1, &[3]),
             (2, &[4]),
             (39, &[16]),
@@ -297,8 +359,43 @@ mod tests {
             b[at..at + bytes.len()].copy_from_slice(bytes);
             assert!(Op::decode(&b).is_err(), "{bytes:?} at {at}");
         }
+        let parent = Endpoint { addr: 2, port: 3 };
+        let feeding = Feeding {
+            endpoint,
+            feed: Feed::PartOf(parent),
+            mid: Some(Mid {
+                extension: 14,
+                name: *b"video\0\0\0",
+            }),
+            drop_events: true,
+        };
+        for feed in [Feed::Own, Feed::CopyOf(parent), Feed::PartOf(parent)] {
+            for mid in [None, feeding.mid] {
+                let op = Op::Feed(Feeding {
+                    feed,
+                    mid,
+                    ..feeding
+                });
+                assert_eq!(Op::decode(&op.encode()), Ok(op));
+            }
+        }
+        let bad: [(usize, &[u8]); 7] = [
+            (1, &[0]),
+            (1, &[3]),
+            (2, &[2]),
+            (3, &[0]),
+            (8, &[64, 0]),
+            (8, &[1, 0, 2, 0]),
+            (16, &[0]),
+        ];
+        for (at, bytes) in bad {
+            let mut b = Op::Feed(feeding).encode();
+            b[at..at + bytes.len()].copy_from_slice(bytes);
+            assert!(Op::decode(&b).is_err(), "{bytes:?} at {at}");
+        }
         for (op, stray) in [
             (Op::Remove(endpoint), 8),
+            (Op::Feed(feeding), 24),
             (
                 Op::Acknowledge {
                     number: 1,

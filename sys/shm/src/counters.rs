@@ -83,6 +83,8 @@ drops! {
     RtcpMalformed = "rtcp-malformed",
     /// A payload type that was not negotiated, where those are to be dropped.
     PayloadType = "payload-type",
+    /// A telephone event (RFC 4733) of a stream whose events are blocked.
+    Event = "event",
     /// More packets than the stream's policing allows.
     PolicePackets = "police-packets",
     /// More octets than the stream's policing allows.
@@ -99,13 +101,15 @@ drops! {
     TxFull = "tx-full",
     /// Another worker owns the stream and its hand-over ring was full.
     HandOver = "hand-over",
+    /// A copy for which no buffer was free.
+    NoBuffer = "no-buffer",
 }
 
 /// How many workers a region has room for.
 pub const MAX_WORKERS: usize = 32;
 
 /// One worker's counters. Written by that worker alone; read by anyone.
-/// `rx = forwarded + consumed + handed_over + to_kernel + sum(drops)` at rest.
+/// `rx + copied = forwarded + consumed + handed_over + to_kernel + sum(drops)` at rest.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub struct WorkerCounters {
@@ -114,7 +118,8 @@ pub struct WorkerCounters {
     pub rx: Counter,
     /// Packets handed to an egress queue that took them.
     pub forwarded: Counter,
-    /// Packets the steward took: ARP, neighbour discovery, ICMP, or waiting for a next hop.
+    /// Packets the plane itself took. The steward: ARP, neighbour discovery, ICMP, or waiting for a next hop. The worker:
+    /// what a receiver of copies says, and what only its copies were wanted of.
     pub consumed: Counter,
     /// Packets given to the worker that owns their stream.
     pub handed_over: Counter,
@@ -122,6 +127,8 @@ pub struct WorkerCounters {
     pub to_kernel: Counter,
     /// Of `rx`, the packets that came from the kernel.
     pub from_kernel: Counter,
+    /// Copies of packets that were due to forks: each of them was then forwarded, consumed, handed over or dropped too.
+    pub copied: Counter,
     /// Packets sent on the steward's behalf.
     pub tx_steward: Counter,
     /// Iterations of the poll loop that found packets.

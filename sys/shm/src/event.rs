@@ -39,11 +39,14 @@ pub enum Refusal {
     /// A worker does not answer, so a slot it might read could not be filled.
     #[error("a worker of the plane hangs")]
     WorkerStuck = 7,
+    /// More copies than [`MAX_COPIES`](crate::MAX_COPIES) or parts than [`MAX_PARTS`](crate::MAX_PARTS) of one endpoint.
+    #[error("too many streams are fed by one endpoint")]
+    TooManyFed = 8,
 }
 
 impl Refusal {
     /// Every refusal.
-    pub const ALL: [Refusal; 7] = [
+    pub const ALL: [Refusal; 8] = [
         Refusal::TableFull,
         Refusal::NoSuchAddress,
         Refusal::WrongFamily,
@@ -51,6 +54,7 @@ impl Refusal {
         Refusal::NoRoute,
         Refusal::Malformed,
         Refusal::WorkerStuck,
+        Refusal::TooManyFed,
     ];
 }
 

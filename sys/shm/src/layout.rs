@@ -10,7 +10,7 @@ use crate::counters::{Drop, MAX_PORTS, MAX_WORKERS, PortCounters, WorkerCounters
 use crate::record::{Head, Record, Slot};
 use crate::ring::{Line, RingState};
 use crate::sync::{AtomicU32, AtomicU64};
-use crate::tally::{Bucket, Detail, Drops, Meter, Reports, Tally, Voip};
+use crate::tally::{Bucket, Detail, Drops, Fed, Meter, Reports, Tally, Voip};
 use std::mem::offset_of;
 
 /// How many local addresses a region has room for.
@@ -20,7 +20,7 @@ pub const MAX_ADDRESSES: usize = 64;
 pub const MAX_STREAMS: u32 = 1 << 24;
 
 /// The version of everything that the layout hash cannot see: encodings and meanings.
-pub(crate) const ABI: u32 = 2;
+pub(crate) const ABI: u32 = 3;
 
 /// Slots of the command ring.
 pub(crate) const COMMAND_SLOTS: usize = 8192;
@@ -206,6 +206,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             handed_over,
             to_kernel,
             from_kernel,
+            copied,
             tx_steward,
             polls_busy,
             polls_idle,
@@ -311,6 +312,15 @@ pub(crate) const LAYOUT_HASH: u64 = {
     h = layout!(h, Drops { by_reason });
     h = layout!(
         h,
+        Fed {
+            copied_bytes,
+            copied,
+            ssrcs,
+            learned
+        }
+    );
+    h = layout!(
+        h,
         Bucket {
             due_ns,
             packets,
@@ -326,6 +336,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             reports,
             voip,
             drops,
+            fed,
             bucket
         }
     );
@@ -356,6 +367,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             signal,
             leg,
             media,
+            links,
             kind,
             learn,
             tos,
@@ -372,7 +384,10 @@ pub(crate) const LAYOUT_HASH: u64 = {
             signalled_port,
             rank,
             own_remote,
-            reserved
+            parent_port,
+            parent_addr,
+            mid_extension,
+            mid
         }
     );
     h = layout!(h, Record { head, tally, slots });

@@ -1,22 +1,23 @@
 //! The stream record: what one endpoint is, where its packets go, and what passed.
 //!
-//! Thirteen cache lines. An IPv4 packet touches the index entry, the first line of one [`Slot`] and the
+//! Fifteen cache lines. An IPv4 packet touches the index entry, the first line of one [`Slot`] and the
 //! [`Meter`](crate::Meter); an IPv6 packet one line more.
 //!
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 to 6 | [`Tally`]: what is counted | the owner worker; drops: who drops |
-//! | 7 to 9 | [`Slot`] 0: policy and route | steward, while no worker can see it |
-//! | 10 to 12 | [`Slot`] 1 | likewise |
+//! | 1 to 8 | [`Tally`]: what is counted | the owner worker; drops and copies: who drops and copies |
+//! | 9 to 11 | [`Slot`] 0: policy and route | steward, while no worker can see it |
+//! | 12 to 14 | [`Slot`] 1 | likewise |
 //!
 //! The number is odd, so that the meters of a table fall into all sets of a cache, and its first slot lines too: with
-//! twelve they would fall into a quarter of them.
+//! sixteen they would fall into a quarter of them.
 //!
 //! The index entry of an endpoint names the stream *and* its live slot, so one release store
 //! changes policy and route together.
 
 use crate::cell::SlotCell;
+use crate::feed::{Feed, Mid};
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::tally::Tally;
 use std::net::{IpAddr, SocketAddr};
@@ -279,8 +280,15 @@ pub struct StreamSpec {
     pub dscp: Dscp,
     /// Which leg of the call, from 0.
     pub leg: u16,
-    /// Which media of the leg, from 0.
+    /// Which media of the leg, from 0. Parts of one endpoint that share it are its RTP and its RTCP.
     pub media: u8,
+    /// Where its packets come from. This and what follows is not in [`Op::Set`](crate::Op::Set): see
+    /// [`Op::Feed`](crate::Op::Feed).
+    pub feed: Feed,
+    /// How its packets name themselves among those of a bundle.
+    pub mid: Option<Mid>,
+    /// Telephone events are dropped.
+    pub drop_events: bool,
 }
 
 impl StreamSpec {
@@ -307,6 +315,9 @@ impl StreamSpec {
             dscp: Dscp::Default,
             leg: 0,
             media: 0,
+            feed: Feed::Own,
+            mid: None,
+            drop_events: false,
         }
     }
 }
@@ -387,6 +398,20 @@ pub mod flag {
     pub const FORMER: u16 = 1 << 15;
 }
 
+/// Bits of [`Slot::links`]: how a stream is tied to others.
+pub mod link {
+    /// It is a copy of the parent's: a fork.
+    pub const COPY: u8 = 1 << 0;
+    /// Its packets arrive at the parent's endpoint as well.
+    pub const PART: u8 = 1 << 1;
+    /// Others are copies of it.
+    pub const COPIES: u8 = 1 << 2;
+    /// Others have their packets among those that arrive here.
+    pub const PARTS: u8 = 1 << 3;
+    /// Telephone events are dropped.
+    pub const DROP_EVENTS: u8 = 1 << 4;
+}
+
 /// Policy and route of a stream: three cache lines, of which the first is enough for a usual packet.
 ///
 /// Immutable while a worker can see it. Ready-made header bytes are in network order.
@@ -446,7 +471,9 @@ pub struct Slot {
     /// Leg and media number, [`StreamSpec::leg`] and [`StreamSpec::media`].
     pub leg: u16,
     /// See `leg`.
-    pub media: u16,
+    pub media: u8,
+    /// See [`link`].
+    pub links: u8,
     /// [`Kind`] as a number.
     pub kind: u8,
     /// [`Learn`] as a number.
@@ -482,8 +509,14 @@ pub struct Slot {
     pub rank: u8,
     /// 1 if [`Slot::remote`] is one of the plane's own endpoints, whose packets come from no port; else 0.
     pub own_remote: u8,
-    /// Zero.
-    pub reserved: [u8; 12],
+    /// UDP port of the parent, with COPY or PART.
+    pub parent_port: u16,
+    /// Number of its address.
+    pub parent_addr: u8,
+    /// [`Mid::extension`]; 0 for no mid.
+    pub mid_extension: u8,
+    /// [`Mid::name`].
+    pub mid: [u8; 8],
 }
 
 #[cfg(not(loom))]
@@ -523,6 +556,7 @@ impl Slot {
         signal: 0,
         leg: 0,
         media: 0,
+        links: 0,
         kind: 0,
         learn: 0,
         tos: 0,
@@ -539,8 +573,32 @@ impl Slot {
         signalled_port: [0; 2],
         rank: rank::NONE,
         own_remote: 0,
-        reserved: [0; 12],
+        parent_port: 0,
+        parent_addr: 0,
+        mid_extension: 0,
+        mid: [0; 8],
     };
+
+    /// [`StreamSpec::feed`].
+    pub fn feed(&self) -> Feed {
+        let parent = Endpoint {
+            addr: self.parent_addr.into(),
+            port: self.parent_port,
+        };
+        match self.links & (link::COPY | link::PART) {
+            0 => Feed::Own,
+            link::PART => Feed::PartOf(parent),
+            _ => Feed::CopyOf(parent),
+        }
+    }
+
+    /// [`StreamSpec::mid`].
+    pub fn mid(&self) -> Option<Mid> {
+        (self.mid_extension != 0).then_some(Mid {
+            extension: self.mid_extension,
+            name: self.mid,
+        })
+    }
 
     /// The remote address this stream accepts packets from and its peer sends to.
     pub fn remote(&self) -> Option<SocketAddr> {

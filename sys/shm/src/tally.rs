@@ -49,6 +49,12 @@ impl Reset for AtomicU32 {
     }
 }
 
+impl Reset for AtomicU64 {
+    fn reset(&self) {
+        self.store(0, Ordering::Relaxed);
+    }
+}
+
 impl Reset for Counter {
     fn reset(&self) {
         self.set(0);
@@ -86,6 +92,9 @@ pub const VARIATION_FROM_MS: u32 = 20;
 
 /// How many classes [`Detail::variation`] has: from 20, 40, 80, 160, 320, 640 and 1280 ms on.
 pub const VARIATIONS: usize = 7;
+
+/// How many SSRCs a stream is known by at a shared endpoint.
+pub const SSRCS: usize = 12;
 
 parts! {
     /// What every packet is counted in.
@@ -197,6 +206,19 @@ parts! {
         /// In the order of [`Drop::OF_STREAM`].
         by_reason: [AtomicU32; Drop::OF_STREAM.len()],
     }
+    /// What has to do with another stream's endpoint. Written by whichever worker has a packet of that endpoint: each
+    /// word stands for itself.
+    Fed {
+        /// UDP payload of `copied`, octets.
+        copied_bytes: AtomicU64,
+        /// Packets of the parent that were due to this stream, a copy of it. What became of a copy that did not leave is in
+        /// [`Drops`].
+        copied: AtomicU32,
+        /// SSRCs that were seen to be this stream's, of those that share its parent's endpoint; 0 for none.
+        ssrcs: [AtomicU32; SSRCS],
+        /// How many were learned: the next one's place, modulo their number.
+        learned: AtomicU32,
+    }
     /// The token buckets that police the stream (H.248.53: sustained rate with burst size, peak rate with tolerance).
     Bucket {
         /// When the packets and octets counted so far would have passed at the rates exactly, ns of CLOCK_MONOTONIC:
@@ -225,6 +247,8 @@ pub struct Tally {
     pub voip: Voip,
     /// Drops by reason.
     pub drops: Drops,
+    /// Forks and shared endpoints.
+    pub fed: Fed,
     /// Policing.
     pub bucket: Bucket,
 }
@@ -238,6 +262,7 @@ impl Tally {
             reports,
             voip,
             drops,
+            fed,
             bucket,
         } = self;
         meter.reset();
@@ -245,6 +270,7 @@ impl Tally {
         reports.reset();
         voip.reset();
         drops.reset();
+        fed.reset();
         bucket.reset();
     }
 
@@ -284,6 +310,45 @@ impl Tally {
         {
             counter.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Fed {
+    /// A packet of so many octets is due to this stream as a copy. Any thread may.
+    pub fn count_copied(&self, bytes: usize) {
+        self.copied.fetch_add(1, Ordering::Relaxed);
+        self.copied_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many copies were due to this stream, and their octets of UDP payload.
+    pub fn copies(&self) -> (u32, u64) {
+        let copied = self.copied.load(Ordering::Relaxed);
+        (copied, self.copied_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether an SSRC was seen to be the stream's.
+    pub fn knows(&self, ssrc: u32) -> bool {
+        let is_it = |known: &AtomicU32| known.load(Ordering::Relaxed) == ssrc;
+        ssrc != 0 && self.ssrcs.iter().any(is_it)
+    }
+
+    /// An SSRC is the stream's, as it has said itself. The one that was learned first makes room.
+    pub fn learn(&self, ssrc: u32) {
+        if ssrc == 0 || self.knows(ssrc) {
+            return;
+        }
+        let place = self.learned.fetch_add(1, Ordering::Relaxed) as usize % SSRCS;
+        if let Some(word) = self.ssrcs.get(place) {
+            word.store(ssrc, Ordering::Relaxed);
+        }
+    }
+
+    /// An SSRC is another stream's by now.
+    pub fn forget(&self, ssrc: u32) {
+        let known = self.ssrcs.iter();
+        known
+            .filter(|word| word.load(Ordering::Relaxed) == ssrc)
+            .for_each(|word| word.store(0, Ordering::Relaxed));
     }
 }
 
@@ -390,5 +455,6 @@ impl Meter {
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Meter>() == 64);
-    assert!(size_of::<Tally>() == 6 * 64);
+    assert!(size_of::<Fed>() == 64);
+    assert!(size_of::<Tally>() == 8 * 64);
 };

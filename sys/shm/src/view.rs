@@ -2,12 +2,13 @@
 
 use crate::address::Address;
 use crate::counters::{BURST_SIZES, Drop, MAX_WORKERS};
+use crate::feed::{Feed, Mid};
 use crate::layout::PlaneInfo;
 use crate::life::entry_number;
 use crate::lifecycle::{RegionError, TableFile, open_table};
 use crate::lock::{Lock, PLANE};
 use crate::pulse::PlaneState;
-use crate::record::{Dscp, Endpoint, Kind, Learn, Record, Slot, flag, state};
+use crate::record::{Dscp, Endpoint, Kind, Learn, Record, Slot, flag, link, state};
 use crate::sync::{AtomicU32, Ordering};
 use crate::table::Counts;
 use crate::tally::{Detail, Reports, Tally, VARIATIONS, Voip};
@@ -70,6 +71,8 @@ pub struct StreamStat {
     pub reports: ReportStat,
     /// What the leg's VoIP metrics said last; `None` if there never were any.
     pub voip: Option<VoipStat>,
+    /// Packets of another stream that were due to this one, a copy of it, and their UDP payload, octets.
+    pub copied: (u32, u64),
     /// Packets dropped, in the order of [`Drop::OF_STREAM`].
     pub drops: [u32; Drop::OF_STREAM.len()],
 }
@@ -152,6 +155,12 @@ pub struct Policy {
     pub capture: bool,
     /// When the stream was last signalled anew, ns of CLOCK_MONOTONIC.
     pub signalled_ns: u64,
+    /// Where its packets come from.
+    pub feed: Feed,
+    /// How they name themselves in a bundle.
+    pub mid: Option<Mid>,
+    /// Whether telephone events are dropped.
+    pub drop_events: bool,
 }
 
 /// The meter of a stream, decoded.
@@ -248,6 +257,7 @@ pub struct WorkerStat {
     pub handed_over: u64,
     pub to_kernel: u64,
     pub from_kernel: u64,
+    pub copied: u64,
     pub tx_steward: u64,
     pub polls_busy: u64,
     pub polls_idle: u64,
@@ -345,6 +355,7 @@ impl TableView {
             handed_over: c.handed_over.get(),
             to_kernel: c.to_kernel.get(),
             from_kernel: c.from_kernel.get(),
+            copied: c.copied.get(),
             tx_steward: c.tx_steward.get(),
             polls_busy: c.polls_busy.get(),
             polls_idle: c.polls_idle.get(),
@@ -399,6 +410,7 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
         meter: decode_meter(&record.tally, slot.clock_hz),
         reports: decode_reports(&record.tally.reports),
         voip: decode_voip(&record.tally.voip),
+        copied: record.tally.fed.copies(),
         drops: record
             .tally
             .drops
@@ -420,7 +432,7 @@ fn decode_policy(slot: &Slot) -> Policy {
         learn: Learn::from_u8(slot.learn).unwrap_or(Learn::Off),
         signal: slot.signal,
         leg: slot.leg,
-        media: slot.media as u8,
+        media: slot.media,
         peer: (slot.peer != u32::MAX).then_some(slot.peer),
         peer_endpoint: Endpoint::from_bits(slot.peer_endpoint),
         clock_hz: slot.clock_hz,
@@ -437,6 +449,9 @@ fn decode_policy(slot: &Slot) -> Policy {
         police: slot.police,
         capture: is(flag::CAPTURE),
         signalled_ns: slot.signalled_ns,
+        feed: slot.feed(),
+        mid: slot.mid(),
+        drop_events: slot.links & link::DROP_EVENTS != 0,
     }
 }
 

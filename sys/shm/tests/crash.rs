@@ -89,6 +89,7 @@ fn carry_out(plane: &mut PlaneParts, command: &Command) {
                 };
                 plane.table.update(number, &slot).unwrap();
             }
+            Op::Feed(_) => {}
             Op::Remove(endpoint) => {
                 if let Some(number) = plane.table.find(*endpoint) {
                     assert!(plane.table.remove(number, monotonic_ns()));

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Random, config, endpoint, spec, temp_dir};
 use penstock_shm::{
-    Command, Control, ControlParts, Dscp, Endpoint, Event, Kind, Learn, MAX_OPS, Op, Plane,
-    PlaneParts, PushError, Refusal, RegionConfig, StreamSpec,
+    Command, Control, ControlParts, Dscp, Endpoint, Event, Feed, Feeding, Kind, Learn, MAX_OPS,
+    Mid, Op, Plane, PlaneParts, PushError, Refusal, RegionConfig, StreamSpec,
 };
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -70,6 +70,31 @@ fn a_spec() -> impl Strategy<Value = StreamSpec> {
                 dscp,
                 leg,
                 media,
+                ..StreamSpec::new(endpoint, peer)
+            }
+        },
+    )
+}
+
+fn a_feeding() -> impl Strategy<Value = Feeding> {
+    let mid = (1..=255u8, "[!-~]{1,8}").prop_map(|(extension, text)| {
+        let mut name = [0; 8];
+        name[..text.len()].copy_from_slice(text.as_bytes());
+        Mid { extension, name }
+    });
+    let flags = (0..3u8, any::<bool>(), prop::option::of(mid));
+    (an_endpoint(), an_endpoint(), flags).prop_map(
+        |(endpoint, parent, (feed, drop_events, mid))| {
+            let feed = match feed {
+                1 if parent != endpoint => Feed::CopyOf(parent),
+                2 if parent != endpoint => Feed::PartOf(parent),
+                _ => Feed::Own,
+            };
+            Feeding {
+                endpoint,
+                feed,
+                mid,
+                drop_events,
             }
         },
     )
@@ -78,6 +103,7 @@ fn a_spec() -> impl Strategy<Value = StreamSpec> {
 fn an_op() -> impl Strategy<Value = Op> {
     prop_oneof![
         a_spec().prop_map(Op::Set),
+        a_feeding().prop_map(Op::Feed),
         an_endpoint().prop_map(Op::Remove),
         any::<(u32, u32)>().prop_map(|(number, generation)| Op::Acknowledge { number, generation }),
     ]

@@ -2,6 +2,7 @@
 
 mod announce;
 mod attack;
+mod bundle;
 mod call;
 mod capture;
 mod capture_flood;
@@ -12,6 +13,7 @@ mod dry_run;
 mod dscp;
 mod exception;
 mod exception_flood;
+mod forks;
 mod four_to_six;
 mod gateways;
 mod hairpin;

@@ -1,5 +1,6 @@
 //! What control and workers ask for, against a real table.
 
+mod feeds;
 mod learning;
 
 use super::*;
@@ -26,6 +27,7 @@ const C: Endpoint = Endpoint {
 };
 
 struct Bench {
+    fans: Arc<Fans>,
     streams: Streams,
     seq: u64,
     worker: WorkerTable,
@@ -66,6 +68,7 @@ impl Bench {
         let neighbours = Neighbours::new(next_hops);
         let adjacencies = Arc::new(Adjacencies::new());
         let links = Links::new(neighbours, Arc::clone(&adjacencies), &mut locals, 0);
+        let fans = Arc::new(Fans::new(streams));
         let streams = Streams::new(
             parts.table,
             locals.into_iter().map(Some).collect(),
@@ -75,8 +78,10 @@ impl Bench {
                 ns: 1000,
                 packets: 10,
             },
+            Arc::clone(&fans),
         );
         Bench {
+            fans,
             streams,
             seq: 0,
             worker: parts.workers.remove(0),

@@ -1,19 +1,20 @@
 //! The last stages over one burst: `pass`, and `finish` for what is not usual.
 
 use super::looks::{Look, Looks, Sixes};
+use super::ties::Share;
 use super::{Exit, Out, Outgoing, PortSide, Shared};
 use crate::slow::{HandOver, Latch, ToWorker, Unresolved};
 use arrayvec::ArrayVec;
-use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket, Sent};
+use penstock_dpdk::{Burst, Checksum, HEADROOM, Mbuf, PerPacket, Sent, TxBatch};
 use penstock_relay::learn::Ask;
 use penstock_relay::police;
 use penstock_relay::usual::Rest;
 use penstock_relay::{
-    Class, Drop, Pass, Stream, Udp, UntaggedL2, classify, judge, latch_requested, may_enter,
-    rewrite, source,
+    Class, Drop, Pass, Stream, Udp, UntaggedL2, arrival, classify, is_sink, judge_at,
+    latch_requested, may_enter, rewrite, source,
 };
 use penstock_shm::copies::Direction;
-use penstock_shm::record::{Slot, digest_address, flag};
+use penstock_shm::record::{Slot, digest_address, flag, link};
 use penstock_shm::tally::{Last, Meter};
 use penstock_shm::{Endpoint, Entry, Pinned, WorkerCounters};
 use std::iter;
@@ -98,7 +99,7 @@ fn run<'r, 'p: 'r>(
     count
 }
 
-impl Step<'_> {
+impl<'a> Step<'a> {
     /// The second stage: judges, meters and rewrites the packets that can go the short way.
     pub(super) fn pass(
         &mut self,
@@ -275,21 +276,45 @@ impl Step<'_> {
         self.not_ours(mbuf, reason);
     }
 
-    /// Judges, meters and rewrites a packet of a stream.
-    fn relay(&mut self, mut mbuf: Mbuf, udp: &Udp, entry: Entry<'_>) {
+    /// Judges, meters and rewrites a packet that arrived at the endpoint of `at`.
+    fn relay(&mut self, mbuf: Mbuf, udp: &Udp, at: Entry<'a>) {
+        match at.slot().links & link::PARTS {
+            0 => self.relay_of(mbuf, udp, at, None),
+            _ => {
+                let share = self.divide(&mbuf, udp, at);
+                self.relay_of(mbuf, udp, at, Some(&share));
+            }
+        }
+    }
+
+    /// As [`Step::relay`], of the stream that has the endpoint, or of the one that `share` says.
+    fn relay_of(&mut self, mbuf: Mbuf, udp: &Udp, at: Entry<'a>, share: Option<&Share<'a>>) {
+        let entry = share.map_or(at, |share| share.entry);
         let (slot, meter) = (entry.slot(), entry.meter());
         let stream = Stream {
             slot,
             tally: entry.tally(),
             peer: self.view.tally(slot.peer),
         };
+        let shared_slot;
+        let guard = match share {
+            Some(share) if share.is_part() => {
+                shared_slot = arrival(at.slot(), slot);
+                Stream {
+                    slot: &shared_slot,
+                    tally: at.tally(),
+                    peer: None,
+                }
+            }
+            _ => stream,
+        };
         let rules = &self.shared.rules;
-        if self.is_misplaced(&mbuf, udp, slot) {
+        if self.is_misplaced(&mbuf, udp, guard.slot) {
             return self.drop_of(entry, mbuf, Drop::Source);
         }
         if self.view.owner(meter) != Some(self.number) {
             // Strangers neither take a stream nor fill its owner's ring.
-            if let Err(reason) = may_enter(mbuf.frame(), udp, stream, rules, self.now_ns) {
+            if let Err(reason) = may_enter(mbuf.frame(), udp, guard, rules, self.now_ns) {
                 self.capture(&mbuf, entry, Direction::Ingress);
                 return self.drop_of(entry, mbuf, reason);
             }
@@ -298,9 +323,9 @@ impl Step<'_> {
             return self.hand_over(mbuf, entry, owner);
         }
         self.capture(&mbuf, entry, Direction::Ingress);
-        match judge(mbuf.frame(), udp, stream, rules, self.now_ns) {
+        match judge_at(mbuf.frame(), udp, guard, stream, rules, self.now_ns) {
             Ok(Pass { ask, held }) => {
-                let is_foreign = ask.is_none_or(|ask| self.latch(&mbuf, udp, entry, ask));
+                let is_foreign = ask.is_none_or(|ask| self.latch(&mbuf, udp, at, ask));
                 // Counted at the stream already.
                 if let Some(reason) = held {
                     return self.drop(mbuf, reason);
@@ -313,6 +338,21 @@ impl Step<'_> {
             // Counted at the stream already.
             Err(reason) => return self.drop(mbuf, reason),
         }
+        if let Some(share) = share {
+            self.shared(share, at);
+        }
+        if (slot.links | at.slot().links) & link::COPIES != 0 {
+            self.fork(&mbuf, udp, at, entry);
+        }
+        match is_sink(slot) {
+            true => self.take(mbuf),
+            false => self.leave(mbuf, udp, entry),
+        }
+    }
+
+    /// Rewrites a packet of this stream, or a copy that is due to it, and sends it by the stream's route.
+    pub(super) fn leave(&mut self, mut mbuf: Mbuf, udp: &Udp, entry: Entry<'_>) {
+        let slot = entry.slot();
         let Some(hop) = self.shared.adjacencies.get(slot.adjacency) else {
             return self.drop_of(entry, mbuf, Drop::NoRoute);
         };
@@ -355,10 +395,23 @@ impl Step<'_> {
                 .map_err(|mbuf| (mbuf, Drop::TxFull)),
             None => Err((mbuf, Drop::NoRoute)),
         };
-        match (refused, stream) {
-            (Ok(()), _) => {}
-            (Err((mbuf, reason)), Some(entry)) => self.drop_of(entry, mbuf, reason),
-            (Err((mbuf, reason)), None) => self.drop(mbuf, reason),
+        if let Err((mbuf, reason)) = refused {
+            self.refused(port, mbuf, reason, stream);
+        }
+    }
+
+    /// An exit did not take a packet. With copies, a burst is more than it takes at once.
+    #[cold]
+    fn refused(&mut self, port: usize, mbuf: Mbuf, reason: Drop, stream: Option<Entry<'_>>) {
+        if let Some(Exit::Own(_, outgoing)) = self.out.exits.get(port)
+            && outgoing.batch.len() == TxBatch::CAPACITY
+        {
+            self.flush();
+            return self.send(port, mbuf, stream);
+        }
+        match stream {
+            Some(entry) => self.drop_of(entry, mbuf, reason),
+            None => self.drop(mbuf, reason),
         }
     }
 

@@ -4,6 +4,7 @@
 //!
 //! Input: sixteen octets that choose the stream ([`Choice`]), then the frame.
 
+use penstock_relay::divide::{Member, divide, note};
 use penstock_relay::route::{self, Egress, Policy};
 use penstock_relay::usual::{Found, LastAddress, Mac, Usual};
 use penstock_relay::{
@@ -64,6 +65,11 @@ impl Choice<'_> {
             event_type: if self.bit(46) { 8 } else { 0 },
             accept: self.0[4] & 7,
             secure: self.bit(47),
+            mid: self.bit(44).then_some(penstock_shm::Mid {
+                extension: self.0[4] & 15 | 1,
+                name: [self.0[5], 0, 0, 0, 0, 0, 0, 0],
+            }),
+            drop_events: self.bit(40),
             dscp: Dscp::Set(self.0[4] >> 2),
             ..StreamSpec::new(nowhere, nowhere)
         };
@@ -115,6 +121,7 @@ pub fn run(data: &[u8]) -> Option<Way> {
     assert!(source.is_some_and(|source| source.is_ipv6() == udp.v6));
     let slot = choice.slot(udp.v6, source, destination(frame, &udp));
 
+    divided(frame, &udp, &slot);
     let meters = owned();
     let now_ns = u64::from(choice.number(12));
     let port = (mac, choice.bit(7));
@@ -130,6 +137,26 @@ pub fn run(data: &[u8]) -> Option<Way> {
         forward(frame, &udp, &slot, choice.number(14) & 0x0fff);
     }
     way
+}
+
+/// A packet at a shared endpoint is one stream's, and its SSRC no other's after that.
+fn divided(frame: &[u8], udp: &Udp, slot: &Slot) {
+    let [at, one, two] = [*slot, *slot, Slot::CLOSED];
+    let tallies = <[Tally; 3]>::default();
+    let member = |(slot, tally)| Member { slot, tally };
+    let all: Vec<_> = [&at, &one, &two]
+        .into_iter()
+        .zip(&tallies)
+        .map(member)
+        .collect();
+    assert_eq!(divide(frame, udp, all[0], &[]).part, None);
+    let whose = divide(frame, udp, all[0], &all[1..]);
+    assert!(whose.part.is_none_or(|part| part < 2));
+    if let Some(ssrc) = whose.ssrc.filter(|ssrc| *ssrc != 0) {
+        note(ssrc, whose.part, &all[1..]);
+        let knows = [0, 1].map(|part| tallies[part + 1].fed.knows(ssrc));
+        assert_eq!(knows, [0, 1].map(|part| whose.part == Some(part)));
+    }
 }
 
 /// What both ways make of a frame at first: the short one says no more than the long one.
@@ -304,6 +331,7 @@ fn reading(tally: &Tally) -> (Vec<u64>, Vec<u32>) {
         reports,
         voip: _,
         drops: Drops { by_reason },
+        fed: _,
         bucket: _,
     } = tally;
     let Meter {

@@ -104,6 +104,7 @@ impl Known {
         spec.payload_types = if choice.seldom(2) { 0x101 } else { 0 };
         spec.strict_payload = choice.seldom(2);
         spec.event_type = if choice.seldom(2) { 101 } else { 0 };
+        spec.drop_events = choice.seldom(2);
         spec.accept = choice.of(8);
         spec.secure = choice.seldom(4);
         spec.handover = choice.seldom(4);
@@ -366,6 +367,9 @@ impl Worker {
         let is_rtp = spec.kind == Kind::Rtp && payload[0] >> 6 == 2 && payload[1] & 0xe0 != 0xc0;
         if is_rtp && spec.strict_payload && spec.payload_types != 0 {
             assert!(spec.payload_types >> (payload[1] & 0x7f) & 1 != 0);
+        }
+        if is_rtp && spec.drop_events && spec.event_type != 0 {
+            assert_ne!(payload[1] & 0x7f, spec.event_type);
         }
     }
 

@@ -7,6 +7,7 @@ mod burst;
 mod bursts;
 mod classify;
 mod corpus;
+mod divide;
 mod exception;
 mod icmp;
 mod judge;

@@ -78,7 +78,8 @@ pub fn skew(table: &TableView) -> Vec<i64> {
     for _ in 0..100 {
         let workers = table.workers().into_iter().map(|w| {
             let drops: u64 = w.drops.iter().map(|(_, n)| n).sum();
-            w.rx as i64 - (w.forwarded + w.consumed + w.handed_over + w.to_kernel + drops) as i64
+            (w.rx + w.copied) as i64
+                - (w.forwarded + w.consumed + w.handed_over + w.to_kernel + drops) as i64
         });
         *seen.entry(workers.collect()).or_default() += 1;
         std::thread::sleep(Duration::from_millis(1));
