@@ -7,7 +7,7 @@ use crate::signal::{Options, RtcpAttribute, Work};
 use crate::{Family, MediaError};
 use penstock_sdp::{
     AttributeEdits, Candidate, CodecFilter, Direction, GroupEdit, IceEdit, IceLines, MediaRewrite,
-    MidEdit, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
+    MidEdit, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress, with_sections,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -73,10 +73,10 @@ impl Work<'_> {
         let told = &mut self.call.dialogs[idx].legs[to].told;
         told.keep(sdp, options, &mut rewrite)?;
         let body = sdp.rewrite(&rewrite)?;
-        let hidden = self.call.dialogs[idx].hidden(to, places);
-        match hidden.is_empty() {
+        let refused = self.call.dialogs[idx].refused(to, (places, sdp), &rewrite);
+        match refused.is_empty() {
             true => Ok(body),
-            false => Ok(Sdp::parse(&body)?.with_sections(&hidden)),
+            false => Ok(with_sections(&body, &refused)),
         }
     }
 
@@ -118,10 +118,9 @@ impl Shape<'_> {
         };
         let relayed = media.locals.filter(|_| !media.sides[speaker].declined);
         let Some(local) = relayed.and_then(|_| self.dialog.entry(self.position, to)) else {
+            // Nothing that it says means anything: see `refused`.
             return MediaRewrite {
-                remove: media.hidden_from == Some(to),
-                ice: IceEdit::Remove,
-                rtcp: RtcpLine::None,
+                remove: true,
                 ..MediaRewrite::new(0, self.address)
             };
         };
@@ -243,22 +242,33 @@ impl Shape<'_> {
 }
 
 impl Dialog {
-    /// The sections that leg `to` knows of and the speaker does not, refused: their places, and their lines.
-    fn hidden(&self, to: usize, places: &[usize]) -> Vec<(usize, String)> {
+    /// The sections that leave as a refusal alone: their places, and their lines. Those that the speaker refused, or
+    /// that he knows nothing of.
+    fn refused(
+        &self,
+        to: usize,
+        (places, sdp): (&[usize], &Sdp),
+        rewrite: &Rewrite,
+    ) -> Vec<(usize, String)> {
         let seen = self.seen_by(to).into_iter().enumerate();
-        let missing = seen.filter(|(_, idx)| {
-            !places.contains(idx) && self.medias[*idx].hidden_from == Some(1 - to)
-        });
-        let refused = missing.map(|(place, idx)| {
+        let lines = seen.filter_map(|(place, idx)| {
             let media = &self.medias[idx];
-            let own = &media.sides[to];
-            let formats = own.formats.join(" ");
-            (
-                place,
-                format!("m={} 0 {} {formats}\r\n", media.name, own.proto),
-            )
+            let (proto, format) = match places.iter().position(|known| *known == idx) {
+                Some(known) => {
+                    let is_left = rewrite.media.get(known)?.remove;
+                    let said = sdp.media().get(known).filter(|_| is_left)?;
+                    (said.proto.as_str(), said.formats.first())
+                }
+                None if media.hidden_from == Some(1 - to) => {
+                    let own = &media.sides[to];
+                    (own.proto.as_str(), own.formats.first())
+                }
+                None => return None,
+            };
+            let format = format.map_or("0", String::as_str);
+            Some((place, format!("m={} 0 {proto} {format}\r\n", media.name)))
         });
-        refused.collect()
+        lines.collect()
     }
 
     /// The `a=group:BUNDLE` of what leaves for leg `to`.

@@ -50,7 +50,7 @@ pub use rewrite::{
     AttributeEdits, Candidate, ExtmapEdit, GroupEdit, IceEdit, IceLines, MediaRewrite, MidEdit,
     OriginEdit, Rewrite, RtcpLine, ZeroAddress,
 };
-pub use session::{Origin, Sdp};
+pub use session::{Origin, Sdp, with_sections};
 
 /// Largest body accepted, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;

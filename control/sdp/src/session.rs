@@ -121,32 +121,6 @@ impl Sdp {
         })
     }
 
-    /// The body with more sections: each of `added` is a place among the sections, ascending, and the section's lines,
-    /// complete with their ends.
-    pub fn with_sections(&self, added: &[(usize, String)]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.body.len());
-        let mut added = added.iter().peekable();
-        let mut count = 0;
-        for (idx, line) in self.lines.iter().enumerate() {
-            let begins = self.media.iter().any(|media| media.lines.start == idx);
-            while let Some((_, text)) = added.next_if(|(place, _)| begins && *place == count) {
-                out.extend_from_slice(text.as_bytes());
-                count += 1;
-            }
-            count += usize::from(begins);
-            let start = idx.checked_sub(1).and_then(|idx| self.lines.get(idx));
-            let start = start.map_or(0, |line| line.end);
-            out.extend_from_slice(self.body.get(start..line.end).unwrap_or_default());
-        }
-        if added.peek().is_some() && !out.ends_with(b"\n") {
-            out.extend_from_slice(b"\r\n");
-        }
-        for (_, text) in added {
-            out.extend_from_slice(text.as_bytes());
-        }
-        out
-    }
-
     /// The address of the session's c= line, if there is one.
     pub fn connection(&self) -> Option<IpAddr> {
         self.connection
@@ -176,6 +150,31 @@ impl Sdp {
     pub fn as_bytes(&self) -> &[u8] {
         &self.body
     }
+}
+
+/// A body with more sections: each of `added` is a place among the sections, ascending, and the section's lines,
+/// complete with their ends.
+pub fn with_sections(body: &[u8], added: &[(usize, String)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() + 64 * added.len());
+    let mut added = added.iter().peekable();
+    let (mut count, mut start) = (0, 0);
+    for line in line::split(body) {
+        let begins = line.kind == Kind::Media;
+        while let Some((_, text)) = added.next_if(|(place, _)| begins && *place == count) {
+            out.extend_from_slice(text.as_bytes());
+            count += 1;
+        }
+        count += usize::from(begins);
+        out.extend_from_slice(body.get(start..line.end).unwrap_or_default());
+        start = line.end;
+    }
+    if added.peek().is_some() && !out.ends_with(b"\n") {
+        out.extend_from_slice(b"\r\n");
+    }
+    for (_, text) in added {
+        out.extend_from_slice(text.as_bytes());
+    }
+    out
 }
 
 /// The tags of an `a=group:BUNDLE` line; `None` for another group.
