@@ -1,0 +1,228 @@
+//! An answer without what has to differ from run to run: local ports and random values get names, in the order in
+//! which they first appear in their case. An odd port is `P1+1`, so that RTCP is seen to be RTP + 1.
+
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Local ports of both servers; no body of the corpus has a port in there.
+pub const PORTS: std::ops::RangeInclusive<u16> = 30_000..=39_999;
+
+/// What one server has said in one case.
+#[derive(Default)]
+pub struct Names {
+    /// What was sent: a value found there is none of the server's own.
+    sent: String,
+    ports: HashMap<(String, u16), String>,
+    values: HashMap<(&'static str, String), String>,
+}
+
+impl Names {
+    /// Notes what the server is told.
+    pub fn sent(&mut self, sdp: &str) {
+        self.sent.push_str(sdp);
+    }
+
+    /// The lines that stand for an answer.
+    pub fn lines(&mut self, reply: &Value) -> Vec<String> {
+        let mut lines = Vec::new();
+        for key in ["result", "error-reason", "warning", "message"] {
+            if let Some(text) = reply[key].as_str() {
+                lines.push(format!("{key}: {text}"));
+            }
+        }
+        if let Some(sdp) = reply["sdp"].as_str() {
+            self.sdp(sdp, &mut lines);
+        }
+        self.keys("", reply, &mut lines);
+        lines
+    }
+
+    fn sdp(&mut self, sdp: &str, lines: &mut Vec<String>) {
+        let mut session = String::new();
+        let mut address = String::new();
+        let all: Vec<&str> = sdp.split_inclusive('\n').collect();
+        for (idx, line) in all.iter().enumerate() {
+            let end = match line {
+                line if line.ends_with("\r\n") => "",
+                line if line.ends_with('\n') => " (LF)",
+                _ => " (no end)",
+            };
+            let text = line.trim_end_matches(['\r', '\n']);
+            if text.starts_with("m=") {
+                let own = all[idx + 1..].iter().take_while(|l| !l.starts_with("m="));
+                let own = own.filter_map(|l| connection(l)).next();
+                address = own.unwrap_or_else(|| session.clone());
+            } else if lines.iter().all(|l| !l.starts_with("m="))
+                && let Some(found) = connection(text)
+            {
+                session = found;
+            }
+            lines.push(format!("{}{end}", self.line(text, &address)));
+        }
+    }
+
+    fn line(&mut self, text: &str, address: &str) -> String {
+        let words: Vec<&str> = text.split(' ').collect();
+        if text.starts_with("m=") {
+            return self.word(&words, 1, |names, port| names.port(address, port));
+        }
+        if text.starts_with("o=") {
+            let named = self.word(&words, 0, |names, user| {
+                names.value("USER", user, &user[2..])
+            });
+            let words: Vec<&str> = named.split(' ').collect();
+            let named = self.word(&words, 1, |names, id| names.value("SESSION", id, id));
+            let words: Vec<&str> = named.split(' ').collect();
+            return self.word(&words, 2, |names, version| names.version(version));
+        }
+        let Some((name, value)) = text.strip_prefix("a=").and_then(|t| t.split_once(':')) else {
+            return text.to_owned();
+        };
+        let value = match name {
+            "rtcp" => {
+                let words: Vec<&str> = value.split(' ').collect();
+                self.word(&words, 0, |names, port| names.port(address, port))
+            }
+            "ice-ufrag" => self.value("UFRAG", value, value),
+            "ice-pwd" => self.value("PWD", value, value),
+            "tls-id" => self.value("TLSID", value, value),
+            "fingerprint" => self.value("FINGERPRINT", value, value),
+            "rtpengine" | "penstock" => "ID".to_owned(),
+            "crypto" => {
+                let words: Vec<&str> = value.split(' ').collect();
+                self.word(&words, 2, |names, key| names.value("KEY", key, key))
+            }
+            "candidate" => self.candidate(value),
+            _ => value.to_owned(),
+        };
+        format!("a={name}:{value}")
+    }
+
+    fn candidate(&mut self, value: &str) -> String {
+        let words: Vec<&str> = value.split(' ').collect();
+        let needle = format!("candidate:{} ", words[0]);
+        let named = self.word(&words, 0, |names, foundation| {
+            names.value("FOUNDATION", foundation, &needle)
+        });
+        let words: Vec<&str> = named.split(' ').collect();
+        match words.get(4) {
+            Some(address) => {
+                let address = (*address).to_owned();
+                self.word(&words, 5, |names, port| names.port(&address, port))
+            }
+            None => named,
+        }
+    }
+
+    /// The words with one of them named.
+    fn word(
+        &mut self,
+        words: &[&str],
+        at: usize,
+        name: impl FnOnce(&mut Self, &str) -> String,
+    ) -> String {
+        let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        if let Some(word) = words.get_mut(at) {
+            *word = name(self, word);
+        }
+        words.join(" ")
+    }
+
+    /// A value that was not sent is random: its name.
+    fn value(&mut self, kind: &'static str, value: &str, needle: &str) -> String {
+        if self.sent.contains(needle) {
+            return value.to_owned();
+        }
+        let count = self.values.keys().filter(|(k, _)| *k == kind).count();
+        let fresh = || format!("{kind}{}", count + 1);
+        self.values
+            .entry((kind, value.to_owned()))
+            .or_insert_with(fresh)
+            .clone()
+    }
+
+    /// A session's version: sent, a little higher than one that was, or random.
+    fn version(&mut self, version: &str) -> String {
+        let number: i128 = version.parse().unwrap_or(-1);
+        let origins = self.sent.lines().filter_map(|l| l.strip_prefix("o="));
+        let near = origins
+            .filter_map(|o| o.split(' ').nth(2)?.parse::<i128>().ok())
+            .any(|sent| (0..10).contains(&(number - sent)));
+        match near {
+            true => version.to_owned(),
+            false => self.value("VERSION", version, version),
+        }
+    }
+
+    fn port(&mut self, address: &str, port: &str) -> String {
+        let Some(number) = port.parse().ok().filter(|n| PORTS.contains(n)) else {
+            return port.to_owned();
+        };
+        let even = number & !1;
+        // On hold the address is not there: the port is one that had a name, or a new one.
+        let held = address == "0.0.0.0" || address == "::";
+        let known = self
+            .ports
+            .iter()
+            .find(|((ip, p), _)| *p == even && (ip == address || held))
+            .map(|(_, name)| name.clone());
+        let fresh = format!("P{}", self.ports.len() + 1);
+        let name = known.unwrap_or_else(|| {
+            self.ports.insert((address.to_owned(), even), fresh.clone());
+            fresh
+        });
+        match number & 1 {
+            0 => name,
+            _ => format!("{name}+1"),
+        }
+    }
+
+    /// What a dictionary has besides: paths, with values where they are no times and no random numbers.
+    fn keys(&mut self, path: &str, value: &Value, lines: &mut Vec<String>) {
+        const SAID: [&str; 5] = ["sdp", "result", "error-reason", "warning", "message"];
+        match value {
+            Value::Object(dict) => {
+                let address = dict.get("local address").and_then(Value::as_str);
+                let address = address.unwrap_or_default().to_owned();
+                let mut keys: Vec<_> = dict.keys().collect();
+                keys.sort();
+                for key in keys {
+                    let value = &dict[key];
+                    match key.as_str() {
+                        key if path.is_empty() && SAID.contains(&key) => {}
+                        "local port" => {
+                            let port = self.port(&address, &value.to_string());
+                            lines.push(format!("{path}/{key}: {port}"));
+                        }
+                        "created" | "created_us" | "created_ts" | "last signal" | "last packet"
+                        | "last kernel packet" | "last user packet" | "last redis update" => {
+                            lines.push(format!("{path}/{key}"));
+                        }
+                        "flags" => {
+                            let list = value.as_array().into_iter().flatten();
+                            let mut words: Vec<&str> = list.filter_map(Value::as_str).collect();
+                            words.sort_unstable();
+                            lines.push(format!("{path}/{key}: {}", words.join(", ")));
+                        }
+                        key => self.keys(&format!("{path}/{key}"), value, lines),
+                    }
+                }
+            }
+            Value::Array(list) => {
+                for (idx, value) in list.iter().enumerate() {
+                    self.keys(&format!("{path}/{idx}"), value, lines);
+                }
+            }
+            _ if path.is_empty() => {}
+            Value::String(text) => lines.push(format!("{path}: {text}")),
+            other => lines.push(format!("{path}: {other}")),
+        }
+    }
+}
+
+fn connection(line: &str) -> Option<String> {
+    let address = line
+        .strip_prefix("c=IN IP4 ")
+        .or(line.strip_prefix("c=IN IP6 "))?;
+    Some(address.trim().to_owned())
+}
