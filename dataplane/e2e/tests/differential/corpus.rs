@@ -13,6 +13,7 @@
 //!         ^ a=sendonly               a line more, at the end of the session part
 //!         - a=ptime                  every line that begins so goes
 //!         ~ 4000 => 0                every such text becomes another; it has to be there
+//!         ~1 a=x => a=y              the same, in the first line that has it
 //! ```
 //!
 //! A step is a command, a body (`none` for no body) if the command takes one, and keys. A bare word is a flag;
@@ -150,15 +151,17 @@ fn edit(lines: &mut Vec<String>, change: &str, place: &str) {
             lines.insert(first.unwrap_or(lines.len()), text.to_owned());
         }
         "-" => lines.retain(|line| !line.starts_with(text)),
-        "~" => {
+        "~" | "~1" => {
             let (old, new) = text
                 .split_once(" => ")
                 .unwrap_or_else(|| panic!("{place}: no ` => `"));
-            for line in lines.iter_mut() {
+            let most = if kind == "~1" { 1 } else { usize::MAX };
+            let having = lines.iter_mut().filter(|line| line.contains(old));
+            for line in having.take(most) {
                 *line = line.replace(old, new);
             }
         }
-        _ => panic!("{place}: a change begins with + ^ - or ~"),
+        _ => panic!("{place}: a change begins with + ^ - ~ or ~1"),
     }
     // Replacing a text by itself is what a variable may come to.
     let by_itself = text.split_once(" => ").is_some_and(|(old, new)| old == new);

@@ -1,11 +1,21 @@
 //! An answer without what has to differ from run to run: local ports and random values get names, in the order in
-//! which they first appear in their case. An odd port is `P1+1`, so that RTCP is seen to be RTP + 1.
+//! which they first appear in their case. The port above a named one is `P1+1`, so that RTCP is seen to be RTP + 1;
+//! ports of IPv6 are called `S1` and so on.
 
 use serde_json::Value;
 use std::collections::HashMap;
 
 /// Local ports of both servers; no body of the corpus has a port in there.
 pub const PORTS: std::ops::RangeInclusive<u16> = 30_000..=39_999;
+
+/// What is put behind a line that does not end in CRLF.
+const ENDS: [&str; 3] = [" (LF)", " (CR)", " (no end)"];
+
+/// The line, however it ended.
+pub fn without_end(line: &str) -> &str {
+    let ended = ENDS.iter().find_map(|end| line.strip_suffix(end));
+    ended.unwrap_or(line)
+}
 
 /// What one server has said in one case.
 #[derive(Default)]
@@ -40,12 +50,16 @@ impl Names {
     fn sdp(&mut self, sdp: &str, lines: &mut Vec<String>) {
         let mut session = String::new();
         let mut address = String::new();
-        let all: Vec<&str> = sdp.split_inclusive('\n').collect();
+        let is_cr = !sdp.contains('\n');
+        let all: Vec<&str> = sdp
+            .split_inclusive(if is_cr { '\r' } else { '\n' })
+            .collect();
         for (idx, line) in all.iter().enumerate() {
             let end = match line {
                 line if line.ends_with("\r\n") => "",
-                line if line.ends_with('\n') => " (LF)",
-                _ => " (no end)",
+                line if line.ends_with('\n') => ENDS[0],
+                line if line.ends_with('\r') => ENDS[1],
+                _ => ENDS[2],
             };
             let text = line.trim_end_matches(['\r', '\n']);
             if text.starts_with("m=") {
@@ -64,7 +78,10 @@ impl Names {
     fn line(&mut self, text: &str, address: &str) -> String {
         let words: Vec<&str> = text.split(' ').collect();
         if text.starts_with("m=") {
-            return self.word(&words, 1, |names, port| names.port(address, port));
+            return self.word(&words, 1, |names, ports| {
+                let (port, count) = ports.split_at(ports.find('/').unwrap_or(ports.len()));
+                names.port(address, port) + count
+            });
         }
         if text.starts_with("o=") {
             let named = self.word(&words, 0, |names, user| {
@@ -105,13 +122,17 @@ impl Names {
             names.value("FOUNDATION", foundation, &needle)
         });
         let words: Vec<&str> = named.split(' ').collect();
-        match words.get(4) {
-            Some(address) => {
-                let address = (*address).to_owned();
-                self.word(&words, 5, |names, port| names.port(&address, port))
-            }
-            None => named,
-        }
+        let Some(address) = words.get(4).map(|word| (*word).to_owned()) else {
+            return named;
+        };
+        let named = self.word(&words, 5, |names, port| names.port(&address, port));
+        let words: Vec<&str> = named.split(' ').collect();
+        let related = words.iter().position(|word| *word == "rport");
+        self.word(
+            &words,
+            related.map_or(usize::MAX, |at| at + 1),
+            |names, port| names.port(&address, port),
+        )
     }
 
     /// The words with one of them named.
@@ -158,23 +179,30 @@ impl Names {
         let Some(number) = port.parse().ok().filter(|n| PORTS.contains(n)) else {
             return port.to_owned();
         };
-        let even = number & !1;
         // On hold the address is not there: the port is one that had a name, or a new one.
         let held = address == "0.0.0.0" || address == "::";
-        let known = self
-            .ports
-            .iter()
-            .find(|((ip, p), _)| *p == even && (ip == address || held))
-            .map(|(_, name)| name.clone());
-        let fresh = format!("P{}", self.ports.len() + 1);
-        let name = known.unwrap_or_else(|| {
-            self.ports.insert((address.to_owned(), even), fresh.clone());
-            fresh
-        });
-        match number & 1 {
-            0 => name,
-            _ => format!("{name}+1"),
+        let known = |wanted: u16| {
+            let mut ports = self.ports.iter();
+            let found = ports.find(|((ip, p), _)| *p == wanted && (ip == address || held));
+            found.map(|(_, name)| name.clone())
+        };
+        if let Some(name) = known(number) {
+            return name;
         }
+        if let Some(name) = known(number - 1) {
+            return format!("{name}+1");
+        }
+        let letter = if address.contains(':') { 'S' } else { 'P' };
+        let mut names = self.ports.values();
+        let mut count = 1;
+        while names.any(|name| *name == format!("{letter}{count}")) {
+            count += 1;
+            names = self.ports.values();
+        }
+        let name = format!("{letter}{count}");
+        self.ports
+            .insert((address.to_owned(), number), name.clone());
+        name
     }
 
     /// What a dictionary has besides: paths, with values where they are no times and no random numbers.
@@ -225,4 +253,63 @@ fn connection(line: &str) -> Option<String> {
         .strip_prefix("c=IN IP4 ")
         .or(line.strip_prefix("c=IN IP6 "))?;
     Some(address.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sdp(names: &mut Names, text: &str) -> String {
+        let sdp = text.replace('|', "\r\n") + "\r\n";
+        names.lines(&json!({"sdp": sdp})).join("|")
+    }
+
+    #[test]
+    fn ports_have_names_and_keep_them() {
+        let mut names = Names::default();
+        let said = sdp(
+            &mut names,
+            "c=IN IP4 1.1.1.1|m=audio 30002 RTP/AVP 0|a=rtcp:30003",
+        );
+        assert_eq!(said, "c=IN IP4 1.1.1.1|m=audio P1 RTP/AVP 0|a=rtcp:P1+1");
+        let said = sdp(
+            &mut names,
+            "m=audio 30008 RTP/AVP 0|c=IN IP6 ::1|a=rtcp:30008",
+        );
+        assert_eq!(said, "m=audio S1 RTP/AVP 0|c=IN IP6 ::1|a=rtcp:S1");
+        let said = sdp(
+            &mut names,
+            "m=audio 30002 RTP/AVP 0|c=IN IP4 0.0.0.0|a=rtcp:30007",
+        );
+        assert_eq!(said, "m=audio P1 RTP/AVP 0|c=IN IP4 0.0.0.0|a=rtcp:P2");
+        assert_eq!(
+            sdp(&mut names, "m=audio 4000 RTP/AVP 0"),
+            "m=audio 4000 RTP/AVP 0"
+        );
+    }
+
+    #[test]
+    fn values_of_the_servers_own_have_names() {
+        let mut names = Names::default();
+        names.sent("o=a 5 5 IN IP4 1.1.1.1\r\na=ice-ufrag:sent\r\n");
+        let said = sdp(
+            &mut names,
+            "a=ice-ufrag:sent|a=ice-ufrag:own|a=ice-ufrag:new|a=ice-ufrag:own",
+        );
+        assert_eq!(
+            said,
+            "a=ice-ufrag:sent|a=ice-ufrag:UFRAG1|a=ice-ufrag:UFRAG2|a=ice-ufrag:UFRAG1"
+        );
+        assert_eq!(
+            sdp(&mut names, "o=a 5 6 IN IP4 1.1.1.1"),
+            "o=a 5 6 IN IP4 1.1.1.1"
+        );
+        assert_eq!(
+            sdp(&mut names, "o=a 77 99 IN IP4 1.1.1.1"),
+            "o=a SESSION1 VERSION1 IN IP4 1.1.1.1"
+        );
+        let said = sdp(&mut names, "a=candidate:xyz 1 UDP 5 1.1.1.1 30000 typ host");
+        assert_eq!(said, "a=candidate:FOUNDATION1 1 UDP 5 1.1.1.1 P1 typ host");
+    }
 }

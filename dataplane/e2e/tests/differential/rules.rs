@@ -1,5 +1,6 @@
 //! The differences that are accepted: rules for a class of lines, and single cases.
 
+use crate::Answers;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -13,13 +14,22 @@ pub enum Rule {
     WhereTheyStood,
     /// Keys are the other side's own, not the relay's.
     Keys,
+    /// An error's text goes on after a colon.
+    ErrorDetail,
+    /// Keys of a report that today's rtpengine has, and 10.5 has not.
+    TodaysKeys,
+    /// A media without ICE is called `ICE controlling`.
+    IdleIceFlag,
 }
 
 impl Rule {
-    const ALL: [(Rule, &'static str); 3] = [
+    const ALL: [(Rule, &'static str); 6] = [
         (Rule::MediaConnection, "media-connection"),
         (Rule::WhereTheyStood, "where-they-stood"),
         (Rule::Keys, "keys"),
+        (Rule::ErrorDetail, "error-detail"),
+        (Rule::TodaysKeys, "todays-keys"),
+        (Rule::IdleIceFlag, "idle-ice-flag"),
     ];
 
     /// As it is written in `accepted.txt`.
@@ -73,16 +83,42 @@ pub fn open(path: &Path) -> Vec<String> {
 }
 
 /// An answer of both, as the rules let it be compared.
-pub fn apply(rules: &[Rule], theirs: &[String], ours: &[String], sent: &str) -> [Vec<String>; 2] {
-    let [mut theirs, mut ours] = [theirs.to_vec(), ours.to_vec()];
+pub fn apply(rules: &[Rule], answers: &Answers) -> [Vec<String>; 2] {
+    let [mut theirs, mut ours] = [answers.theirs.clone(), answers.ours.clone()];
     if rules.contains(&Rule::MediaConnection) {
         theirs = media_connection(&theirs);
     }
     if rules.contains(&Rule::Keys) {
         theirs.retain(|line| !is_key(line));
-        ours.retain(|line| !(is_key(line) && sent.lines().any(|sent| sent == line)));
+        ours.retain(|line| !(is_key(line) && answers.sent.lines().any(|l| l == line)));
+    }
+    if rules.contains(&Rule::ErrorDetail) {
+        for text in theirs
+            .iter()
+            .filter(|line| line.starts_with("error-reason: "))
+        {
+            let more = format!("{text}: ");
+            for line in ours.iter_mut().filter(|line| line.starts_with(&more)) {
+                line.clone_from(text);
+            }
+        }
+    }
+    if rules.contains(&Rule::TodaysKeys) {
+        let is_todays = |line: &str| line == "/created_ts" || line.contains("/stats_out/");
+        ours.retain(|line| !is_todays(line));
+        theirs.retain(|line| !is_todays(line));
+    }
+    if rules.contains(&Rule::IdleIceFlag) {
+        for line in theirs.iter_mut().filter(|line| line.contains("/flags: ")) {
+            if !line.contains("ICE,") {
+                *line = line.replace("ICE controlling, ", "");
+            }
+        }
     }
     if rules.contains(&Rule::WhereTheyStood) {
+        if !is_in_order(&ours, &answers.body) {
+            ours.push("(lines passed on are not in the order in which they came)".into());
+        }
         [theirs, ours] = [passed_first(theirs), passed_first(ours)];
     }
     [theirs, ours]
@@ -133,6 +169,22 @@ fn passed_first(lines: Vec<String>) -> Vec<String> {
     out
 }
 
+/// Whether lines that are passed on follow each other as in the body that came.
+fn is_in_order(ours: &[String], body: &str) -> bool {
+    let came: Vec<&str> = body.lines().collect();
+    let passed = ours.iter().filter(|line| !is_made_anew(line));
+    let mut rest = came.as_slice();
+    passed
+        .filter(|line| came.contains(&line.as_str()))
+        .all(|line| match rest.iter().position(|l| l == line) {
+            Some(at) => {
+                rest = &rest[at + 1..];
+                true
+            }
+            None => false,
+        })
+}
+
 fn is_made_anew(line: &str) -> bool {
     const NAMES: [&str; 19] = [
         "mid",
@@ -171,4 +223,100 @@ fn sections(lines: &[String]) -> Vec<&[String]> {
     let mut out = vec![&lines[..cuts[0]]];
     out.extend(cuts.windows(2).map(|pair| &lines[pair[0]..pair[1]]));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.split('|').map(str::to_owned).collect()
+    }
+
+    fn answers(theirs: &str, ours: &str, body: &str) -> Answers {
+        Answers {
+            step: String::new(),
+            sent: body.replace('|', "\r\n"),
+            body: body.replace('|', "\r\n"),
+            theirs: lines(theirs),
+            ours: lines(ours),
+        }
+    }
+
+    fn alike(rule: Rule, theirs: &str, ours: &str, body: &str) -> bool {
+        let [theirs, ours] = apply(&[rule], &answers(theirs, ours, body));
+        theirs == ours
+    }
+
+    #[test]
+    fn a_session_connection_moves_and_no_other() {
+        let rule = Rule::MediaConnection;
+        assert!(alike(
+            rule,
+            "s=-|c=A|t=0|m=a|m=b|c=B",
+            "s=-|t=0|m=a|c=A|m=b|c=B",
+            ""
+        ));
+        assert!(!alike(rule, "c=A|t=0|m=a|x", "t=0|m=a|c=B|x", ""));
+        assert!(!alike(rule, "t=0|m=a|c=A", "c=A|t=0|m=a", ""));
+    }
+
+    #[test]
+    fn passed_lines_may_stand_elsewhere_but_keep_their_order() {
+        let rule = Rule::WhereTheyStood;
+        let theirs = "t=0|m=a|c=A|a=x|b=1|a=rtcp:1|a=rtcp-mux";
+        assert!(alike(
+            rule,
+            theirs,
+            "t=0|m=a|c=A|a=rtcp:1|b=1|a=rtcp-mux|a=x",
+            "m=a|b=1|a=x"
+        ));
+        assert!(!alike(
+            rule,
+            theirs,
+            "t=0|m=a|c=A|a=rtcp:1|a=x|a=rtcp-mux|b=1",
+            "m=a|b=1|a=x"
+        ));
+        assert!(!alike(
+            rule,
+            theirs,
+            "t=0|m=a|c=A|a=x|b=1|a=rtcp-mux|a=rtcp:1",
+            ""
+        ));
+        assert!(!alike(
+            rule,
+            theirs,
+            "t=0|m=a|c=A|b=1|a=rtcp:1|a=rtcp-mux",
+            ""
+        ));
+    }
+
+    #[test]
+    fn keys_have_to_be_those_that_came() {
+        let rule = Rule::Keys;
+        assert!(alike(
+            rule,
+            "m=a|a=crypto:1 own",
+            "m=a|a=crypto:1 k",
+            "m=a|a=crypto:1 k"
+        ));
+        assert!(!alike(
+            rule,
+            "m=a|a=crypto:1 own",
+            "m=a|a=crypto:1 j",
+            "m=a|a=crypto:1 k"
+        ));
+    }
+
+    #[test]
+    fn an_error_may_only_go_on() {
+        let rule = Rule::ErrorDetail;
+        assert!(alike(
+            rule,
+            "error-reason: Bad",
+            "error-reason: Bad: line 1",
+            ""
+        ));
+        assert!(!alike(rule, "error-reason: Bad", "error-reason: Worse", ""));
+    }
 }
