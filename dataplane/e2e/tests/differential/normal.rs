@@ -24,6 +24,9 @@ pub struct Names {
     sent: String,
     ports: HashMap<(String, u16), String>,
     values: HashMap<(&'static str, String), String>,
+    credentials: HashMap<(&'static str, String, String), usize>,
+    /// The port of the section that is being read.
+    section: String,
 }
 
 impl Names {
@@ -80,7 +83,8 @@ impl Names {
         if text.starts_with("m=") {
             return self.word(&words, 1, |names, ports| {
                 let (port, count) = ports.split_at(ports.find('/').unwrap_or(ports.len()));
-                names.port(address, port) + count
+                names.section = names.port(address, port);
+                format!("{}{count}", names.section)
             });
         }
         if text.starts_with("o=") {
@@ -100,8 +104,8 @@ impl Names {
                 let words: Vec<&str> = value.split(' ').collect();
                 self.word(&words, 0, |names, port| names.port(address, port))
             }
-            "ice-ufrag" => self.value("UFRAG", value, value),
-            "ice-pwd" => self.value("PWD", value, value),
+            "ice-ufrag" => self.credential("UFRAG", value),
+            "ice-pwd" => self.credential("PWD", value),
             "tls-id" => self.value("TLSID", value, value),
             "fingerprint" => self.value("FINGERPRINT", value, value),
             "rtpengine" | "penstock" => "ID".to_owned(),
@@ -117,9 +121,13 @@ impl Names {
 
     fn candidate(&mut self, value: &str) -> String {
         let words: Vec<&str> = value.split(' ').collect();
-        let needle = format!("candidate:{} ", words[0]);
+        // One with a local port is the server's own, and so is its foundation.
+        let port = words.get(5).and_then(|word| word.parse().ok());
+        if !port.is_some_and(|port| PORTS.contains(&port)) {
+            return value.to_owned();
+        }
         let named = self.word(&words, 0, |names, foundation| {
-            names.value("FOUNDATION", foundation, &needle)
+            names.own("FOUNDATION", foundation)
         });
         let words: Vec<&str> = named.split(' ').collect();
         let Some(address) = words.get(4).map(|word| (*word).to_owned()) else {
@@ -151,15 +159,35 @@ impl Names {
 
     /// A value that was not sent is random: its name.
     fn value(&mut self, kind: &'static str, value: &str, needle: &str) -> String {
-        if self.sent.contains(needle) {
-            return value.to_owned();
+        match self.sent.contains(needle) {
+            true => value.to_owned(),
+            false => self.own(kind, value),
         }
+    }
+
+    /// The name of a value that is the server's own.
+    fn own(&mut self, kind: &'static str, value: &str) -> String {
         let count = self.values.keys().filter(|(k, _)| *k == kind).count();
         let fresh = || format!("{kind}{}", count + 1);
         self.values
             .entry((kind, value.to_owned()))
             .or_insert_with(fresh)
             .clone()
+    }
+
+    /// Credentials have names by port: whether sections share them is the server's choice, when they change is not.
+    fn credential(&mut self, kind: &'static str, value: &str) -> String {
+        if self.sent.contains(value) {
+            return value.to_owned();
+        }
+        let section = self.section.clone();
+        let known = self.credentials.keys();
+        let count = known
+            .filter(|(k, s, _)| (*k, s) == (kind, &section))
+            .count();
+        let key = (kind, section.clone(), value.to_owned());
+        let number = *self.credentials.entry(key).or_insert(count + 1);
+        format!("{kind}{number} of {section}")
     }
 
     /// A session's version: sent, a little higher than one that was, or random.
@@ -293,14 +321,12 @@ mod tests {
     fn values_of_the_servers_own_have_names() {
         let mut names = Names::default();
         names.sent("o=a 5 5 IN IP4 1.1.1.1\r\na=ice-ufrag:sent\r\n");
-        let said = sdp(
-            &mut names,
-            "a=ice-ufrag:sent|a=ice-ufrag:own|a=ice-ufrag:new|a=ice-ufrag:own",
-        );
-        assert_eq!(
-            said,
-            "a=ice-ufrag:sent|a=ice-ufrag:UFRAG1|a=ice-ufrag:UFRAG2|a=ice-ufrag:UFRAG1"
-        );
+        let first = "m=audio 30000 RTP/AVP 0|a=ice-ufrag:sent|a=ice-ufrag:own|m=audio 30004 RTP/AVP 0|a=ice-ufrag:own";
+        let named = "m=audio P1 RTP/AVP 0|a=ice-ufrag:sent|a=ice-ufrag:UFRAG1 of P1|m=audio P2 RTP/AVP 0|a=ice-ufrag:UFRAG1 of P2";
+        assert_eq!(sdp(&mut names, first), named);
+        let later = "m=audio 30004 RTP/AVP 0|a=ice-ufrag:new";
+        let named = "m=audio P2 RTP/AVP 0|a=ice-ufrag:UFRAG2 of P2";
+        assert_eq!(sdp(&mut names, later), named);
         assert_eq!(
             sdp(&mut names, "o=a 5 6 IN IP4 1.1.1.1"),
             "o=a 5 6 IN IP4 1.1.1.1"
@@ -309,7 +335,7 @@ mod tests {
             sdp(&mut names, "o=a 77 99 IN IP4 1.1.1.1"),
             "o=a SESSION1 VERSION1 IN IP4 1.1.1.1"
         );
-        let said = sdp(&mut names, "a=candidate:xyz 1 UDP 5 1.1.1.1 30000 typ host");
-        assert_eq!(said, "a=candidate:FOUNDATION1 1 UDP 5 1.1.1.1 P1 typ host");
+        let said = sdp(&mut names, "a=candidate:xyz 1 UDP 5 1.1.1.1 30008 typ host");
+        assert_eq!(said, "a=candidate:FOUNDATION1 1 UDP 5 1.1.1.1 P3 typ host");
     }
 }

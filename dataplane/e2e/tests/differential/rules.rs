@@ -20,16 +20,19 @@ pub enum Rule {
     TodaysKeys,
     /// A media without ICE is called `ICE controlling`.
     IdleIceFlag,
+    /// A body with ICE says `a=ice-lite`.
+    IceLite,
 }
 
 impl Rule {
-    const ALL: [(Rule, &'static str); 6] = [
+    const ALL: [(Rule, &'static str); 7] = [
         (Rule::MediaConnection, "media-connection"),
         (Rule::WhereTheyStood, "where-they-stood"),
         (Rule::Keys, "keys"),
         (Rule::ErrorDetail, "error-detail"),
         (Rule::TodaysKeys, "todays-keys"),
         (Rule::IdleIceFlag, "idle-ice-flag"),
+        (Rule::IceLite, "ice-lite"),
     ];
 
     /// As it is written in `accepted.txt`.
@@ -114,6 +117,10 @@ pub fn apply(rules: &[Rule], answers: &Answers) -> [Vec<String>; 2] {
                 *line = line.replace("ICE controlling, ", "");
             }
         }
+    }
+    if rules.contains(&Rule::IceLite) && ours.iter().any(|line| line.starts_with("a=ice-ufrag")) {
+        ours.retain(|line| line != "a=ice-lite");
+        theirs.retain(|line| line != "a=ice-lite");
     }
     if rules.contains(&Rule::WhereTheyStood) {
         if !is_in_order(&ours, &answers.body) {
