@@ -310,7 +310,7 @@ fn words(text: &str) -> Vec<String> {
 /// A word, a list `[A B]`, or a number `#1`.
 fn value_of(text: &str) -> Value {
     if let Some(list) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-        return words(&list.replace('[', "'").replace(']', "'")).into();
+        return words(&list.replace(['[', ']'], "'")).into();
     }
     match text.strip_prefix('#').and_then(|t| t.parse::<i64>().ok()) {
         Some(number) => number.into(),

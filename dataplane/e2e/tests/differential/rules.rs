@@ -326,4 +326,37 @@ mod tests {
         ));
         assert!(!alike(rule, "error-reason: Bad", "error-reason: Worse", ""));
     }
+
+    #[test]
+    fn a_lite_body_may_say_so_and_has_to_have_ice() {
+        let rule = Rule::IceLite;
+        let ice = "m=a|a=ice-ufrag:x";
+        assert!(alike(rule, ice, &format!("a=ice-lite|{ice}"), ""));
+        assert!(!alike(rule, "m=a|c=b", "a=ice-lite|m=a|c=b", ""));
+    }
+
+    #[test]
+    fn todays_reports_say_more_and_no_less() {
+        let rule = Rule::TodaysKeys;
+        assert!(alike(
+            rule,
+            "/created",
+            "/created|/created_ts|/x/stats_out/bytes: 0",
+            ""
+        ));
+        assert!(!alike(rule, "/created|/x/stats/bytes: 0", "/created", ""));
+        let rule = Rule::IdleIceFlag;
+        assert!(alike(
+            rule,
+            "/flags: ICE controlling, recv",
+            "/flags: recv",
+            ""
+        ));
+        assert!(!alike(
+            rule,
+            "/flags: ICE, ICE controlling, recv",
+            "/flags: recv",
+            ""
+        ));
+    }
 }
