@@ -296,6 +296,12 @@ impl Lab {
         Daemon::start(&self.namespace, &command, &[], self.dir.path())
     }
 
+    /// Another program that runs on in the namespace.
+    pub fn program(&self, command: &[&str]) -> Daemon {
+        let command: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
+        Daemon::start(&self.namespace, &command, &[], self.dir.path())
+    }
+
     /// A command in the namespace: its exit code, output and errors.
     pub fn run(&self, program: &str, args: &[&str]) -> (Option<i32>, String, String) {
         let out = Command::new("ip")
