@@ -67,9 +67,9 @@ fn setup() -> Setup {
     }
     let [(_, _, internal6), (_, external, external6)] = ADDRESSES;
     let more = [
-        ("internal6", internal6),
+        ("internal", internal6),
         ("external", external),
-        ("external6", external6),
+        ("external", external6),
     ];
     for (name, address) in more {
         let (first, last) = (PORTS.start(), PORTS.end());
