@@ -163,6 +163,7 @@ impl Shape<'_> {
             },
             extmap: options.extmap.clone(),
             bundle_only: !own.told_bundle,
+            in_order: true,
             attributes: edits(options, |wanted| wanted == Some(kind)),
             ..MediaRewrite::new(local.port, self.address)
         }

@@ -1,6 +1,7 @@
 //! The body that leaves.
 //!
-//! A line that is replaced keeps its place; of several lines that say the same, the first does. A
+//! A line that is replaced keeps its place, unless [`MediaRewrite::in_order`] says otherwise; of
+//! several lines that say the same, the first does. A
 //! new line of a section is put where it belongs in this order: m=, i=, c=, b=, `a=mid:`, the codecs
 //! with `a=ptime:` and `a=maxptime:`, direction, `a=rtcp:`, `a=rtcp-mux`, keys, ICE. What has no
 //! place in it stays where it stood. A new line of the session goes to its end. The session's
@@ -8,6 +9,7 @@
 
 mod attributes;
 mod check;
+mod order;
 mod section;
 mod session;
 mod text;
@@ -155,6 +157,10 @@ pub struct MediaRewrite {
     pub extmap: ExtmapEdit,
     /// Whether `a=bundle-only` (RFC 9143) is removed.
     pub bundle_only: bool,
+    /// Lines of the codecs, `a=mid:`, direction, `a=rtcp:` and `a=rtcp-mux` stand in the order of
+    /// this module's documentation, wherever they came; each codec has an rtpmap, and lines of
+    /// payload types that the m= line does not have go away.
+    pub in_order: bool,
     /// Other attributes.
     pub attributes: AttributeEdits,
 }
@@ -178,6 +184,7 @@ impl MediaRewrite {
             ice: IceEdit::Keep,
             extmap: ExtmapEdit::Keep,
             bundle_only: false,
+            in_order: false,
             attributes: AttributeEdits::default(),
         }
     }

@@ -1,11 +1,12 @@
 //! What is changed in one media section.
 
+use super::order::{self, payload_type};
 use super::text::{Leaving, Text};
 use super::{
     Candidate, ExtmapEdit, IceEdit, IceLines, MediaRewrite, MidEdit, RtcpLine, ZeroAddress,
     attributes, typed_address,
 };
-use crate::kind::{Kind, value};
+use crate::kind::Kind;
 use crate::line::words;
 use crate::media::{Media, extmap};
 use std::borrow::Cow;
@@ -37,6 +38,10 @@ pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
         text.set(Kind::Direction, format!("a={}", direction.as_str()));
     }
     rtcp(text, change);
+    if change.in_order {
+        order::codecs(text, media, formats.as_deref().unwrap_or(&media.formats));
+        order::others(text);
+    }
     ice(text, &change.ice);
     match &change.extmap {
         ExtmapEdit::Keep => {}
@@ -107,33 +112,7 @@ fn follow_formats(text: &mut Text<'_>, media: &Media, formats: &[String]) {
         |line: &Leaving<'_>| payload_type(line).and_then(|word| place.get(word)) == Some(&None);
     text.remove(is_gone);
 
-    let find =
-        |line: &Leaving<'_>| payload_type(line).and_then(|word| place.get(word).copied().flatten());
-    let slots: Vec<(usize, usize)> = text
-        .lines
-        .iter()
-        .enumerate()
-        .filter_map(|(at, line)| Some((at, find(line)?)))
-        .collect();
-    let mut sorted = slots.clone();
-    sorted.sort_by_key(|&(_, place)| place);
-    let moved: Vec<_> = sorted
-        .iter()
-        .map(|&(from, _)| (text.lines[from].kind, text.lines[from].text.clone()))
-        .collect();
-    for (&(to, _), (kind, line)) in slots.iter().zip(moved) {
-        text.lines[to].kind = kind;
-        text.lines[to].text = line;
-    }
-}
-
-/// The format that an rtpmap, fmtp or rtcp-fb line speaks of.
-fn payload_type<'l>(line: &'l Leaving<'_>) -> Option<&'l [u8]> {
-    if !matches!(line.kind, Kind::Rtpmap | Kind::Fmtp | Kind::RtcpFb) {
-        return None;
-    }
-    let value = value(&line.text);
-    words(value).next().map(|word| &value[word])
+    text.sort(|line| payload_type(line).and_then(|word| place.get(word).copied().flatten()));
 }
 
 /// One c= line: in the place of the first, else after m= and i=, as RFC 8866 wants it.

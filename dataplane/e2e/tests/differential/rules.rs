@@ -179,7 +179,10 @@ fn passed_first(lines: Vec<String>) -> Vec<String> {
 /// Whether lines that are passed on follow each other as in the body that came.
 fn is_in_order(ours: &[String], body: &str) -> bool {
     let came: Vec<&str> = body.lines().collect();
-    let passed = ours.iter().filter(|line| !is_made_anew(line));
+    // What is said of feedback goes with its payload type.
+    let passed = ours
+        .iter()
+        .filter(|line| !is_made_anew(line) && !line.starts_with("a=rtcp-fb:"));
     let mut rest = came.as_slice();
     passed
         .filter(|line| came.contains(&line.as_str()))
