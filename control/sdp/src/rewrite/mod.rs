@@ -126,6 +126,9 @@ pub enum GroupEdit {
 pub struct MediaRewrite {
     /// The whole section leaves the body; the rest of this record has no effect then.
     pub remove: bool,
+    /// The section is refused: besides its m= line, with port 0, and its c= line, only what means
+    /// nothing to a relay is left. The rest of this record has no effect then.
+    pub refused: bool,
     /// New UDP port; 0 rejects the section. A section that came with port 0 keeps it. A
     /// port count in the m= line is dropped: one pair is relayed.
     pub port: u16,
@@ -140,7 +143,7 @@ pub struct MediaRewrite {
     pub rtcp_mux: Option<bool>,
     /// New transport for the m= line.
     pub protocol: Option<Protocol>,
-    /// New direction.
+    /// New direction. If every section that leaves in use has one, that of the session goes away.
     pub direction: Option<Direction>,
     /// The formats of the m= line, in this order, out of those it has. `a=rtpmap`, `a=fmtp` and
     /// `a=rtcp-fb` of the others leave with them; those kept follow the order of the m= line.
@@ -170,6 +173,7 @@ impl MediaRewrite {
     pub fn new(port: u16, address: IpAddr) -> Self {
         Self {
             remove: false,
+            refused: false,
             port,
             address,
             zero_address: ZeroAddress::Keep,

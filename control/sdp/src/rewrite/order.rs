@@ -5,6 +5,7 @@ use crate::codec::Codec;
 use crate::kind::{Kind, value};
 use crate::line::words;
 use crate::media::Media;
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Payload types have an rtpmap before what else is said of them, all in the order of the m= line's
@@ -38,11 +39,19 @@ pub(super) fn codecs(text: &mut Text<'_>, media: &Media, formats: &[String]) {
             None => text.insert(Kind::Rtpmap, missing),
         }
     }
+    for line in &mut text.lines {
+        if line.kind == Kind::Rtpmap && is_mono(line, media) {
+            let end = line.text.trim_ascii_end().len().saturating_sub(2);
+            line.text = Cow::Owned(line.text.get(..end).unwrap_or_default().to_vec());
+        }
+    }
     text.sort(|line| Some((of(line)?, line.kind != Kind::Rtpmap)));
 }
 
-/// `a=mid:` stands before the codecs; direction, `a=rtcp:` and `a=rtcp-mux` behind them.
-pub(super) fn others(text: &mut Text<'_>) {
+/// `a=mid:` stands before the codecs; `a=rtcp:`, `a=rtcp-mux`, and the direction if it is made anew,
+/// behind them.
+pub(super) fn others(text: &mut Text<'_>, has_direction: bool) {
+    let rank = |line: &Leaving<'_>| rank(line.kind, has_direction);
     let mut lifted = Vec::new();
     let mut lowest = u8::MAX;
     for at in (0..text.lines.len()).rev() {
@@ -54,7 +63,7 @@ pub(super) fn others(text: &mut Text<'_>) {
         }
         lowest = lowest.min(rank.max(CODECS));
     }
-    lifted.sort_by_key(|line| rank(line));
+    lifted.sort_by_key(rank);
     for line in lifted {
         let own = rank(&line);
         let before = |line: &Leaving<'_>| rank(line).is_some_and(|rank| Some(rank) <= own);
@@ -76,12 +85,23 @@ pub(super) fn others(text: &mut Text<'_>) {
 const CODECS: u8 = 5;
 
 /// As [`Kind::rank`], of what is made anew.
-fn rank(line: &Leaving<'_>) -> Option<u8> {
+fn rank(kind: Kind, has_direction: bool) -> Option<u8> {
     use Kind::{Direction, Fmtp, Mid, Rtcp, RtcpFb, RtcpMux, Rtpmap};
-    match line.kind {
-        Mid | Rtpmap | Fmtp | RtcpFb | Direction | Rtcp | RtcpMux => line.kind.rank(),
+    match kind {
+        Direction if !has_direction => None,
+        Mid | Rtpmap | Fmtp | RtcpFb | Direction | Rtcp | RtcpMux => kind.rank(),
         _ => None,
     }
+}
+
+/// Whether an rtpmap names one channel, which goes without saying (RFC 8866 section 6.6).
+fn is_mono(line: &Leaving<'_>, media: &Media) -> bool {
+    let number = number(line);
+    let is_own = |codec: &&Codec| Some(usize::from(codec.payload_type)) == number;
+    let codec = media.codecs.iter().find(is_own);
+    codec.is_some_and(|codec| codec.channels == 1)
+        && value(&line.text).trim_ascii_end().ends_with(b"/1")
+        && value(&line.text).iter().filter(|b| **b == b'/').count() == 2
 }
 
 /// The format that an rtpmap, fmtp or rtcp-fb line speaks of.

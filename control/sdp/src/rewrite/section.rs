@@ -15,6 +15,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Makes all changes but those of o= lines.
 pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
+    if change.refused {
+        return refuse(text, media, change);
+    }
     let formats = formats(media, change);
     if let Some(first) = text.lines.first_mut() {
         first.text = Cow::Owned(media_line(&first.text, media, change, formats.as_deref()));
@@ -40,7 +43,7 @@ pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
     rtcp(text, change);
     if change.in_order {
         order::codecs(text, media, formats.as_deref().unwrap_or(&media.formats));
-        order::others(text);
+        order::others(text, change.direction.is_some());
     }
     ice(text, &change.ice);
     match &change.extmap {
@@ -52,6 +55,19 @@ pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
         text.remove(|line| line.kind == Kind::BundleOnly);
     }
     attributes::edit(text, &change.attributes);
+}
+
+/// What a section in use would say of itself goes away.
+fn refuse(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
+    let change = MediaRewrite::new(0, change.address);
+    if let Some(first) = text.lines.first_mut() {
+        first.text = Cow::Owned(media_line(&first.text, media, &change, None));
+    }
+    connection(text, media, &change);
+    text.remove(|line| {
+        let is_of_use = line.kind.rank() >= Kind::Mid.rank() || line.kind == Kind::BundleOnly;
+        is_of_use && payload_type(line) != Some(b"*")
+    });
 }
 
 /// The formats that leave, if they are others than those that came, or in another order.

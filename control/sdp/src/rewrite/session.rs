@@ -31,6 +31,13 @@ pub(super) fn edit(text: &mut Text<'_>, medias: &[Media], rewrite: &Rewrite) {
             text.remove(|line| line.kind == Kind::IceLite);
         }
     }
+    let mut used = rewrite
+        .media
+        .iter()
+        .filter(|change| !change.remove && !change.refused);
+    if used.all(|change| change.direction.is_some()) {
+        text.remove(|line| line.kind == Kind::Direction);
+    }
     if let Some(mark) = &rewrite.loop_mark {
         let stands = |text: &[u8]| value_text(text) == *mark;
         let mut lines = text.lines.iter();
