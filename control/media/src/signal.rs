@@ -37,7 +37,7 @@ pub struct Options {
     pub replace_zero_address: bool,
     /// Leave the lines that say who sends as they came.
     pub original_sendrecv: bool,
-    /// Transport of the RTP sections that leave; of an offer only.
+    /// Transport of the RTP sections that leave; of an offer only, and kept for later ones.
     pub protocol: Option<Protocol>,
     /// How sources are learned; an answer without it keeps what the offer said.
     pub learn: Option<Learn>,
@@ -65,6 +65,8 @@ pub struct Options {
     pub mux: MuxWish,
     /// What becomes of ICE (RFC 8839).
     pub ice: IceWish,
+    /// Tell the other leg that candidates may trickle (RFC 8840).
+    pub trickle: bool,
     /// Credentials nobody has, should the offering leg or the other need some; without them there is no ICE.
     pub ice_keys: Option<[Ice; 2]>,
     /// Which codecs may pass.
@@ -380,17 +382,8 @@ impl Work<'_> {
         if is_new {
             media.sides[1 - from].declined = false;
         }
-        media.sides[1 - from].proto = match options.protocol {
-            Some(wanted) if is_rtp(offered) && !offered.is_rejected() => {
-                let word = wanted.as_str().to_owned();
-                if convert(&offered.proto, &word).is_none() {
-                    let from = offered.proto.clone();
-                    return Err(MediaError::Profile { from, to: word });
-                }
-                word
-            }
-            _ => offered.proto.clone(),
-        };
+        let transport = &mut dialog.legs[1 - from].transport;
+        media.sides[1 - from].proto = transport_of(offered, options, transport)?;
         if media.sides[from].declined {
             media.locals = None;
             return Ok(());
@@ -470,6 +463,7 @@ impl Leg {
             echoed: false,
             waits: false,
             ice: None,
+            transport: None,
             told: Default::default(),
         }
     }
@@ -503,6 +497,30 @@ impl Leg {
             self.signal = self.signal.wrapping_add(1);
         }
         is_new
+    }
+}
+
+/// The transport that an offered section leaves with: that asked for now or, where it fits, before.
+fn transport_of(
+    offered: &penstock_sdp::Media,
+    options: &Options,
+    asked: &mut Option<String>,
+) -> Result<String, MediaError> {
+    let own = || Ok(offered.proto.clone());
+    if !is_rtp(offered) || offered.is_rejected() {
+        return own();
+    }
+    if let Some(wanted) = options.protocol {
+        *asked = Some(wanted.as_str().to_owned());
+    }
+    match asked {
+        None => own(),
+        Some(to) if convert(&offered.proto, to).is_some() => Ok(to.clone()),
+        Some(_) if options.protocol.is_none() => own(),
+        Some(to) => Err(MediaError::Profile {
+            from: offered.proto.clone(),
+            to: to.clone(),
+        }),
     }
 }
 

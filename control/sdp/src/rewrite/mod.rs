@@ -127,7 +127,8 @@ pub struct MediaRewrite {
     /// The whole section leaves the body; the rest of this record has no effect then.
     pub remove: bool,
     /// The section is refused: besides its m= line, with port 0, and its c= line, only what means
-    /// nothing to a relay is left. The rest of this record has no effect then.
+    /// nothing to a relay is left. Of the rest of this record only the address and the transport have
+    /// an effect then.
     pub refused: bool,
     /// New UDP port; 0 rejects the section. A section that came with port 0 keeps it. A
     /// port count in the m= line is dropped: one pair is relayed.

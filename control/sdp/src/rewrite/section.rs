@@ -59,7 +59,10 @@ pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
 
 /// What a section in use would say of itself goes away.
 fn refuse(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
-    let change = MediaRewrite::new(0, change.address);
+    let change = MediaRewrite {
+        protocol: change.protocol,
+        ..MediaRewrite::new(0, change.address)
+    };
     if let Some(first) = text.lines.first_mut() {
         first.text = Cow::Owned(media_line(&first.text, media, &change, None));
     }

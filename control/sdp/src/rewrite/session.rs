@@ -92,7 +92,7 @@ fn tags<'a>(medias: &'a [Media], rewrite: &'a Rewrite) -> HashMap<&'a [u8], Opti
     let changed = |(media, change): (&'a Media, &'a super::MediaRewrite)| {
         let old = media.mid.as_deref()?;
         match &change.mid {
-            _ if change.remove => Some((old.as_bytes(), None)),
+            _ if change.remove || change.refused => Some((old.as_bytes(), None)),
             MidEdit::Keep => None,
             MidEdit::Remove => Some((old.as_bytes(), None)),
             MidEdit::Set(new) => Some((old.as_bytes(), Some(new.as_str()))),
