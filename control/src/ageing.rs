@@ -124,7 +124,7 @@ impl Service {
         let ended = self.calls.borrow_mut().delete(call_id, None, None, now());
         let Ok(pending) = ended else { return };
         self.count_end(call_id, why);
-        self.remove(pending).await;
+        self.remove(pending, why.name()).await;
     }
 
     fn count_end(&self, call_id: &str, why: End) {

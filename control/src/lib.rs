@@ -10,7 +10,9 @@
 //! | `service` | what each command does: media core, plane, store, in that order |
 //! | `link` | owns the region: commands out, refusals and *applied* in, the plane's life and death |
 //! | `ageing` | ends calls whose media does not flow |
-//! | `quality` | rates how media sounds |
+//! | `quality` | rates how media sounds, over the call and for each source |
+//! | `statistics` | totals under rtpengine's names |
+//! | `records` | a line for each call that ends |
 //! | `reload` | reads the configuration again |
 //! | `store` | the calls, on disk before the reply leaves |
 //! | `socket` | the command's unix socket |
@@ -24,14 +26,17 @@ mod ageing;
 mod capture;
 pub mod cli;
 pub mod daemon;
+mod history;
 mod lanes;
 mod link;
 mod plan;
 mod quality;
+mod records;
 mod reload;
 mod report;
 mod server;
 mod service;
 mod socket;
+mod statistics;
 mod stats;
 mod store;

@@ -3,7 +3,7 @@
 use crate::daemon::settings;
 use crate::service::Service;
 use crate::{ageing, quality};
-use penstock_config::Config;
+use penstock_config::{Config, Interface};
 use sd_notify::NotifyState;
 use serde::Serialize;
 use std::cell::RefCell;
@@ -54,8 +54,38 @@ impl Reloader {
         outcome
     }
 
+    /// What `what` makes of each interface in force.
+    pub(crate) fn interfaces<T>(&self, what: impl Fn(&Interface) -> T) -> Vec<T> {
+        let running = self.running.borrow();
+        running.control.interfaces.iter().map(what).collect()
+    }
+
+    /// What is in force.
+    pub(crate) fn running<T>(&self, what: impl FnOnce(&Config) -> T) -> T {
+        what(&self.running.borrow())
+    }
+
+    /// Puts what `edit` changes into force, until the next reload or restart.
+    ///
+    /// # Errors
+    /// Which calls stand in its way. Nothing has changed then.
+    pub(crate) fn change(
+        &self,
+        service: &Service,
+        edit: impl FnOnce(&mut Config),
+    ) -> Result<(), String> {
+        let mut new = self.running.borrow().clone();
+        edit(&mut new);
+        self.put(service, new).map(drop)
+    }
+
     fn apply(&self, service: &Service) -> Result<Reloaded, String> {
         let new = Config::load(&self.path).map_err(|error| error.to_string())?;
+        service.records.reopen()?;
+        self.put(service, new)
+    }
+
+    fn put(&self, service: &Service, new: Config) -> Result<Reloaded, String> {
         let mut running = self.running.borrow_mut();
         let done = compare(&running, &new);
         let wanted = settings(&new.control);
@@ -96,6 +126,7 @@ fn compare(old: &Config, new: &Config) -> Reloaded {
             ("[control] socket", a.socket == b.socket),
             ("[control] store", a.store == b.store),
             ("[control] core", a.core == b.core),
+            ("[control] cdr", a.cdr == b.cdr),
         ]),
     }
 }
@@ -110,6 +141,7 @@ fn in_force(old: &Config, new: Config) -> Config {
             socket: kept.socket.clone(),
             store: kept.store.clone(),
             core: kept.core,
+            cdr: kept.cdr.clone(),
             ..new.control
         },
         ..new

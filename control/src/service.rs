@@ -4,8 +4,10 @@
 
 use crate::lanes::Lanes;
 use crate::link::{Link, LinkError};
+use crate::records::{Ended, Records};
 use crate::reload::Reloader;
 use crate::report::{self, Clock};
+use crate::statistics::Statistics;
 use crate::stats::Stats;
 use crate::store::Store;
 use penstock_media::{
@@ -45,6 +47,8 @@ pub(crate) struct Service {
     pub(crate) started_ns: u64,
     pub(crate) ratings: RefCell<crate::quality::Ratings>,
     pub(crate) reloader: Reloader,
+    pub(crate) statistics: Statistics,
+    pub(crate) records: Records,
 }
 
 /// The present: CLOCK_MONOTONIC, as the plane's, and the date.
@@ -174,27 +178,25 @@ impl Service {
             }
             Err(error) => return Reply::warning(error.to_string()),
         };
-        let Some((before, meters)) = self.remove(pending).await else {
+        let Some(ended) = self.remove(pending, "delete").await else {
             return Reply::warning(reason::NOTHING_DELETED);
         };
         if delete.options.has(Flag::Fast) {
             return Reply::ok();
         }
         reply(report::report(
-            &before,
+            &ended.call,
             &[],
-            &|local| meters.get(&local).copied(),
+            &|local| ended.meters.get(&local).copied(),
+            &ended.rated,
             clock(),
         ))
     }
 
-    /// Store, plane, commit: a call, or some of its dialogs, ends. Returns the call as it was, and the
-    /// last meters of its streams.
-    pub(crate) async fn remove(
-        &self,
-        pending: Pending,
-    ) -> Option<(Call, HashMap<Local, StreamStat>)> {
+    /// Store, plane, commit: a call, or some of its dialogs, ends for the reason `why`.
+    pub(crate) async fn remove(&self, pending: Pending, why: &'static str) -> Option<Ended> {
         let before = pending.before()?.clone();
+        self.rate_at_end(before.key);
         if !self.store.write(&pending.call_id, pending.after()).await {
             self.stats.error("store");
         }
@@ -216,13 +218,26 @@ impl Service {
                 meters.insert(*local, *stat);
             }
         }
-        if pending.after().is_none() {
-            self.one_way.borrow_mut().remove(&before.key);
-            self.ratings.borrow_mut().forget(before.key);
-        }
+        let rated = match pending.after() {
+            None => {
+                self.one_way.borrow_mut().remove(&before.key);
+                self.ratings.borrow_mut().forget(before.key)
+            }
+            Some(_) => self.ratings.borrow().of(before.key).to_vec(),
+        };
+        let rest = pending.after().map(|after| after.dialogs.as_slice());
+        let ended = Ended {
+            rest: rest.unwrap_or_default().iter().map(|d| d.number).collect(),
+            call: before,
+            meters,
+            rated,
+            why,
+        };
+        self.statistics.ended(&ended, now());
+        self.records.write(&ended, now());
         self.calls.borrow_mut().commit(pending, now());
         drop(outcome);
-        Some((before, meters))
+        Some(ended)
     }
 
     fn query(&self, query: &Query) -> Reply {
@@ -240,6 +255,7 @@ impl Service {
             call,
             &tags,
             &|local| self.link.stream(local),
+            self.ratings.borrow().of(call.key),
             clock(),
         ))
     }
@@ -353,7 +369,7 @@ fn options(signal: &Signal) -> Result<Options, String> {
     })
 }
 
-fn command(request: &Request) -> &'static str {
+pub(crate) fn command(request: &Request) -> &'static str {
     match request {
         Request::Ping => "ping",
         Request::Offer(_) => "offer",

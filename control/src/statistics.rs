@@ -1,0 +1,608 @@
+//! What rtpengine calls its statistics: totals since the start, by its names, for monitoring that knows them.
+//!
+//! [`Statistics`] counts, [`Service::statistics`] answers ng's `statistics`, and the same groups as text or JSON numbers
+//! answer `list totals` and `list jsonstats`. Names and sentences stand once, in the functions that make a group.
+//!
+//! What was relayed is summed up from all meters every [`INTERVAL`], a few at a time, so that asking costs
+//! nothing; rates are those between two sums. All of it is the plane's work, which rtpengine's kernel module stands for
+//! in these names: `_user` is always 0.
+
+use crate::quality::{Overall, Spread};
+use crate::records::Ended;
+use crate::report::Sum;
+use crate::service::{Service, command};
+use penstock_media::{Kind, Local, Now};
+use penstock_ng::{Dict, Reply, Request, Value};
+use serde_json::{Map, Value as Json, json};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How often the meters are summed up.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Records looked at before other tasks get their turn.
+const BATCH: u32 = 1024;
+
+/// Clients that are counted by themselves; all count in the totals.
+const MAX_CLIENTS: usize = 64;
+
+/// ng's commands, what rtpengine calls them in its statistics, and in the table of its text.
+const COMMANDS: [(&str, &str, &str); 24] = [
+    ("ping", "ping", "Ping"),
+    ("offer", "offer", "Offer"),
+    ("answer", "answer", "Answer"),
+    ("delete", "delete", "Delete"),
+    ("query", "query", "Query"),
+    ("list", "list", "List"),
+    ("start recording", "startrec", "StartRec"),
+    ("stop recording", "stoprec", "StopRec"),
+    ("start forwarding", "startfwd", "StartFwd"),
+    ("stop forwarding", "stopfwd", "StopFwd"),
+    ("block DTMF", "blkdtmf", "BlkDTMF"),
+    ("unblock DTMF", "unblkdtmf", "UnblkDTMF"),
+    ("block media", "blkmedia", "BlkMedia"),
+    ("unblock media", "unblkmedia", "UnblkMedia"),
+    ("play media", "playmedia", "PlayMedia"),
+    ("stop media", "stopmedia", "StopMedia"),
+    ("play DTMF", "playdtmf", "PlayDTMF"),
+    ("statistics", "stats", "Stats"),
+    ("silence media", "slnmedia", "SlnMedia"),
+    ("unsilence media", "unslnmedia", "UnslnMedia"),
+    ("publish", "pub", "Pub"),
+    ("subscribe request", "subreq", "SubReq"),
+    ("subscribe answer", "subans", "SubAns"),
+    ("unsubscribe", "unsub", "Unsub"),
+];
+
+/// What one client asked for: by place in [`COMMANDS`], how often, and how long that took.
+#[derive(Clone, Default)]
+struct Client {
+    commands: [(u64, Duration); COMMANDS.len()],
+    errors: u64,
+}
+
+/// The calls that ended.
+#[derive(Clone, Copy, Default)]
+struct Calls {
+    ended: u64,
+    regular: u64,
+    forced: u64,
+    timeout: u64,
+    silent_timeout: u64,
+    final_timeout: u64,
+    offer_timeout: u64,
+    /// Sum of their durations and of the squares, s.
+    duration_s: f64,
+    duration2_s: f64,
+    /// Medias that no packet came to, and those that packets came to from one leg only.
+    zero_way: u64,
+    one_way: u64,
+    /// Packets lost, repeated and out of order.
+    lost: u64,
+    duplicates: u64,
+    late: u64,
+}
+
+/// What was relayed so far, and how fast lately.
+#[derive(Clone, Copy, Default)]
+struct Relayed {
+    at: Option<Instant>,
+    /// Of the streams that stand and those that ended; less than was reported before if meters were lost.
+    seen: Sum,
+    /// Never goes back.
+    total: Sum,
+    rates: Sum,
+    /// RTP streams that stand.
+    streams: u64,
+}
+
+/// What is counted for the statistics.
+#[derive(Default)]
+pub(crate) struct Statistics {
+    clients: RefCell<BTreeMap<IpAddr, Client>>,
+    all: RefCell<Client>,
+    calls: Cell<Calls>,
+    relayed: Cell<Relayed>,
+}
+
+impl Statistics {
+    fn served(&self, name: &str, client: IpAddr, took: Duration, is_error: bool) {
+        let at = COMMANDS.iter().position(|(command, ..)| *command == name);
+        let count = |client: &mut Client| {
+            if let Some((count, time)) = at.and_then(|at| client.commands.get_mut(at)) {
+                *count += 1;
+                *time += took;
+            }
+            client.errors += u64::from(is_error);
+        };
+        count(&mut self.all.borrow_mut());
+        let mut clients = self.clients.borrow_mut();
+        if clients.len() < MAX_CLIENTS || clients.contains_key(&client) {
+            count(clients.entry(client).or_default());
+        }
+    }
+
+    /// Counts what ended.
+    pub(crate) fn ended(&self, ended: &Ended, now: Now) {
+        let mut calls = self.calls.get();
+        let dialogs = ended.call.dialogs.iter();
+        let gone = dialogs.filter(|dialog| !ended.rest.contains(&dialog.number));
+        let has_answered =
+            |d: &penstock_media::Dialog| d.legs.iter().all(|leg| !leg.tags.is_empty());
+        let mut was_answered = false;
+        for dialog in gone {
+            was_answered |= has_answered(dialog);
+            let relayed = dialog.medias.iter().filter(|m| m.kind == Kind::Rtp);
+            for locals in relayed.filter_map(|media| media.locals) {
+                calls.media(locals, ended);
+            }
+        }
+        if ended.rest.is_empty() {
+            let duration_s = now.unix_us.saturating_sub(ended.call.created_us) as f64 / 1e6;
+            calls.ended += 1;
+            calls.duration_s += duration_s;
+            calls.duration2_s += duration_s * duration_s;
+            *match (ended.why, was_answered) {
+                ("operator", _) => &mut calls.forced,
+                ("final", _) => &mut calls.final_timeout,
+                ("hold", true) => &mut calls.silent_timeout,
+                ("hold", false) => &mut calls.offer_timeout,
+                ("delete", _) => &mut calls.regular,
+                _ => &mut calls.timeout,
+            } += 1;
+        }
+        self.calls.set(calls);
+    }
+
+    fn summed(&self, seen: Sum, streams: u64) {
+        let now = Instant::now();
+        let mut relayed = self.relayed.get();
+        let more = Sum {
+            packets: seen.packets.saturating_sub(relayed.seen.packets),
+            bytes: seen.bytes.saturating_sub(relayed.seen.bytes),
+            errors: seen.errors.saturating_sub(relayed.seen.errors),
+        };
+        relayed.seen = seen;
+        if let Some(before) = relayed.at.replace(now) {
+            let seconds = now.duration_since(before).as_secs_f64().max(0.001);
+            let rate = |count: u64| (count as f64 / seconds).round() as u64;
+            relayed.rates = Sum {
+                packets: rate(more.packets),
+                bytes: rate(more.bytes),
+                errors: rate(more.errors),
+            };
+            relayed.total.add(more);
+        }
+        relayed.streams = streams;
+        self.relayed.set(relayed);
+    }
+}
+
+impl Calls {
+    fn media(&mut self, locals: [Local; 2], ended: &Ended) {
+        let meters = locals.map(|local| ended.meters.get(&local));
+        let heard = meters.map(|stat| stat.is_some_and(|stat| stat.meter.packets > 0));
+        match heard {
+            [false, false] => self.zero_way += 1,
+            [true, true] => {}
+            _ => self.one_way += 1,
+        }
+        for stat in meters.into_iter().flatten() {
+            self.lost += u64::try_from(stat.meter.lost).unwrap_or(0);
+            self.duplicates += u64::from(stat.meter.duplicates);
+            self.late += u64::from(stat.meter.late);
+        }
+    }
+}
+
+/// Sums up the meters for ever.
+pub(crate) async fn run(service: Rc<Service>) {
+    loop {
+        let (mut live, mut streams) = (Sum::default(), 0);
+        let mut first = 0;
+        while let Some(part) = service.link.sum(first, BATCH) {
+            live.add(part.0);
+            streams += part.1;
+            first += BATCH;
+            tokio::task::yield_now().await;
+        }
+        let mut seen = service.link.ended();
+        seen.add(live);
+        service.statistics.summed(seen, streams);
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// One value.
+enum Number {
+    Count(u64),
+    Real(f64),
+}
+
+/// Its key in ng and JSON, what the text says of it, and its unit there.
+type Metric = (String, &'static str, Number, &'static str);
+
+fn count(key: &str, label: &'static str, value: u64) -> Metric {
+    (key.to_owned(), label, Number::Count(value), "")
+}
+
+fn real(key: &str, label: &'static str, value: f64, unit: &'static str) -> Metric {
+    (key.to_owned(), label, Number::Real(value), unit)
+}
+
+/// A spread's five values. `labels` are those of total, squares, samples, average and deviation.
+fn spread(prefix: &str, spread: Spread, labels: [&'static str; 5]) -> [Metric; 5] {
+    let key = |end: &str| format!("{prefix}{end}");
+    [
+        real(&key("_total"), labels[0], spread.total, ""),
+        real(&key("2_total"), labels[1], spread.total2, ""),
+        count(&key("_samples_total"), labels[2], spread.samples),
+        real(&key("_average"), labels[3], spread.average(), ""),
+        real(&key("_stddev"), labels[4], spread.deviation(), ""),
+    ]
+}
+
+fn mos(overall: &Overall) -> Vec<Metric> {
+    let labels = [
+        "Sum of all MOS values sampled",
+        "Sum of all MOS square values sampled",
+        "Total number of MOS samples",
+        "Average MOS",
+        "MOS standard deviation",
+    ];
+    spread("mos", overall.mos, labels).into()
+}
+
+fn voip(overall: &Overall, calls: &Calls) -> Vec<Metric> {
+    let named = [
+        ("jitter", overall.jitter),
+        ("rtt_e2e", overall.round_trip),
+        ("rtt_dsct", overall.leg),
+        ("packetloss", overall.loss),
+        ("jitter_measured", overall.jitter),
+    ];
+    let spreads = named
+        .into_iter()
+        .flat_map(|(key, of)| spread(key, of, [""; 5]));
+    let counts = [
+        count("packets_lost", "", calls.lost),
+        count("rtp_duplicates", "", calls.duplicates),
+        count("rtp_reordered", "", calls.late),
+    ];
+    spreads.chain(counts).collect()
+}
+
+fn sums(keys: [&str; 3], labels: [&'static str; 3], sum: Sum) -> [Metric; 3] {
+    [
+        count(keys[0], labels[0], sum.packets),
+        count(keys[1], labels[1], sum.bytes),
+        count(keys[2], labels[2], sum.errors),
+    ]
+}
+
+fn current(calls: usize, relayed: &Relayed) -> Vec<Metric> {
+    let calls = calls as u64;
+    let mut list = vec![
+        count("sessionsown", "Owned sessions", calls),
+        count("sessionsforeign", "Foreign sessions", 0),
+        count("sessionstotal", "Total sessions", calls),
+        count("transcodedmedia", "Transcoded media", 0),
+    ];
+    list.extend(sums(
+        ["packetrate_user", "byterate_user", "errorrate_user"],
+        [
+            "Packets per second (userspace)",
+            "Bytes per second (userspace)",
+            "Errors per second (userspace)",
+        ],
+        Sum::default(),
+    ));
+    list.extend(sums(
+        ["packetrate_kernel", "byterate_kernel", "errorrate_kernel"],
+        [
+            "Packets per second (kernel)",
+            "Bytes per second (kernel)",
+            "Errors per second (kernel)",
+        ],
+        relayed.rates,
+    ));
+    list.extend(sums(
+        ["packetrate", "byterate", "errorrate"],
+        [
+            "Packets per second (total)",
+            "Bytes per second (total)",
+            "Errors per second (total)",
+        ],
+        relayed.rates,
+    ));
+    list.extend([
+        count("media_userspace", "Userspace-only media streams", 0),
+        count("media_kernel", "Kernel-only media streams", relayed.streams),
+        count("media_mixed", "Mixed kernel/userspace media streams", 0),
+    ]);
+    list
+}
+
+fn totals(uptime_s: u64, rejected: u64, calls: &Calls, relayed: Sum) -> Vec<Metric> {
+    let mut list = vec![
+        (
+            "uptime".to_owned(),
+            "Uptime of rtpengine",
+            Number::Count(uptime_s),
+            " seconds",
+        ),
+        count("managedsessions", "Total managed sessions", calls.ended),
+        count("rejectedsessions", "Total rejected sessions", rejected),
+        count(
+            "timeoutsessions",
+            "Total timed-out sessions via TIMEOUT",
+            calls.timeout,
+        ),
+        count(
+            "silenttimeoutsessions",
+            "Total timed-out sessions via SILENT_TIMEOUT",
+            calls.silent_timeout,
+        ),
+        count(
+            "finaltimeoutsessions",
+            "Total timed-out sessions via FINAL_TIMEOUT",
+            calls.final_timeout,
+        ),
+        count(
+            "offertimeoutsessions",
+            "Total timed-out sessions via OFFER_TIMEOUT",
+            calls.offer_timeout,
+        ),
+        count(
+            "regularterminatedsessions",
+            "Total regular terminated sessions",
+            calls.regular,
+        ),
+        count(
+            "forcedterminatedsessions",
+            "Total forced terminated sessions",
+            calls.forced,
+        ),
+    ];
+    let parts = [
+        ("_user", Sum::default()),
+        ("_kernel", relayed),
+        ("", relayed),
+    ];
+    for (end, sum) in parts {
+        let key = |start: &str| format!("{start}{end}");
+        let labels = match end {
+            "_user" => [
+                "Total relayed packets (userspace)",
+                "Total relayed packet errors (userspace)",
+                "Total relayed bytes (userspace)",
+            ],
+            "_kernel" => [
+                "Total relayed packets (kernel)",
+                "Total relayed packet errors (kernel)",
+                "Total relayed bytes (kernel)",
+            ],
+            _ => [
+                "Total relayed packets",
+                "Total relayed packet errors",
+                "Total relayed bytes",
+            ],
+        };
+        list.extend([
+            count(&key("relayedpackets"), labels[0], sum.packets),
+            count(&key("relayedpacketerrors"), labels[1], sum.errors),
+            count(&key("relayedbytes"), labels[2], sum.bytes),
+        ]);
+    }
+    let durations = Spread {
+        total: calls.duration_s,
+        total2: calls.duration2_s,
+        samples: calls.ended,
+    };
+    list.extend([
+        count(
+            "zerowaystreams",
+            "Total number of streams with no relayed packets",
+            calls.zero_way,
+        ),
+        count(
+            "onewaystreams",
+            "Total number of 1-way streams",
+            calls.one_way,
+        ),
+        real(
+            "avgcallduration",
+            "Average call duration",
+            durations.average(),
+            " seconds",
+        ),
+        real(
+            "totalcallsduration",
+            "Total calls duration",
+            calls.duration_s,
+            " seconds",
+        ),
+        real(
+            "totalcallsduration2",
+            "Total calls duration squared",
+            calls.duration2_s,
+            " seconds squared",
+        ),
+        real(
+            "totalcallsduration_stddev",
+            "Total calls duration standard deviation",
+            durations.deviation(),
+            " seconds",
+        ),
+    ]);
+    list
+}
+
+fn object(metrics: Vec<Metric>) -> Json {
+    let pairs = metrics.into_iter().map(|(key, _, value, _)| match value {
+        Number::Count(count) => (key, json!(count)),
+        Number::Real(real) => (key, json!(real)),
+    });
+    Json::Object(pairs.collect())
+}
+
+/// Lines of the text: what it is, and its value.
+fn lines(metrics: Vec<Metric>, width: usize) -> String {
+    let line = |(_, label, value, unit): Metric| match value {
+        Number::Count(count) => format!(" {label:<width$}:{count}{unit}\n"),
+        Number::Real(real) => format!(" {label:<width$}:{real:.6}{unit}\n"),
+    };
+    metrics.into_iter().map(line).collect()
+}
+
+/// JSON as ng has it: it knows no fractions, so they are texts.
+fn value(json: Json) -> Value {
+    match json {
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => integer.into(),
+            None => format!("{:.6}", number.as_f64().unwrap_or(0.0)).into(),
+        },
+        Json::String(text) => text.into(),
+        Json::Array(list) => Value::List(list.into_iter().map(value).collect()),
+        Json::Object(pairs) => Value::Dict(dict(pairs)),
+        Json::Bool(_) | Json::Null => Value::Integer(0),
+    }
+}
+
+fn dict(pairs: Map<String, Json>) -> Dict {
+    pairs
+        .into_iter()
+        .map(|(key, json)| (key, value(json)))
+        .collect()
+}
+
+impl Service {
+    /// Carries out a request of a client, and counts it as the client's. Requests of one call must not overlap.
+    pub(crate) async fn serve(&self, request: Request, client: IpAddr) -> Reply {
+        let name = command(&request);
+        let start = Instant::now();
+        let reply = self.handle(request).await;
+        let is_error = reply.is_error();
+        self.statistics
+            .served(name, client, start.elapsed(), is_error);
+        reply
+    }
+
+    /// The answer to ng's `statistics`, under the key of that name.
+    pub(crate) fn statistics(&self) -> Dict {
+        let mut groups = self.groups();
+        // As rtpengine has it in ng, not in its text.
+        if let Some(total) = groups.get_mut("totalstatistics") {
+            let uptime = total["uptime"].to_string();
+            total["uptime"] = uptime.into();
+        }
+        dict(groups)
+    }
+
+    /// All of it as JSON, with numbers.
+    pub(crate) fn groups(&self) -> Map<String, Json> {
+        let overall = self.ratings.borrow().overall;
+        let calls = self.statistics.calls.get();
+        let groups = [
+            ("currentstatistics", object(self.current())),
+            ("totalstatistics", object(self.totals())),
+            ("mos", object(mos(&overall))),
+            ("voip_metrics", object(voip(&overall, &calls))),
+            ("controlstatistics", self.statistics.clients_json()),
+            ("interfaces", self.interfaces()),
+            ("transcoders", json!([])),
+        ];
+        let named = groups.map(|(name, group)| (name.to_owned(), group));
+        named.into_iter().collect()
+    }
+
+    fn current(&self) -> Vec<Metric> {
+        let calls = self.calls.borrow().len();
+        current(calls, &self.statistics.relayed.get())
+    }
+
+    fn totals(&self) -> Vec<Metric> {
+        let errors = self.stats.errors();
+        let refused = ["too-many-calls", "draining"].map(|name| errors.get(name).unwrap_or(&0));
+        let relayed = self.statistics.relayed.get().total;
+        totals(
+            self.started.elapsed().as_secs(),
+            refused.into_iter().sum(),
+            &self.statistics.calls.get(),
+            relayed,
+        )
+    }
+
+    /// The answer to `list totals`.
+    pub(crate) fn totals_text(&self) -> String {
+        let overall = self.ratings.borrow().overall;
+        format!(
+            "\nStatistics over currently running sessions:\n\n{}\n\
+             Total statistics (does not include current running sessions):\n\n{}\n\n\
+             MOS statistics:\n\n{}\n\nControl statistics:\n\n{}\n",
+            lines(self.current(), 48),
+            lines(self.totals(), 48),
+            lines(mos(&overall), 48),
+            self.statistics.clients_text(),
+        )
+    }
+
+    /// Per interface: its address and ports; a port is RTP's or RTCP's.
+    fn interfaces(&self) -> Json {
+        let calls = self.calls.borrow();
+        let list = self.reloader.interfaces(|interface| {
+            let mut ports = calls.ports();
+            let found = ports.find(|(name, ..)| *name == interface.name);
+            let (used, all) = found.map_or((0, 0), |(_, used, all)| (2 * used, 2 * all));
+            json!({
+                "name": interface.name,
+                "address": interface.address.to_string(),
+                "ports": {
+                    "min": interface.ports.first, "max": interface.ports.last,
+                    "used": used, "used_pct": 100.0 * used as f64 / all.max(1) as f64,
+                    "free": all - used, "totals": all,
+                },
+            })
+        });
+        Json::Array(list)
+    }
+}
+
+impl Statistics {
+    fn clients_json(&self) -> Json {
+        let one = |(address, client): (&IpAddr, &Client)| {
+            let mut pairs = Map::new();
+            pairs.insert("proxy".into(), json!(address.to_string()));
+            for ((_, name, _), (count, time)) in COMMANDS.iter().zip(client.commands) {
+                pairs.insert(format!("{name}count"), json!(count));
+                pairs.insert(format!("{name}duration"), json!(time.as_secs_f64()));
+            }
+            pairs.insert("errorcount".into(), json!(client.errors));
+            Json::Object(pairs)
+        };
+        let proxies: Vec<Json> = self.clients.borrow().iter().map(one).collect();
+        let mut pairs = Map::new();
+        pairs.insert("proxies".into(), proxies.into());
+        for ((_, name, _), (count, _)) in COMMANDS.iter().zip(self.all.borrow().commands) {
+            pairs.insert(format!("total{name}count"), json!(count));
+        }
+        Json::Object(pairs)
+    }
+
+    fn clients_text(&self) -> String {
+        let mut text = format!(" {:>20} ", "Proxy");
+        for (_, _, column) in COMMANDS {
+            text += &format!("| {column:>10} ");
+        }
+        for (address, client) in self.clients.borrow().iter() {
+            text += &format!("\n {:>20} ", address.to_string());
+            for (count, _) in client.commands {
+                text += &format!("| {count:>10} ");
+            }
+        }
+        text + "\n"
+    }
+}
