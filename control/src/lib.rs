@@ -13,6 +13,8 @@
 //! | `quality` | rates how media sounds, over the call and for each source |
 //! | `statistics` | totals under rtpengine's names |
 //! | `records` | a line for each call that ends |
+//! | `ctl` | answers rtpengine-ctl's commands |
+//! | `settings`, `ending`, `log` | what an operator changes while running |
 //! | `reload` | reads the configuration again |
 //! | `store` | the calls, on disk before the reply leaves |
 //! | `socket` | the command's unix socket |
@@ -25,10 +27,13 @@
 mod ageing;
 mod capture;
 pub mod cli;
+mod ctl;
 pub mod daemon;
+mod ending;
 mod history;
 mod lanes;
 mod link;
+pub mod log;
 mod plan;
 mod quality;
 mod records;
@@ -36,6 +41,7 @@ mod reload;
 mod report;
 mod server;
 mod service;
+mod settings;
 mod socket;
 mod statistics;
 mod stats;

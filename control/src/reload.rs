@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub(crate) struct Reloader {
     path: PathBuf,
     running: RefCell<Config>,
+    /// `running` before anything was set.
+    read: RefCell<Config>,
 }
 
 /// What a reload came to.
@@ -29,6 +31,7 @@ impl Reloader {
         Reloader {
             path,
             running: RefCell::new(config.clone()),
+            read: RefCell::new(config.clone()),
         }
     }
 
@@ -79,10 +82,26 @@ impl Reloader {
         self.put(service, new).map(drop)
     }
 
+    /// What `what` makes of the configuration as it was read, and of what is in force.
+    pub(crate) fn both<T>(&self, what: impl Fn(&Config) -> T) -> [T; 2] {
+        [what(&self.read.borrow()), what(&self.running.borrow())]
+    }
+
+    /// Takes back what was set since the configuration was read.
+    ///
+    /// # Errors
+    /// As [`Reloader::change`].
+    pub(crate) fn revert(&self, service: &Service) -> Result<(), String> {
+        let read = self.read.borrow().clone();
+        self.put(service, read).map(drop)
+    }
+
     fn apply(&self, service: &Service) -> Result<Reloaded, String> {
         let new = Config::load(&self.path).map_err(|error| error.to_string())?;
         service.records.reopen()?;
-        self.put(service, new)
+        let done = self.put(service, new)?;
+        self.read.replace(self.running.borrow().clone());
+        Ok(done)
     }
 
     fn put(&self, service: &Service, new: Config) -> Result<Reloaded, String> {

@@ -57,7 +57,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Seconds since 1970 of a moment on CLOCK_MONOTONIC.
-    fn unix_s(self, mono_ns: u64) -> u64 {
+    pub(crate) fn unix_s(self, mono_ns: u64) -> u64 {
         let ago_us = self.mono_ns.saturating_sub(mono_ns) / 1000;
         self.unix_us.saturating_sub(ago_us) / 1_000_000
     }

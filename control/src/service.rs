@@ -309,7 +309,7 @@ fn reply(report: Dict) -> Reply {
     reply
 }
 
-fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     let now = now();
     Clock {
         mono_ns: now.mono.as_nanos() as u64,
@@ -398,5 +398,32 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::NoInterface(_) => "no-interface",
         MediaError::NoDestination(_) => "no-destination",
         MediaError::Profile { .. } => "profile",
+    }
+}
+
+#[cfg(test)]
+impl Service {
+    /// One with nothing behind it.
+    pub(crate) fn idle(dir: &std::path::Path) -> Service {
+        let config = penstock_config::Config::parse(penstock_config::DEFAULTS, dir).unwrap();
+        let (store, _) = Store::open(&dir.join("calls.redb"), |_| true).unwrap();
+        let calls = Calls::new(crate::daemon::settings(&config.control), now());
+        Service {
+            calls: RefCell::new(calls),
+            link: Rc::new(Link::new(dir.into())),
+            store,
+            stats: Stats::default(),
+            started: Instant::now(),
+            lanes: Rc::default(),
+            timeouts: Cell::new(crate::ageing::timeouts(&config.timeouts)),
+            one_way: RefCell::default(),
+            quality: Cell::default(),
+            quality_changed: tokio::sync::Notify::new(),
+            started_ns: 0,
+            ratings: RefCell::default(),
+            reloader: Reloader::new(dir.into(), &config),
+            statistics: Statistics::default(),
+            records: Records::default(),
+        }
     }
 }
