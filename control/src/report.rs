@@ -75,7 +75,7 @@ pub(crate) fn report(
     let mut report = Report {
         meters,
         rated,
-        progression: progression(rated),
+        progression: progression(rated.iter().map(|rated| rated.sources().len()).sum()),
         clock,
         created_s: call.created_us / 1_000_000,
         ssrcs: BTreeMap::new(),
@@ -112,8 +112,7 @@ pub(crate) fn report(
 }
 
 /// How many ratings of each source there is room for.
-fn progression(rated: &[Rated]) -> usize {
-    let sources: usize = rated.iter().map(|rated| rated.sources().len()).sum();
+fn progression(sources: usize) -> usize {
     (MAX_PROGRESSION / sources.max(1)).clamp(1, MAX_ENTRIES)
 }
 
@@ -381,4 +380,37 @@ fn address(address: std::net::SocketAddr) -> Dict {
     out.push("address", address.ip().to_string());
     out.push("port", u64::from(address.port()));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Measure;
+    use penstock_ng::{Encoding, Reply};
+
+    /// 40 KiB less what a call of few medias has besides.
+    const ROOM: usize = 30_000;
+
+    #[test]
+    fn the_sources_of_a_long_call_fit_kamailios_buffer() {
+        let mut history = History::new(u32::MAX);
+        for at_s in 1_800_000_000..1_800_000_119 {
+            history.add(&Measure {
+                at_s,
+                mos: 4.4,
+                jitter_ms: 100.0,
+                loss_percent: 10.0,
+                round_trip_us: Some(1e6),
+                leg_us: Some(5e5),
+            });
+        }
+        for sources in [1_u32, 2, 4, 16] {
+            let each = progression(sources as usize);
+            let all = (0..sources).map(|n| (n.to_string(), quality(&history, each)));
+            let reply = Reply::ok().with("SSRC", Dict::from_iter(all));
+            let len = reply.encode(b"cookie", Encoding::Bencode).len();
+            assert!(len < ROOM, "{sources}: {len}");
+        }
+        assert_eq!(progression(2), MAX_ENTRIES);
+    }
 }
