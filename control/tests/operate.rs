@@ -100,6 +100,31 @@ fn totals_count_clients_and_calls() {
     }
 }
 
+/// Streams that ended stay in the sum, and a restart of control begins anew.
+#[test]
+fn what_was_relayed_is_summed_up() {
+    let (mut world, plane) = World::running(64);
+    let relayed = |world: &World| {
+        let groups = world.socket(r#"{"get":"statistics"}"#)["ok"].clone();
+        let rate = groups["currentstatistics"]["packetrate_kernel"].clone();
+        let total = groups["totalstatistics"]["relayedpackets"].clone();
+        (total.as_u64().unwrap(), rate.as_u64().unwrap())
+    };
+    let a = call(&world, "a");
+    plane.feed(a[0], 500);
+    world.until("the sum", || relayed(&world).0 == 500);
+    assert!((1..=500).contains(&relayed(&world).1));
+    world.delete("a");
+    let b = call(&world, "b");
+    plane.feed(b[1], 70);
+    world.until("the sum", || relayed(&world).0 == 570);
+    assert!(world.stop());
+    world.start();
+    world.wait_state("online");
+    plane.feed(b[0], 9);
+    world.until("the sum", || relayed(&world).0 == 9);
+}
+
 #[test]
 fn rtpengine_ctls_commands_are_answered_in_its_form() {
     let (world, plane) = World::running(64);
