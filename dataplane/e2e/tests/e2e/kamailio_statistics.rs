@@ -147,19 +147,12 @@ fn kamailios_variables_hold_what_the_phones_heard() {
     let file = lab.dir().join("kamailio.cfg");
     std::fs::write(&file, script()).expect("the script");
     let dir = lab.dir().to_string_lossy().into_owned();
-    let words = [
-        "/usr/sbin/kamailio",
-        "-DD",
-        "-E",
-        "-m",
-        "16",
-        "-M",
-        "8",
-        "-Y",
-        &dir,
-        "-f",
-    ];
-    let kamailio = lab.process(&[&words[..], &[&file.to_string_lossy()]].concat());
+    // Its children would outlive it: as a namespace's first process it takes them with it.
+    let words = "unshare --pid --fork --kill-child /usr/sbin/kamailio -DD -E -m 16 -M 8";
+    let mut words: Vec<&str> = words.split(' ').collect();
+    let script = file.to_string_lossy();
+    words.extend(["-Y", &dir, "-f", &script]);
+    let kamailio = lab.process(&words);
 
     let sides = lab.ng().call("call", phone_at(4000), phone_at(5000));
     let phones = [4000, 5000].map(|port| lab.socket(phone_at(port)));
