@@ -1,9 +1,11 @@
 //! Starting, running and stopping the daemon.
 
 use crate::link::Link;
+use crate::records::Records;
 use crate::reload::Reloader;
 use crate::server::Server;
 use crate::service::{Service, now};
+use crate::statistics::{self, Statistics};
 use crate::stats::Stats;
 use crate::store::{Store, StoreError, Stored};
 use crate::{ageing, quality, service, socket};
@@ -74,6 +76,14 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         }
     })?;
 
+    let records = Records::start(control.cdr.as_deref()).map_err(|error| {
+        let path = control.cdr.as_deref().unwrap_or(Path::new(""));
+        DaemonError(format!(
+            "cannot open [control] cdr {}: {error}",
+            path.display()
+        ))
+    })?;
+
     let (calls, lost) = restore(control, stored);
     tracing::info!(calls = calls.len(), ng = %control.ng, "control is ready");
     let service = Rc::new(Service {
@@ -91,6 +101,8 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         ratings: RefCell::default(),
         reloader: Reloader::new(path.into(), config),
         loop_mark: loop_mark()?,
+        statistics: Statistics::default(),
+        records,
     });
     let wanted = service.clone();
     let desired = Box::new(move || {
@@ -115,7 +127,8 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     });
     tokio::task::spawn_local(ageing::run(service.clone()));
     tokio::task::spawn_local(quality::run(service.clone()));
-    tokio::task::spawn_local(socket::run(cli, service));
+    tokio::task::spawn_local(statistics::run(service.clone()));
+    tokio::task::spawn_local(socket::run(cli, service.clone()));
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("cannot tell systemd that control is ready: {error}");
     }
@@ -127,6 +140,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     };
     // What the store was asked to write, it writes.
     store.commit_queued();
+    service.records.end();
     // Another control may have taken the place already.
     if outcome.is_ok() {
         tracing::info!("control stops; media goes on");

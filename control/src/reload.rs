@@ -3,7 +3,7 @@
 use crate::daemon::settings;
 use crate::service::Service;
 use crate::{ageing, quality};
-use penstock_config::Config;
+use penstock_config::{Config, Interface};
 use sd_notify::NotifyState;
 use serde::Serialize;
 use std::cell::RefCell;
@@ -13,6 +13,8 @@ use std::path::PathBuf;
 pub(crate) struct Reloader {
     path: PathBuf,
     running: RefCell<Config>,
+    /// `running` before anything was set.
+    read: RefCell<Config>,
 }
 
 /// What a reload came to.
@@ -29,6 +31,7 @@ impl Reloader {
         Reloader {
             path,
             running: RefCell::new(config.clone()),
+            read: RefCell::new(config.clone()),
         }
     }
 
@@ -54,8 +57,54 @@ impl Reloader {
         outcome
     }
 
+    /// What `what` makes of each interface in force.
+    pub(crate) fn interfaces<T>(&self, what: impl Fn(&Interface) -> T) -> Vec<T> {
+        let running = self.running.borrow();
+        running.control.interfaces.iter().map(what).collect()
+    }
+
+    /// What is in force.
+    pub(crate) fn running<T>(&self, what: impl FnOnce(&Config) -> T) -> T {
+        what(&self.running.borrow())
+    }
+
+    /// Puts what `edit` changes into force, until the next reload or restart.
+    ///
+    /// # Errors
+    /// Which calls stand in its way. Nothing has changed then.
+    pub(crate) fn change(
+        &self,
+        service: &Service,
+        edit: impl FnOnce(&mut Config),
+    ) -> Result<(), String> {
+        let mut new = self.running.borrow().clone();
+        edit(&mut new);
+        self.put(service, new).map(drop)
+    }
+
+    /// What `what` makes of the configuration as it was read, and of what is in force.
+    pub(crate) fn both<T>(&self, what: impl Fn(&Config) -> T) -> [T; 2] {
+        [what(&self.read.borrow()), what(&self.running.borrow())]
+    }
+
+    /// Takes back what was set since the configuration was read.
+    ///
+    /// # Errors
+    /// As [`Reloader::change`].
+    pub(crate) fn revert(&self, service: &Service) -> Result<(), String> {
+        let read = self.read.borrow().clone();
+        self.put(service, read).map(drop)
+    }
+
     fn apply(&self, service: &Service) -> Result<Reloaded, String> {
         let new = Config::load(&self.path).map_err(|error| error.to_string())?;
+        service.records.reopen()?;
+        let done = self.put(service, new)?;
+        self.read.replace(self.running.borrow().clone());
+        Ok(done)
+    }
+
+    fn put(&self, service: &Service, new: Config) -> Result<Reloaded, String> {
         let mut running = self.running.borrow_mut();
         let done = compare(&running, &new);
         let wanted = settings(&new.control);
@@ -96,6 +145,7 @@ fn compare(old: &Config, new: &Config) -> Reloaded {
             ("[control] socket", a.socket == b.socket),
             ("[control] store", a.store == b.store),
             ("[control] core", a.core == b.core),
+            ("[control] cdr", a.cdr == b.cdr),
         ]),
     }
 }
@@ -110,6 +160,7 @@ fn in_force(old: &Config, new: Config) -> Config {
             socket: kept.socket.clone(),
             store: kept.store.clone(),
             core: kept.core,
+            cdr: kept.cdr.clone(),
             ..new.control
         },
         ..new

@@ -122,7 +122,7 @@ impl Server {
 
     async fn carry_out(&self, job: Job) {
         let is_delete = matches!(job.request, Request::Delete(_));
-        let reply = self.service.handle(job.request).await;
+        let reply = self.service.serve(job.request, job.peer.ip()).await;
         let mut bytes = reply.encode(&job.cookie, job.encoding);
         if bytes.len() > MAX_DATAGRAM {
             let text = "The reply is too large for a datagram";

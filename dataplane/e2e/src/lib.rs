@@ -284,6 +284,12 @@ impl Lab {
         Daemon::start(&self.namespace, &command, env, self.dir.path())
     }
 
+    /// Any program with its arguments, in the namespace and in the background.
+    pub fn process(&self, command: &[&str]) -> Daemon {
+        let command: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
+        Daemon::start(&self.namespace, &command, &[], self.dir.path())
+    }
+
     /// The CLI in the background.
     pub fn penstock_start(&self, args: &[&str]) -> Daemon {
         let program = binary("penstock");

@@ -235,6 +235,8 @@ pub struct Control {
     pub max_calls: u32,
     /// CPU of control's thread.
     pub core: Option<usize>,
+    /// The file of call detail records.
+    pub cdr: Option<PathBuf>,
     /// `[[control.interface]]`
     #[serde(rename = "interface")]
     pub interfaces: Vec<Interface>,
@@ -249,6 +251,7 @@ impl Default for Control {
             port_rest_s: 2,
             max_calls: 16_000,
             core: None,
+            cdr: None,
             interfaces: Vec::new(),
         }
     }

@@ -21,6 +21,7 @@ mod hostile;
 mod hung_worker;
 mod icmp;
 mod idle_wakes;
+mod kamailio_statistics;
 mod learning;
 mod memif;
 mod meters;
