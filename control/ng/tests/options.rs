@@ -1,9 +1,9 @@
 //! Every key and flag in its forms.
 
 use penstock_ng::{
-    All, AttributeEdit, Bundle, Codecs, Datagram, Dict, DropTraffic, DtmfSecurity, Flag, Ice,
-    IceLite, Kind, MAX_LINE, MAX_METADATA, MediaEcho, Options, Replace, Request, RequestError,
-    RtcpMux, SECTIONS, Signal, Support, Transport, Value,
+    All, AttributeEdit, Bundle, Codecs, Datagram, DropTraffic, DtmfSecurity, Flag, Ice, IceLite,
+    Kind, MAX_LINE, MAX_METADATA, MediaEcho, Options, Replace, Request, RequestError, RtcpMux,
+    SECTIONS, Signal, Support, Transport,
 };
 
 /// An offer with more keys, as JSON without its braces.
