@@ -264,7 +264,8 @@ fn rtcp_changes_ports_in_the_middle() {
     muxed.heard_all(0xb, 1, 201);
     rtp.heard_all(0xa, 1, 201);
     let exchange = |muxed: &mut Phone, rtcp: &mut Phone| {
-        (muxed.forget(), rtcp.forget());
+        muxed.forget();
+        rtcp.forget();
         for _ in 0..5 {
             muxed.report(local(SHARED));
             rtcp.report(local(SECOND));
