@@ -79,6 +79,12 @@ drops! {
     NotRtp = "not-rtp",
     /// STUN, DTLS, ZRTP or a TURN channel (RFC 7983) where it was not negotiated.
     NotNegotiated = "not-negotiated",
+    /// STUN (RFC 8489) to a stream with ICE that is no sound message, or none that a lite agent takes.
+    Stun = "stun",
+    /// A connectivity check (RFC 8445, 7.3) without the stream's ICE credentials, or one that was refused.
+    StunCheck = "stun-check",
+    /// More connectivity checks at once than a stream or a worker looks at, or than the steward has room for.
+    StunLimit = "stun-limit",
     /// A compound RTCP packet of which a part does not fit (RFC 3550, A.2).
     RtcpMalformed = "rtcp-malformed",
     /// A payload type that was not negotiated, where those are to be dropped.
@@ -114,7 +120,7 @@ pub struct WorkerCounters {
     pub rx: Counter,
     /// Packets handed to an egress queue that took them.
     pub forwarded: Counter,
-    /// Packets the steward took: ARP, neighbour discovery, ICMP, or waiting for a next hop.
+    /// Packets the steward took (ARP, neighbour discovery, ICMP, or waiting for a next hop), and STUN that ended here.
     pub consumed: Counter,
     /// Packets given to the worker that owns their stream.
     pub handed_over: Counter,
@@ -122,7 +128,7 @@ pub struct WorkerCounters {
     pub to_kernel: Counter,
     /// Of `rx`, the packets that came from the kernel.
     pub from_kernel: Counter,
-    /// Packets sent on the steward's behalf.
+    /// Packets sent on the steward's behalf, and answers to connectivity checks.
     pub tx_steward: Counter,
     /// Iterations of the poll loop that found packets.
     pub polls_busy: Counter,

@@ -7,6 +7,7 @@
 
 use crate::cell::BlockCell;
 use crate::counters::{Drop, MAX_PORTS, MAX_WORKERS, PortCounters, WorkerCounters};
+use crate::ice::IceCells;
 use crate::record::{Head, Record, Slot};
 use crate::ring::{Line, RingState};
 use crate::sync::{AtomicU32, AtomicU64};
@@ -20,7 +21,7 @@ pub const MAX_ADDRESSES: usize = 64;
 pub const MAX_STREAMS: u32 = 1 << 24;
 
 /// The version of everything that the layout hash cannot see: encodings and meanings.
-pub(crate) const ABI: u32 = 2;
+pub(crate) const ABI: u32 = 3;
 
 /// Slots of the command ring.
 pub(crate) const COMMAND_SLOTS: usize = 8192;
@@ -375,7 +376,16 @@ pub(crate) const LAYOUT_HASH: u64 = {
             reserved
         }
     );
-    h = layout!(h, Record { head, tally, slots });
+    h = layout!(h, IceCells { words });
+    h = layout!(
+        h,
+        Record {
+            head,
+            tally,
+            slots,
+            ice
+        }
+    );
     let mut i = 0;
     while i < Drop::ALL.len() {
         h = fnv(h, Drop::ALL[i].name().as_bytes());

@@ -29,6 +29,7 @@ mod control;
 pub mod copies;
 pub mod counters;
 pub mod event;
+mod ice;
 mod layout;
 mod life;
 #[cfg(not(loom))]
@@ -62,6 +63,7 @@ pub use control::{
 };
 pub use counters::{MAX_WORKERS, WorkerCounters};
 pub use event::{BadEvent, Event, MediaState, Refusal, Seen, Timers};
+pub use ice::Ice;
 pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 #[cfg(not(loom))]
 pub use lifecycle::{Attached, Fate, Preview, RegionConfig, RegionError, Sizes};

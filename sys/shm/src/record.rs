@@ -1,22 +1,24 @@
 //! The stream record: what one endpoint is, where its packets go, and what passed.
 //!
-//! Thirteen cache lines. An IPv4 packet touches the index entry, the first line of one [`Slot`] and the
+//! Fifteen cache lines. An IPv4 packet touches the index entry, the first line of one [`Slot`] and the
 //! [`Meter`](crate::Meter); an IPv6 packet one line more.
 //!
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 to 6 | [`Tally`]: what is counted | the owner worker; drops: who drops |
-//! | 7 to 9 | [`Slot`] 0: policy and route | steward, while no worker can see it |
-//! | 10 to 12 | [`Slot`] 1 | likewise |
+//! | 1 to 7 | [`Tally`]: what is counted | the owner worker; drops: who drops |
+//! | 8 to 10 | [`Slot`] 0: policy and route | steward, while no worker can see it |
+//! | 11 to 13 | [`Slot`] 1 | likewise |
+//! | 14 | ICE credentials of either slot | as the slot |
 //!
 //! The number is odd, so that the meters of a table fall into all sets of a cache, and its first slot lines too: with
-//! twelve they would fall into a quarter of them.
+//! an even one they would fall into a quarter of them.
 //!
 //! The index entry of an endpoint names the stream *and* its live slot, so one release store
 //! changes policy and route together.
 
 use crate::cell::SlotCell;
+use crate::ice::IceCells;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::tally::Tally;
 use std::net::{IpAddr, SocketAddr};
@@ -85,6 +87,9 @@ pub enum Learn {
     /// [`rank`]. The signalled address itself is locked at once.
     #[default]
     Heuristic = 3,
+    /// The source of the connectivity check that verifies first is, then of each that nominates (RFC 8445, 8.1.1): a
+    /// stream with ICE.
+    Checks = 4,
 }
 
 impl Learn {
@@ -95,6 +100,7 @@ impl Learn {
             1 => Some(Learn::Immediate),
             2 => Some(Learn::Delayed),
             3 => Some(Learn::Heuristic),
+            4 => Some(Learn::Checks),
             _ => None,
         }
     }
@@ -116,6 +122,10 @@ pub mod rank {
     pub const KNOWN: u8 = 5;
     /// It is the signalled one.
     pub const SIGNALLED: u8 = 6;
+    /// A connectivity check came from it that the stream's ICE credentials stand for.
+    pub const CHECKED: u8 = 7;
+    /// Likewise, and the other agent chose it.
+    pub const NOMINATED: u8 = 8;
 }
 
 /// DSCP of what leaves (RFC 2474).
@@ -565,6 +575,8 @@ pub struct Record {
     pub tally: Tally,
     /// Policy and route, twice.
     pub(crate) slots: [SlotCell; 2],
+    /// ICE credentials of either slot.
+    pub(crate) ice: IceCells,
 }
 
 #[cfg(not(loom))]
@@ -578,6 +590,7 @@ impl Record {
             head: Head::default(),
             tally: Tally::default(),
             slots,
+            ice: IceCells::default(),
         }
     }
 }

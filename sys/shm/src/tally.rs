@@ -390,5 +390,5 @@ impl Meter {
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Meter>() == 64);
-    assert!(size_of::<Tally>() == 6 * 64);
+    assert!(size_of::<Tally>() == 7 * 64);
 };

@@ -2,6 +2,7 @@
 
 use crate::address::Address;
 use crate::counters::{BURST_SIZES, Drop, MAX_WORKERS};
+use crate::ice::Ice;
 use crate::layout::PlaneInfo;
 use crate::life::entry_number;
 use crate::lifecycle::{RegionError, TableFile, open_table};
@@ -152,6 +153,8 @@ pub struct Policy {
     pub capture: bool,
     /// When the stream was last signalled anew, ns of CLOCK_MONOTONIC.
     pub signalled_ns: u64,
+    /// The credentials that its connectivity checks have, if it has ICE.
+    pub ice: Option<Ice>,
 }
 
 /// The meter of a stream, decoded.
@@ -326,7 +329,7 @@ impl TableView {
     /// A consistent copy of the stream; none if no stream has this number.
     pub fn stream(&self, number: u32) -> Option<StreamStat> {
         let record = self.table.records.get(number as usize)?;
-        record.read(|record, slot| decode(number, record, &slot))
+        record.read(|record, slot, ice| decode(number, record, &slot, ice))
     }
 
     /// Every stream, live or ended.
@@ -384,7 +387,7 @@ impl TableView {
     }
 }
 
-fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
+fn decode(number: u32, record: &Record, slot: &Slot, ice: Option<Ice>) -> StreamStat {
     let head = &record.head;
     StreamStat {
         number,
@@ -395,7 +398,7 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
         call: head.call.load(Ordering::Relaxed),
         created_ns: head.created_ns.load(Ordering::Relaxed),
         ended_ns: head.ended_ns.load(Ordering::Relaxed),
-        policy: decode_policy(slot),
+        policy: decode_policy(slot, ice),
         meter: decode_meter(&record.tally, slot.clock_hz),
         reports: decode_reports(&record.tally.reports),
         voip: decode_voip(&record.tally.voip),
@@ -408,7 +411,7 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
     }
 }
 
-fn decode_policy(slot: &Slot) -> Policy {
+fn decode_policy(slot: &Slot, ice: Option<Ice>) -> Policy {
     let is = |bit| slot.flags & bit != 0;
     Policy {
         gate_open: is(flag::GATE_OPEN),
@@ -437,6 +440,7 @@ fn decode_policy(slot: &Slot) -> Policy {
         police: slot.police,
         capture: is(flag::CAPTURE),
         signalled_ns: slot.signalled_ns,
+        ice,
     }
 }
 
