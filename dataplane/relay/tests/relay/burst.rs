@@ -29,8 +29,16 @@ fn the_sums_hold_over_mixed_bursts() {
         "{all:?}"
     );
     assert!(all.steward > 0, "{all:?}");
-    // Where a packet leaves, and by which worker, is no part of this.
-    let elsewhere = [Drop::Loop, Drop::NextHop, Drop::TxFull, Drop::HandOver];
+    // Where a packet leaves, by which worker, and who answers it is no part of this.
+    let elsewhere = [
+        Drop::Stun,
+        Drop::StunCheck,
+        Drop::StunLimit,
+        Drop::Loop,
+        Drop::NextHop,
+        Drop::TxFull,
+        Drop::HandOver,
+    ];
     for reason in Drop::OF_STREAM {
         let never = all.drops[*reason as usize] == 0;
         assert_eq!(never, elsewhere.contains(reason), "{reason:?}: {all:?}");
