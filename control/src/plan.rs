@@ -49,10 +49,10 @@ impl Addresses {
         found.map_or(0, |&(_, number)| number)
     }
 
-    fn spec(&self, stream: &Stream) -> Option<shm::StreamSpec> {
+    fn spec(&self, stream: &Stream) -> Option<Wanted> {
         let endpoint = self.endpoint(stream.local)?;
         let peer = self.endpoint(stream.peer)?;
-        Some(shm::StreamSpec {
+        let spec = shm::StreamSpec {
             remote: stream.remote,
             kind: match stream.kind {
                 Kind::Rtp => shm::Kind::Rtp,
@@ -60,6 +60,7 @@ impl Addresses {
                 Kind::Raw => shm::Kind::Raw,
             },
             learn: match stream.learn {
+                _ if stream.ice.is_some() => shm::Learn::Checks,
                 Learn::Off => shm::Learn::Off,
                 Learn::Immediate => shm::Learn::Immediate,
                 Learn::Delayed => shm::Learn::Delayed,
@@ -87,7 +88,12 @@ impl Addresses {
             leg: stream.leg,
             media: stream.media as u8,
             ..shm::StreamSpec::new(endpoint, peer)
-        })
+        };
+        let ice = stream.ice.map(|ice| shm::Ice {
+            ufrag: ice.ufrag,
+            pwd: ice.pwd,
+        });
+        Some(Wanted { spec, ice })
     }
 
     /// The op in the region's words; `Err` with the address that the plane does not have. What
@@ -98,15 +104,30 @@ impl Addresses {
             match op {
                 Op::Remove(local) => out.extend(self.endpoint(*local).map(shm::Op::Remove)),
                 Op::Put(stream) => {
-                    let spec = self.spec(stream).ok_or(match self.endpoint(stream.local) {
+                    let wanted = self.spec(stream).ok_or(match self.endpoint(stream.local) {
                         None => stream.local,
                         Some(_) => stream.peer,
                     })?;
-                    out.push(shm::Op::Set(spec));
+                    out.extend(wanted.ops());
                 }
             }
         }
         Ok(out)
+    }
+}
+
+/// A stream as the region should have it.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    spec: shm::StreamSpec,
+    ice: Option<shm::Ice>,
+}
+
+impl Wanted {
+    fn ops(&self) -> impl Iterator<Item = shm::Op> {
+        let endpoint = self.spec.endpoint;
+        let ice = self.ice.map(|ice| shm::Op::Ice { endpoint, ice });
+        std::iter::once(shm::Op::Set(self.spec)).chain(ice)
     }
 }
 
@@ -126,11 +147,13 @@ pub(crate) fn plan(
     addresses: &Addresses,
 ) -> Plan {
     let mut plan = Plan::default();
-    let mut wanted: HashMap<u32, (u64, shm::StreamSpec)> = HashMap::new();
+    let mut wanted: HashMap<u32, (u64, Wanted)> = HashMap::new();
     for (key, desired) in calls {
         for stream in desired.values() {
             match addresses.spec(stream) {
-                Some(spec) => drop(wanted.insert(spec.endpoint.to_bits(), (key, spec))),
+                Some(stream) => {
+                    wanted.insert(stream.spec.endpoint.to_bits(), (key, stream));
+                }
                 None => plan.homeless += 1,
             }
         }
@@ -146,8 +169,8 @@ pub(crate) fn plan(
             continue;
         }
         match wanted.get(&stat.endpoint.to_bits()) {
-            Some((key, spec)) if *key == stat.call => {
-                if stands(&stat, spec) {
+            Some((key, stream)) if *key == stat.call => {
+                if stands(&stat, stream) {
                     wanted.remove(&stat.endpoint.to_bits());
                 }
             }
@@ -159,29 +182,34 @@ pub(crate) fn plan(
     }
     plan.commands = chunks(commands);
     let mut commands: BTreeMap<u64, Vec<shm::Op>> = BTreeMap::new();
-    for (key, spec) in wanted.into_values() {
-        commands.entry(key).or_default().push(shm::Op::Set(spec));
+    for (key, stream) in wanted.into_values() {
+        commands.entry(key).or_default().extend(stream.ops());
     }
     plan.commands.extend(chunks(commands));
     plan
 }
 
 fn chunks(commands: BTreeMap<u64, Vec<shm::Op>>) -> Vec<(u64, Vec<shm::Op>)> {
-    let split = |(key, ops): (u64, Vec<shm::Op>)| {
-        let parts: Vec<_> = ops
-            .chunks(shm::MAX_OPS)
-            .map(|p| (key, p.to_vec()))
-            .collect();
-        parts
-    };
-    commands.into_iter().flat_map(split).collect()
+    let mut parts = Vec::new();
+    for (key, mut ops) in commands {
+        while ops.len() > shm::MAX_OPS {
+            // A stream and its credentials stay together.
+            let is_apart = matches!(ops[shm::MAX_OPS], shm::Op::Ice { .. });
+            let rest = ops.split_off(shm::MAX_OPS - usize::from(is_apart));
+            parts.push((key, std::mem::replace(&mut ops, rest)));
+        }
+        parts.push((key, ops));
+    }
+    parts
 }
 
-/// Whether the stream is as wanted. A learned remote is as good as the signalled one it replaced.
-fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
-    let have = &stat.policy;
+/// Whether the stream is as wanted. A learned remote is as good as the signalled one it replaced; with ICE that one is never
+/// taken.
+fn stands(stat: &shm::StreamStat, wanted: &Wanted) -> bool {
+    let (have, spec) = (&stat.policy, &wanted.spec);
     have.signal == spec.signal
-        && (have.latched || have.remote == spec.remote)
+        && (have.latched || wanted.ice.is_some() || have.remote == spec.remote)
+        && have.ice == wanted.ice
         && have.kind == spec.kind
         && have.learn == spec.learn
         && have.gate_open == spec.gate_open

@@ -227,7 +227,7 @@ fn apply(
     knobs: &Knobs,
 ) -> Result<(), (Refusal, Endpoint)> {
     let now = monotonic_ns();
-    for op in &command.ops {
+    for (at, op) in command.ops.iter().enumerate() {
         match op {
             Op::Set(spec) => {
                 if knobs.refuse.load(Ordering::Relaxed) {
@@ -237,8 +237,13 @@ fn apply(
                     .insert(spec.endpoint, command.call, now)
                     .map_err(|_| (Refusal::TableFull, spec.endpoint))?;
                 let slot = slot_of(table, spec, &table.slot(no));
-                table.update(no, &slot).unwrap();
+                let ice = match command.ops.get(at + 1) {
+                    Some(Op::Ice { ice, .. }) => Some(ice),
+                    _ => None,
+                };
+                table.update_with(no, &slot, ice).unwrap();
             }
+            Op::Ice { .. } => {}
             Op::Remove(endpoint) => {
                 if let Some(no) = table.find(*endpoint) {
                     assert!(table.remove(no, now));

@@ -17,6 +17,7 @@ mod gateways;
 mod hairpin;
 mod hostile;
 mod hung_worker;
+mod ice;
 mod icmp;
 mod idle_wakes;
 mod learning;
