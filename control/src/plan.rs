@@ -223,3 +223,139 @@ fn stands(stat: &shm::StreamStat, wanted: &Wanted) -> bool {
         && (have.secure, have.police) == (spec.secure, spec.police)
         && have.capture == spec.capture
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use penstock_media::{Feed, Ice};
+    use std::net::IpAddr;
+
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 1));
+
+    fn stream(port: u16) -> Stream {
+        let local = |port| Local {
+            ip: LOCAL,
+            vlan: 0,
+            port,
+        };
+        Stream {
+            local: local(port),
+            peer: local(port ^ 1),
+            remote: None,
+            kind: Kind::Rtp,
+            learn: Learn::Heuristic,
+            handover: false,
+            hint: None,
+            gate_open: true,
+            signal: 1,
+            clock_hz: 8000,
+            dscp: None,
+            payload_types: 1,
+            strict_payload: false,
+            event_type: None,
+            shared: Shared::Nothing,
+            secure: false,
+            class: Class::Audio,
+            capture: false,
+            feed: Feed::Own,
+            mid: None,
+            ice: Some(Ice {
+                ufrag: *b"ufrag+/0",
+                pwd: *b"passwordpasswordpassword",
+            }),
+            drop_events: false,
+            leg: 0,
+            media: 0,
+        }
+    }
+
+    fn addresses() -> Addresses {
+        Addresses {
+            numbers: HashMap::from([((LOCAL, 0), 3)]),
+            ..Addresses::default()
+        }
+    }
+
+    /// A command holds so many ops, and one of them may end between a stream and what belongs to it.
+    #[test]
+    fn credentials_stay_with_their_stream() {
+        let without = Stream {
+            ice: None,
+            ..stream(1000)
+        };
+        let streams = (1001..1700).map(stream).chain([without]);
+        let desired: Desired = streams.map(|stream| (stream.local, stream)).collect();
+        let plan = plan([(7, desired)].into_iter(), std::iter::empty(), &addresses());
+        let mut sets = 0;
+        for (key, ops) in &plan.commands {
+            assert!(*key == 7 && ops.len() <= shm::MAX_OPS);
+            for (at, op) in ops.iter().enumerate() {
+                let next = ops.get(at + 1);
+                match op {
+                    shm::Op::Set(spec) => {
+                        let expected = spec.endpoint.port != 1000;
+                        let has_ice = matches!(next, Some(shm::Op::Ice { endpoint, .. }) if *endpoint == spec.endpoint);
+                        assert_eq!(has_ice, expected, "{spec:?}");
+                        assert_eq!(spec.learn == shm::Learn::Checks, expected);
+                        sets += 1;
+                    }
+                    shm::Op::Ice { .. } => assert!(!matches!(next, Some(shm::Op::Ice { .. }))),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(!matches!(ops[0], shm::Op::Ice { .. }));
+        }
+        assert_eq!((sets, plan.homeless), (700, 0));
+    }
+
+    /// What the plane has of these credentials stands wherever checks have led it, and other credentials do not.
+    #[test]
+    fn a_stream_stands_by_its_credentials() {
+        let wanted = addresses().spec(&stream(1000)).expect("an address");
+        let (dir, spec) = (tempfile::tempdir().expect("a folder"), wanted.spec);
+        let region = shm::RegionConfig {
+            dir: dir.path().join("region"),
+            table_dir: None,
+            streams: 16,
+            group: None,
+        };
+        let mut table = shm::Plane::open(&region).expect("a region").split(1).table;
+        let number = table.insert(spec.endpoint, 7, 1).expect("room");
+        let mut slot = shm::Slot {
+            flags: shm::flag::GATE_OPEN,
+            peer_endpoint: spec.peer.to_bits(),
+            signal: spec.signal,
+            clock_hz: spec.clock_hz,
+            payload_types: [1, 0],
+            kind: spec.kind as u8,
+            learn: spec.learn as u8,
+            dscp: spec.dscp.to_u8(),
+            ..shm::Slot::CLOSED
+        };
+        let view = shm::TableView::open(&region.dir).expect("the table");
+        let mut stands_with = |slot: &shm::Slot, ice: Option<shm::Ice>, wanted: &Wanted| {
+            table
+                .update_with(number, slot, ice.as_ref())
+                .expect("no worker");
+            stands(&view.stream(number).expect("live"), wanted)
+        };
+        assert!(stands_with(&slot, wanted.ice, &wanted));
+        // What is signalled is not taken.
+        let signalled = Wanted {
+            spec: shm::StreamSpec {
+                remote: Some(([192, 0, 2, 1], 9).into()),
+                ..spec
+            },
+            ..wanted
+        };
+        assert!(stands_with(&slot, wanted.ice, &signalled));
+        assert!(!stands_with(&slot, None, &wanted));
+        let other = wanted.ice.map(|ice| shm::Ice {
+            pwd: *b"wordpasswordpasswordpass",
+            ..ice
+        });
+        assert!(!stands_with(&slot, other, &wanted));
+        slot.signal += 1;
+        assert!(!stands_with(&slot, wanted.ice, &wanted));
+    }
+}
