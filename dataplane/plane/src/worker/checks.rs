@@ -11,7 +11,7 @@ use crate::steward::Bucket;
 use penstock_dpdk::Mbuf;
 use penstock_relay::learn::{self, Ask};
 use penstock_relay::local::{REPLY_HEADERS, udp_reply};
-use penstock_relay::stun::{self, Answer, Message, Refusal};
+use penstock_relay::stun::{self, Answer, Message, Refusal, Request};
 use penstock_relay::{Drop, Udp, source};
 use penstock_shm::copies::Direction;
 use penstock_shm::{Entry, Ice, Learn};
@@ -73,78 +73,118 @@ pub(super) fn for_agent(mbuf: &Mbuf, udp: &Udp, entry: Entry<'_>) -> Option<Ice>
     }
 }
 
+/// What becomes of a message.
+struct Outcome {
+    /// Why it is none that counts.
+    dropped: Option<Drop>,
+    /// What is said to its sender.
+    answer: Option<Answer>,
+}
+
+/// Why a request does not count.
+enum Fault {
+    /// Nothing is said.
+    Drop(Drop),
+    /// Its sender is told so.
+    Refuse(Refusal),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Fault {
+        Fault::Refuse(refusal)
+    }
+}
+
 impl Step<'_> {
     /// Takes STUN to a stream with ICE.
     pub(super) fn check(&mut self, mbuf: Mbuf, udp: &Udp, entry: Entry<'_>, ice: &Ice) {
         self.capture(&mbuf, entry, Direction::Ingress);
-        let refused = match self.admit(&mbuf, udp, entry, ice) {
-            Ok(None) => {
-                self.counters.consumed.add(1);
-                return self.drop_uncounted(mbuf);
-            }
-            Ok(Some(answer)) => {
-                self.counters.consumed.add(1);
-                return self.reply(mbuf, udp, entry, &answer);
-            }
-            Err(refused) => refused,
+        let Outcome { dropped, answer } = match self.admit(&mbuf, udp) {
+            Ok(source) => self.hear(&mbuf, udp, source, entry, ice),
+            Err(reason) => Outcome {
+                dropped: Some(reason),
+                answer: None,
+            },
         };
-        match refused {
-            (reason, Some(answer)) if self.out.checks.refusals.take(self.now_ns) => {
+        match dropped {
+            Some(reason) => {
                 entry.tally().count_dropped(reason);
                 self.counters.drops[reason as usize].add(1);
-                self.reply(mbuf, udp, entry, &answer);
             }
-            (reason, _) => self.drop_of(entry, mbuf, reason),
+            None => self.counters.consumed.add(1),
+        }
+        match answer {
+            Some(answer) => self.reply(mbuf, udp, entry, &answer),
+            None => self.free(mbuf),
         }
     }
 
-    /// What is to be said to a message that is as it should be, and why one is not, with what is said then.
-    fn admit(
+    /// The message's source, if it may send at all.
+    fn admit(&self, mbuf: &Mbuf, udp: &Udp) -> Result<SocketAddr, Drop> {
+        let source = source(mbuf.frame(), udp).ok_or(Drop::Malformed)?;
+        // An endpoint of the plane asks nobody.
+        if self.crossed > 0 {
+            return Err(Drop::Source);
+        }
+        match self.shared.rules.sources.admit(source.ip()) {
+            true => Ok(source),
+            false => Err(Drop::Denied),
+        }
+    }
+
+    fn hear(
         &mut self,
         mbuf: &Mbuf,
         udp: &Udp,
-        entry: Entry<'_>,
-        ice: &Ice,
-    ) -> Result<Option<Answer>, (Drop, Option<Answer>)> {
-        let source = source(mbuf.frame(), udp).ok_or((Drop::Malformed, None))?;
-        // An endpoint of the plane asks nobody.
-        if self.crossed > 0 {
-            return Err((Drop::Source, None));
-        }
-        let rules = &self.shared.rules;
-        if !rules.sources.admit(source.ip()) {
-            return Err((Drop::Denied, None));
-        }
-        let payload = udp.payload(mbuf.frame()).unwrap_or_default();
-        let request = match stun::parse(payload).map_err(|reason| (reason, None))? {
-            Message::Indication => return Ok(None),
-            Message::Request(request) => request,
-        };
-        let refuse = |refusal: Refusal| (Drop::StunCheck, Some(request.refuse(refusal, ice)));
-        request.name(ice).map_err(refuse)?;
-        let record = self.view.number(entry);
-        if !self.out.checks.take(record, self.now_ns) {
-            return Err((Drop::StunLimit, None));
-        }
-        let check = request.verify(ice).map_err(refuse)?;
-        self.learn(source, entry, ice, check.nominates)?;
-        Ok(Some(request.answer(source, ice, &rules.software)))
-    }
-
-    /// Has the steward make the source of a check the stream's remote, if that changes anything. What it has no room for is
-    /// not answered, and asked again.
-    fn learn(
-        &self,
         source: SocketAddr,
         entry: Entry<'_>,
         ice: &Ice,
-        nominates: bool,
-    ) -> Result<(), (Drop, Option<Answer>)> {
+    ) -> Outcome {
+        let payload = udp.payload(mbuf.frame()).unwrap_or_default();
+        let request = match stun::parse(payload) {
+            Ok(Message::Request(request)) => request,
+            other => {
+                return Outcome {
+                    dropped: other.err(),
+                    answer: None,
+                };
+            }
+        };
+        let (dropped, answer) = match self.verify(&request, source, entry, ice) {
+            Ok(()) => {
+                let software = &self.shared.rules.software;
+                (None, Some(request.answer(source, ice, software)))
+            }
+            Err(Fault::Drop(reason)) => (Some(reason), None),
+            Err(Fault::Refuse(refusal)) => {
+                let is_told = self.out.checks.refusals.take(self.now_ns);
+                let answer = is_told.then(|| request.refuse(refusal, ice));
+                (Some(Drop::StunCheck), answer)
+            }
+        };
+        Outcome { dropped, answer }
+    }
+
+    /// Verifies a request, and has the steward make its source the stream's remote, if that changes anything. What the steward
+    /// has no room for is not answered, and asked again.
+    fn verify(
+        &mut self,
+        request: &Request<'_>,
+        source: SocketAddr,
+        entry: Entry<'_>,
+        ice: &Ice,
+    ) -> Result<(), Fault> {
+        request.name(ice)?;
+        let record = self.view.number(entry);
+        if !self.out.checks.take(record, self.now_ns) {
+            return Err(Fault::Drop(Drop::StunLimit));
+        }
+        let nominates = request.verify(ice)?.nominates;
         if learn::checked(source, entry.slot(), nominates).is_none() {
             return Ok(());
         }
         let latch = Latch {
-            record: self.view.number(entry),
+            record,
             version: entry.slot().version,
             source,
             ask: Ask::Check {
@@ -154,7 +194,7 @@ impl Step<'_> {
         };
         let pushed = self.shared.queues.latches.push(latch);
         self.shared.ringer.ring();
-        pushed.map_err(|_| (Drop::StunLimit, None))
+        pushed.map_err(|_| Fault::Drop(Drop::StunLimit))
     }
 
     /// Sends an answer in place of what it answers.
@@ -172,7 +212,7 @@ impl Step<'_> {
                 self.capture(&mbuf, entry, Direction::Egress);
                 self.send_own(mbuf);
             }
-            _ => self.drop_uncounted(mbuf),
+            _ => self.free(mbuf),
         }
     }
 
@@ -183,9 +223,11 @@ impl Step<'_> {
         let port = self.port;
         match self.out.exits.get_mut(usize::from(port)) {
             Some(Exit::Own(tx, Outgoing { batch, .. })) => {
-                if batch.push(mbuf).is_ok() {
-                    self.counters.tx_steward.add(tx.send(batch).sent as u64);
-                }
+                let sent = match batch.push(mbuf) {
+                    Ok(()) => tx.send(batch).sent,
+                    Err(_) => 0,
+                };
+                self.counters.tx_steward.add(sent as u64);
             }
             Some(&mut Exit::Through(sender)) => {
                 let packet = ToWorker {
@@ -201,7 +243,7 @@ impl Step<'_> {
     }
 
     /// Frees a packet that is counted already.
-    fn drop_uncounted(&mut self, mbuf: Mbuf) {
+    fn free(&mut self, mbuf: Mbuf) {
         let _ = self.out.dead.push(mbuf);
     }
 }

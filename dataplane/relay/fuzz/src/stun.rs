@@ -49,7 +49,9 @@ fn read(data: &[u8]) {
 /// An answer is whole and of the same transaction, and would itself not be answered.
 fn sound(answer: &Answer, request: &[u8]) {
     let octets = answer.octets();
-    assert!(stun::is_stun(octets) && octets.len() % 4 == 0 && octets.len() <= Answer::MOST);
+    assert!(
+        stun::is_stun(octets) && octets.len().is_multiple_of(4) && octets.len() <= Answer::MOST
+    );
     assert_eq!(octets[8..20], request[8..20]);
     assert_eq!(
         usize::from(u16::from_be_bytes([octets[2], octets[3]])),
