@@ -10,6 +10,7 @@ mod net;
 mod ng;
 pub mod region;
 mod rtp;
+pub mod stun;
 pub mod wire;
 
 pub use daemon::{Daemon, binary, wait_for};

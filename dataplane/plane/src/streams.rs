@@ -15,12 +15,15 @@ use penstock_relay::learn::Ask;
 use penstock_relay::route::{self, Egress, Peer, Policy};
 use penstock_shm::record::{digest_address, rank};
 use penstock_shm::{
-    Command, Dscp, Endpoint, Event, Feeding, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
+    Command, Dscp, Endpoint, Event, Feeding, Ice, Learn, Op, Refusal, Slot, StreamSpec,
+    TableWriter,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+mod ice;
 
 /// The stream table with what routes are made of.
 pub struct Streams {
@@ -46,13 +49,15 @@ pub type Refused = (Refusal, Endpoint);
 struct Draft {
     policy: Policy,
     peer: Endpoint,
+    ice: Option<Ice>,
 }
 
 impl Draft {
-    fn of_slot(slot: &Slot, endpoint: Endpoint) -> Draft {
+    fn of_slot(slot: &Slot, ice: Option<Ice>, endpoint: Endpoint) -> Draft {
         Draft {
             policy: Policy::of_slot(slot, endpoint),
             peer: Endpoint::from_bits(slot.peer_endpoint),
+            ice,
         }
     }
 }
@@ -195,15 +200,17 @@ impl Streams {
     pub fn apply(&mut self, command: &Command, now_ns: u64) -> Result<(), Refused> {
         self.admit(command)?;
         let mut drafts = Drafts::new();
-        for op in &command.ops {
+        for (at, op) in command.ops.iter().enumerate() {
             match op {
                 Op::Set(spec) => {
+                    let ice = ice::of(&command.ops, at);
                     let number = self
                         .number_for(spec, command.call, &mut drafts, now_ns)
                         .ok_or((Refusal::TableFull, spec.endpoint))?;
                     let draft = Draft {
-                        policy: self.policy(number, spec, now_ns),
+                        policy: self.policy(number, spec, ice, now_ns),
                         peer: spec.peer,
+                        ice,
                     };
                     drafts.insert(number, draft);
                 }
@@ -212,6 +219,8 @@ impl Streams {
                 Op::Acknowledge { number, generation } => {
                     self.table.acknowledge(*number, *generation);
                 }
+                // Taken with its stream.
+                Op::Ice { .. } => {}
             }
         }
         self.note(&mut drafts);
@@ -222,6 +231,7 @@ impl Streams {
     /// Everything that can be refused, before anything is changed.
     fn admit(&self, command: &Command) -> Result<(), Refused> {
         self.feeds.admit(command)?;
+        ice::admit(&command.ops)?;
         let mut new = 0;
         for op in &command.ops {
             let Op::Set(spec) = op else { continue };
@@ -348,6 +358,9 @@ impl Streams {
         if !self.table.is_live(latch.record) {
             return None;
         }
+        if let Ask::Check { ufrag, nominates } = latch.ask {
+            return self.checked(latch, ufrag, nominates, now_ns);
+        }
         let slot = self.table.slot(latch.record);
         if slot.version != latch.version {
             return None;
@@ -362,6 +375,7 @@ impl Streams {
                 None
             }
             Ask::Adopt { rank, lock } => self.adopt(latch, rank, lock, now_ns),
+            Ask::Check { .. } => None,
         }
     }
 
@@ -442,7 +456,8 @@ impl Streams {
     }
 
     fn draft(&self, number: u32) -> Draft {
-        Draft::of_slot(&self.table.slot(number), self.endpoint(number))
+        let ice = self.table.ice(number);
+        Draft::of_slot(&self.table.slot(number), ice, self.endpoint(number))
     }
 
     /// A peer that is not being changed has to be routed anew all the same: it may have waited for this
@@ -462,7 +477,7 @@ impl Streams {
     ///
     /// New signalling lets the stream learn anew, its old source first: that one stays the remote address, and is
     /// locked again by its next packet. Signalling that names another address than the last one did begins afresh.
-    fn policy(&self, number: u32, spec: &StreamSpec, now_ns: u64) -> Policy {
+    fn policy(&self, number: u32, spec: &StreamSpec, ice: Option<Ice>, now_ns: u64) -> Policy {
         let slot = self.table.slot(number);
         let old = Policy::of_slot(&slot, spec.endpoint);
         let v6 = self
@@ -475,6 +490,10 @@ impl Streams {
             true => now_ns,
             false => old.signalled_ns,
         };
+        if spec.learn == Learn::Checks {
+            let stands = self.table.ice(number) == ice;
+            return ice::policy(policy, Some(&old).filter(|_| !is_new), stands);
+        }
         if is_new || spec.learn == Learn::Off {
             return policy;
         }
@@ -555,9 +574,9 @@ impl Streams {
         policy.own_remote = policy.remote.is_some_and(own);
         policy.denied = !policy.own_remote && policy.remote.is_some_and(denied);
         let slot = route::fill(&policy, Some(peer), egress.as_ref(), old.version);
-        if slot != old || old.version == 0 {
+        if slot != old || old.version == 0 || draft.ice != self.table.ice(number) {
             self.table
-                .update(number, &slot)
+                .update_with(number, &slot, draft.ice.as_ref())
                 .map_err(|_| Refusal::WorkerStuck)?;
         }
         if slot.police != old.police {

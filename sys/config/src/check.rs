@@ -9,6 +9,9 @@ const MAX_ADDRESSES: usize = 64;
 /// Policing profiles' highest number: what a stream's record has room for.
 const MAX_POLICE: u8 = 15;
 
+/// Characters of what the plane calls itself.
+const MAX_SOFTWARE: usize = 64;
+
 /// Packets a second that a limit can tell apart.
 const MAX_EXCEPTION_PER_S: u32 = 10_000_000;
 
@@ -67,6 +70,12 @@ fn plane(config: &Config, found: &mut Vec<String>) {
         found.push(format!(
             "[plane] memory_mb is {}; it must be 64 or more",
             plane.memory_mb
+        ));
+    }
+    let software = plane.stun_software.as_bytes();
+    if software.len() > MAX_SOFTWARE || !software.iter().all(|c| matches!(c, b' '..=b'~')) {
+        found.push(format!(
+            "[plane] stun_software must be at most {MAX_SOFTWARE} printable ASCII characters"
         ));
     }
     if !(16..=16_777_216).contains(&config.region.streams) {

@@ -122,6 +122,8 @@ pub struct Plane {
     pub icmp_per_s: u32,
     /// Whether who sends to a port that nobody has is told so.
     pub port_unreachable: bool,
+    /// What answers to ICE's connectivity checks call us (SOFTWARE); empty for nothing.
+    pub stun_software: String,
 }
 
 impl Default for Plane {
@@ -134,6 +136,7 @@ impl Default for Plane {
             burst: 32,
             icmp_per_s: 100,
             port_unreachable: false,
+            stun_software: "penstock".into(),
         }
     }
 }

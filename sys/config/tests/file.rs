@@ -68,6 +68,10 @@ fn mistakes_get_a_sentence() {
     let cases = [
         ("[plane]\ncorse = [1]", "corse"),
         ("[plane]\nburst = 33", "burst is 33"),
+        (
+            "[plane]\nstun_software = \"p\u{e9}n\"",
+            "stun_software must be",
+        ),
         ("[plane]\ncores = [1, 1]", "CPU 1 twice"),
         (
             "[control]\nng = \"0.0.0.0:2223\"",

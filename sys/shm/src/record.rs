@@ -6,9 +6,10 @@
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 to 8 | [`Tally`]: what is counted | the owner worker; drops and copies: who drops and copies |
-//! | 9 to 11 | [`Slot`] 0: policy and route | steward, while no worker can see it |
-//! | 12 to 14 | [`Slot`] 1 | likewise |
+//! | 1 to 7 | [`Tally`]: what is counted | the owner worker; drops and copies: who drops and copies |
+//! | 8 to 10 | [`Slot`] 0: policy and route | steward, while no worker can see it |
+//! | 11 to 13 | [`Slot`] 1 | likewise |
+//! | 14 | ICE credentials of either slot | as the slot |
 //!
 //! The number is odd, so that the meters of a table fall into all sets of a cache, and its first slot lines too: with
 //! sixteen they would fall into a quarter of them.
@@ -18,6 +19,7 @@
 
 use crate::cell::SlotCell;
 use crate::feed::{Feed, Mid};
+use crate::ice::IceCells;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::tally::Tally;
 use std::net::{IpAddr, SocketAddr};
@@ -86,6 +88,9 @@ pub enum Learn {
     /// [`rank`]. The signalled address itself is locked at once.
     #[default]
     Heuristic = 3,
+    /// The source of the connectivity check that verifies first is, then of each that nominates (RFC 8445, 8.1.1): a
+    /// stream with ICE.
+    Checks = 4,
 }
 
 impl Learn {
@@ -96,6 +101,7 @@ impl Learn {
             1 => Some(Learn::Immediate),
             2 => Some(Learn::Delayed),
             3 => Some(Learn::Heuristic),
+            4 => Some(Learn::Checks),
             _ => None,
         }
     }
@@ -117,6 +123,10 @@ pub mod rank {
     pub const KNOWN: u8 = 5;
     /// It is the signalled one.
     pub const SIGNALLED: u8 = 6;
+    /// A connectivity check came from it that the stream's ICE credentials stand for.
+    pub const CHECKED: u8 = 7;
+    /// Likewise, and the other agent chose it.
+    pub const NOMINATED: u8 = 8;
 }
 
 /// DSCP of what leaves (RFC 2474).
@@ -623,6 +633,8 @@ pub struct Record {
     pub tally: Tally,
     /// Policy and route, twice.
     pub(crate) slots: [SlotCell; 2],
+    /// ICE credentials of either slot.
+    pub(crate) ice: IceCells,
 }
 
 #[cfg(not(loom))]
@@ -636,6 +648,7 @@ impl Record {
             head: Head::default(),
             tally: Tally::default(),
             slots,
+            ice: IceCells::default(),
         }
     }
 }

@@ -19,6 +19,7 @@ mod gateways;
 mod hairpin;
 mod hostile;
 mod hung_worker;
+mod ice;
 mod icmp;
 mod idle_wakes;
 mod kamailio_statistics;
