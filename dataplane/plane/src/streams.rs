@@ -4,6 +4,8 @@
 //! the peer's endpoint to the *peer's* remote address. Whatever changes a remote address (a command, a
 //! latch) therefore also remakes the route of the peer.
 
+mod fed;
+
 use crate::addresses::Local;
 use crate::fans::Fans;
 use crate::feeds::Feeds;
@@ -15,8 +17,7 @@ use penstock_relay::learn::Ask;
 use penstock_relay::route::{self, Egress, Peer, Policy};
 use penstock_shm::record::{digest_address, rank};
 use penstock_shm::{
-    Command, Dscp, Endpoint, Event, Feeding, Ice, Learn, Op, Refusal, Slot, StreamSpec,
-    TableWriter,
+    Command, Dscp, Endpoint, Event, Ice, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -308,42 +309,6 @@ impl Streams {
         let peer = Endpoint::from_bits(self.table.slot(number).peer_endpoint);
         self.end(number, drafts, now_ns);
         self.add(self.table.find(peer), drafts);
-    }
-
-    /// Ends a stream. Those that sent to its remote have no route any more, and the one that fed it one less to feed.
-    fn end(&mut self, number: u32, drafts: &mut Drafts, now_ns: u64) {
-        let endpoint = self.endpoint(number);
-        self.table.remove(number, now_ns);
-        drafts.remove(&number);
-        let parent = self.feeds.forget(number);
-        let parent = parent.and_then(|parent| self.table.find(parent));
-        let senders: Vec<u32> = self.feeds.senders(endpoint).collect();
-        self.add(senders.into_iter().chain(parent), drafts);
-    }
-
-    /// Where a stream's packets come from.
-    fn feed(&self, feeding: &Feeding, call: u64, drafts: &mut Drafts) {
-        let number = self.table.find(feeding.endpoint);
-        let Some(number) = number.filter(|&no| self.call(no) == call) else {
-            return;
-        };
-        let draft = drafts.entry(number).or_insert_with(|| self.draft(number));
-        let spec = &mut draft.policy.spec;
-        spec.feed = feeding.feed;
-        spec.mid = feeding.mid;
-        spec.drop_events = feeding.drop_events;
-    }
-
-    /// Notes what streams are fed by, and has those that feed them stored anew.
-    fn note(&mut self, drafts: &mut Drafts) {
-        let mut parents = Vec::new();
-        for (&number, draft) in drafts.iter() {
-            let (endpoint, feed) = (self.endpoint(number), draft.policy.spec.feed);
-            let changed = self.feeds.note(number, endpoint, draft.peer, feed);
-            let changed = changed.into_iter().flatten();
-            parents.extend(changed.filter_map(|parent| self.table.find(parent)));
-        }
-        self.add(parents, drafts);
     }
 
     /// Has streams stored anew as they are.

@@ -18,6 +18,7 @@
 //! changes policy and route together.
 
 use crate::cell::SlotCell;
+pub use crate::feed::link;
 use crate::feed::{Feed, Mid};
 use crate::ice::IceCells;
 use crate::sync::{AtomicU32, AtomicU64};
@@ -408,20 +409,6 @@ pub mod flag {
     pub const FORMER: u16 = 1 << 15;
 }
 
-/// Bits of [`Slot::links`]: how a stream is tied to others.
-pub mod link {
-    /// It is a copy of the parent's: a fork.
-    pub const COPY: u8 = 1 << 0;
-    /// Its packets arrive at the parent's endpoint as well.
-    pub const PART: u8 = 1 << 1;
-    /// Others are copies of it.
-    pub const COPIES: u8 = 1 << 2;
-    /// Others have their packets among those that arrive here.
-    pub const PARTS: u8 = 1 << 3;
-    /// Telephone events are dropped.
-    pub const DROP_EVENTS: u8 = 1 << 4;
-}
-
 /// Policy and route of a stream: three cache lines, of which the first is enough for a usual packet.
 ///
 /// Immutable while a worker can see it. Ready-made header bytes are in network order.
@@ -588,27 +575,6 @@ impl Slot {
         mid_extension: 0,
         mid: [0; 8],
     };
-
-    /// [`StreamSpec::feed`].
-    pub fn feed(&self) -> Feed {
-        let parent = Endpoint {
-            addr: self.parent_addr.into(),
-            port: self.parent_port,
-        };
-        match self.links & (link::COPY | link::PART) {
-            0 => Feed::Own,
-            link::PART => Feed::PartOf(parent),
-            _ => Feed::CopyOf(parent),
-        }
-    }
-
-    /// [`StreamSpec::mid`].
-    pub fn mid(&self) -> Option<Mid> {
-        (self.mid_extension != 0).then_some(Mid {
-            extension: self.mid_extension,
-            name: self.mid,
-        })
-    }
 
     /// The remote address this stream accepts packets from and its peer sends to.
     pub fn remote(&self) -> Option<SocketAddr> {
