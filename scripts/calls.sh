@@ -177,7 +177,7 @@ place_calls() {
     done
     lab_until 30 listening bob 6000 "$calls" || env_fail "$(tail -n 1 "$round/bob-0/phone.log")"
     for ((call = 0; call < calls; call++)); do
-        phone alice alice $call -key bob "bob@${PHONE[bob]}:$((6000 + call))" -d $(((seconds + 2) * 1000)) $proxy:5060 &
+        phone alice alice $call -key target "bob@${PHONE[bob]}:$((6000 + call))" -d $(((seconds + 2) * 1000)) $proxy:5060 &
         callers+=($!)
         sleep 0.02
     done
