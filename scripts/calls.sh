@@ -58,7 +58,7 @@ address = "$outer.1/24"
 [control]
 ng = "127.0.0.1:2223"
 socket = "$LAB_DIR/control.sock"
-store = "$LAB_DIR/calls.redb"
+store = "/dev/shm/penstock-$LAB.redb"
 
 [[control.interface]]
 name = "internal"
@@ -75,7 +75,7 @@ name = "external"
 address = "$outer.1"
 ports = "16384-32767"
 END
-    lab_undo "rm -rf /dev/shm/penstock-$LAB"
+    lab_undo "rm -rf /dev/shm/penstock-$LAB /dev/shm/penstock-$LAB.redb"
 }
 
 network() {

@@ -89,7 +89,7 @@ stage() {
         names+=("${who%6}")
         expected+=(--phone "$who=${PHONE[$who]}")
     done
-    python3 "$ROOT/scripts/sipp/voice.py" "$round" 1 $seconds "${names[@]}"
+    python3 "$ROOT/scripts/sipp/voice.py" "$round" 1 "$seconds" "${names[@]}"
     capture hub lo "udp port 2223"
     for who in "${names[@]}"; do capture "$who"; done
 }
@@ -108,7 +108,7 @@ caller() {
     local scenario=$1 user=$2 host=${PHONE[$3]}
     shift 3
     [[ $host == *:* ]] && host="[$host]"
-    phone alice "$scenario" 0 -key target "$user@$host:6000" "$@" $proxy:5060 &
+    phone alice "$scenario" 0 -key target "$user@$host:6000" "$@" "$proxy:5060" &
     actors+=($!)
 }
 
@@ -125,12 +125,15 @@ left() {
 # shellcheck disable=SC2317 # called by lab_until
 nothing_left() { [[ $(left) == "0 0 0" ]]; }
 
+proxy_errors() { grep -cE 'ERROR|CRITICAL' "$LAB_DIR/kamailio.log" || true; }
+
 # run_lane NAME: one lane from its captures to its row; LAB_DIR/lane-NAME/result.json has what came of it.
 run_lane() {
-    local who pid failed=0
+    local who pid failed=0 errors
     local cast=() actors=() expected=()
     round=$LAB_DIR/lane-$1
     mkdir "$round"
+    errors=$(proxy_errors)
     "lane_${1//-/_}"
     lab_until $((seconds + 35)) over "${actors[@]}" || kill "${actors[@]}" 2>/dev/null || true
     for pid in "${actors[@]}"; do wait "$pid" || failed=$((failed + 1)); done
@@ -139,7 +142,8 @@ run_lane() {
         capture_over "${who%6}"
         extract_lane "${who%6}" 2>"$round/tshark.log" || env_fail "tshark: $(tail -n 1 "$round/tshark.log")"
     done
-    python3 "$ROOT/scripts/sipp/lane.py" "$round" "$1" --seconds $seconds --failed $failed --left "$(left)" "${expected[@]}" ||
+    python3 "$ROOT/scripts/sipp/lane.py" "$round" "$1" --seconds "$seconds" --failed $failed \
+        --errors $(($(proxy_errors) - errors)) --left "$(left)" "${expected[@]}" ||
         (($? == 1)) || env_fail "the report of lane $1 could not be made"
 }
 
@@ -152,7 +156,7 @@ extract_lane() {
     tshark -r "$round/$1.pcap" -d udp.port==20000-20003,rtp -Y "rtp || sip" -T fields -E occurrence=f \
         -e frame.time_epoch -e ip.src -e ipv6.src -e rtp.seq -e rtp.timestamp -e rtp.payload \
         -e sip.Call-ID -e sip.Method -e sip.Status-Code -e sip.CSeq -e sip.from.tag -e sip.to.tag \
-        -e sdp.connection_info.address -e sdp.media.port -e _ws.malformed >"$round/$1.packets"
+        -e sdp.connection_info.address -e sdp.media.port -e sip.Via -e _ws.malformed >"$round/$1.packets"
 }
 
 # run_lanes NAME...: each in turn, their files in `results`; false if one failed.

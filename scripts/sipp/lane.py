@@ -10,6 +10,7 @@ What one phone must hear of another (--hears A,B,HOW):
   held    every packet but those sent on hold; of those sent between the answer to the hold and the offer that
           resumes none may arrive, while either is on its way it may go either way
   early   every packet sent between the 183 and the end of the early media: the CANCEL, or someone's answer
+          (what was sent in the last moment before is on its way when the call is gone)
 Nobody may hear anything else.
 """
 
@@ -22,6 +23,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 PACKETS_PER_SECOND = 50
+# How long a packet may be on its way when a call ends, in seconds.
+ON_ITS_WAY = 0.02
 NG_PORT = 2223
 # The plane's address in each network.
 PLANE = {"198.18.0.0/24": "198.18.0.1", "198.18.1.0/24": "198.18.1.1", "2001:db8:18::/64": "2001:db8:18::1"}
@@ -61,9 +64,9 @@ def read_phone(directory, name, address, messages):
     phone = Phone()
     for line in (directory / f"{name.rstrip('6')}.packets").open():
         time, ip4, ip6, seq, stamp, payload, *sip = line.rstrip("\n").split("\t")
-        call, request, status, cseq, from_tag, to_tag, connection, port, malformed = sip
+        call, request, status, cseq, from_tag, to_tag, connection, port, via, malformed = sip
         is_sent = address in (ip4, ip6)
-        if malformed:
+        if malformed or (call and not via):
             raise Broken(f"a malformed message at {name}, {time}")
         if call:
             number, method = cseq.split()
@@ -94,7 +97,7 @@ def windows(messages, sender, receiver, how):
         start = first(messages, "the 183", phone=receiver, status=183)
         ends = [m.time for m in messages if m.method == "CANCEL" and m.is_sent and not m.status]
         ends += [m.time for m in messages if m.method == "INVITE" and m.status == 200]
-        return [(start, min(ends, default=float("inf")))], []
+        return [(start, min(ends, default=float("inf")) - ON_ITS_WAY)], []
     caller = next(m.phone for m in messages if m.is_sent and m.method == "INVITE" and not m.status)
     at = {
         (cseq, status): first(messages, f"INVITE {cseq} or its answer", phone=caller, method="INVITE", cseq=cseq, status=status)
@@ -121,11 +124,11 @@ def check_media(phones, messages, hears, seconds, row):
         least = seconds * PACKETS_PER_SECOND if how == "whole" else PACKETS_PER_SECOND
         if len(due) < least:
             yield f"{sender} sent {len(due)} packets of {least} to {receiver}"
+        if lost := sorted(sent[packet] for packet in due - received.keys()):
+            yield f"{len(lost)} packets from {sender} to {receiver} lost, the first one sent at {lost[0]:.6f}"
         if leaked := len(kept & received.keys()):
             yield f"{leaked} packets of {sender} reached {receiver} on hold"
     row["lost"] = row["sent"] - row["received"]
-    if row["lost"]:
-        yield f"{row['lost']} packets lost"
     for name, phone in phones.items():
         if astray := sum(count for packet, count in phone.received.items() if packet not in heard[name]):
             yield f"{astray} packets at {name} that were not for it"
@@ -192,6 +195,8 @@ def judge(options, row):
     phones = {name: read_phone(directory, name, address, messages) for name, address in addresses.items()}
     messages.sort(key=lambda message: message.time)
     row["calls"] = len({m.call for m in messages})
+    if row["calls"] != 1:
+        yield f"{row['calls']} calls were seen"
     hears = [way.split(",") for way in options.hears]
     yield from check_media(phones, messages, hears, options.seconds, row)
     yield from check_sdp(messages, addresses)
@@ -206,6 +211,8 @@ def complaints(options, row):
         yield from judge(options, row)
     except Broken as broken:
         yield str(broken)
+    if options.errors:
+        yield f"Kamailio logged {options.errors} errors"
     if options.failed:
         logs = sorted(Path(options.directory).glob("*/*_errors.log"))
         text = next((line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()), "")
@@ -221,6 +228,7 @@ def main():
     parser.add_argument("lane")
     parser.add_argument("--seconds", type=int)
     parser.add_argument("--failed", type=int)
+    parser.add_argument("--errors", type=int)
     parser.add_argument("--left", help="calls, streams and ports, once the call is over")
     parser.add_argument("--phone", action="append", help="NAME=ADDRESS")
     parser.add_argument("--hears", action="append", default=[])
