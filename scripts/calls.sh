@@ -142,7 +142,12 @@ penstock() { "$bin/penstock" --config "$config" "$@"; }
 # capture NAMESPACE [IFACE [FILTER]]: what that phone's cable, or another interface, carries.
 capture() {
     lab_start "capture-$1" "$1" dumpcap -q -P -B 64 -i "${2:-eth0}" -f "${3:-udp}" -w "$round/$1.pcap"
-    lab_wait 10 "capture-$1" test -s "$round/$1.pcap"
+}
+
+# captures_run NAMESPACE...: they have begun.
+captures_run() {
+    local name
+    for name; do lab_wait 10 "capture-$name" test -s "$round/$name.pcap"; done
 }
 
 # capture_over NAMESPACE: ends a capture, which must be complete.
@@ -171,6 +176,7 @@ place_calls() {
     python3 "$ROOT/scripts/sipp/voice.py" "$round" "$calls" "$seconds" alice bob
     capture alice
     capture bob
+    captures_run alice bob
     for ((call = 0; call < calls; call++)); do
         phone bob bob $call &
         callees+=($!)

@@ -28,7 +28,7 @@ lane_hold_zero() { holds sendrecv sendrecv "IN IP4 0.0.0.0" whole; }
 holds() {
     stage alice bob
     callee bob held -key answer "$2"
-    caller hold bob bob -key direction "$1" -key connection "$3" -d 2500
+    caller hold bob bob -key direction "$1" -key connection "$3" -d 2000
     hears alice bob "$4"
     hears bob alice held
 }
@@ -64,7 +64,7 @@ forks() {
     stage alice bob carol
     callee bob early
     callee carol bob -d 1500
-    caller alice "$1" bob -d 4500
+    caller alice "$1" bob -d 4000
     hears bob alice early
     hears carol alice whole
     hears alice carol whole
@@ -73,7 +73,7 @@ forks() {
 lane_ipv6() {
     stage alice bob6
     callee bob6 bob
-    caller alice ipv6 bob6 -d 4500
+    caller alice ipv6 bob6 -d 4000
     hears alice bob6 whole
     hears bob6 alice whole
 }
@@ -81,7 +81,7 @@ lane_ipv6() {
 lane_networks() {
     stage alice dave
     callee dave bob
-    caller alice networks dave -d 4500
+    caller alice networks dave -d 4000
     hears alice dave whole
     hears dave alice whole
 }
@@ -97,6 +97,7 @@ stage() {
     python3 "$ROOT/scripts/sipp/voice.py" "$round" 1 "$seconds" "${names[@]}"
     capture hub lo "udp port 2223"
     for who in "${names[@]}"; do capture "$who"; done
+    captures_run hub "${names[@]}"
 }
 
 # callee WHO SCENARIO OPTIONS...
@@ -132,7 +133,7 @@ nothing_left() { [[ $(left) == "0 0 0" ]]; }
 
 proxy_errors() { grep -cE 'ERROR|CRITICAL' "$LAB_DIR/kamailio.log" || true; }
 
-# run_lane NAME: one lane from its captures to its row; LAB_DIR/lane-NAME/result.json has what came of it.
+# run_lane NAME: one lane, up to the captures in LAB_DIR/lane-NAME; `judge_lane` is then on its way, as `judging`.
 run_lane() {
     local who pid failed=0 errors
     local cast=() actors=() expected=()
@@ -143,13 +144,27 @@ run_lane() {
     lab_until $((seconds + 35)) over "${actors[@]}" || kill "${actors[@]}" 2>/dev/null || true
     for pid in "${actors[@]}"; do wait "$pid" || failed=$((failed + 1)); done
     lab_until 5 nothing_left || true
-    for who in "${cast[@]}" hub; do
-        capture_over "${who%6}"
+    for who in hub "${cast[@]}"; do capture_over "${who%6}"; done
+    expected+=(--failed $failed --errors $(($(proxy_errors) - errors)) --left "$(left)")
+    judged
+    judge_lane "$1" &
+    judging=$!
+}
+
+# judged: what was on its way has arrived.
+judged() {
+    [[ -z $judging ]] || wait "$judging" || exit 2
+    judging=
+}
+
+# judge_lane NAME: its row, and LAB_DIR/lane-NAME/result.json.
+judge_lane() {
+    local who
+    for who in hub "${cast[@]}"; do
         extract_lane "${who%6}" 2>"$round/tshark.log" || env_fail "tshark: $(tail -n 1 "$round/tshark.log")"
     done
-    python3 "$ROOT/scripts/sipp/lane.py" "$round" "$1" --seconds "$seconds" --failed $failed \
-        --errors $(($(proxy_errors) - errors)) --left "$(left)" "${expected[@]}" ||
-        (($? == 1)) || env_fail "the report of lane $1 could not be made"
+    python3 "$ROOT/scripts/sipp/lane.py" "$round" "$1" --seconds "$seconds" "${expected[@]}" || (($? == 1)) ||
+        env_fail "the report of lane $1 could not be made"
 }
 
 # extract_lane NAME: what lane.py needs of a capture, one line a packet.
@@ -166,7 +181,7 @@ extract_lane() {
 
 # run_lanes NAME...: each in turn, their files in `results`; false if one failed.
 run_lanes() {
-    local name
+    local name judging=
     results=()
     seconds=3
     python3 "$ROOT/scripts/sipp/lane.py" --head
@@ -174,5 +189,6 @@ run_lanes() {
         run_lane "$name"
         results+=("$LAB_DIR/lane-$name/result.json")
     done
+    judged
     jq -se 'all(.verdict == "ok")' "${results[@]}" >/dev/null
 }
