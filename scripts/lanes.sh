@@ -4,7 +4,7 @@
 # A lane is a function: `stage` names its phones, `callee` and `caller` start them, and `hears A B HOW` says what B
 # must hear of A (sipp/lane.py has the words). Sourced by scripts/run, which calls `run_lanes` once everything is up.
 
-LANES=(hold hold-inactive hold-zero cancel cancel-early busy decline fork fork-tidy ipv6 networks)
+LANES=(hold hold-inactive hold-zero cancel cancel-early busy decline fork fork-tidy serial ipv6 networks)
 
 declare -A LANE_SAYS=(
     [hold]="the caller holds with sendonly, and resumes"
@@ -16,6 +16,7 @@ declare -A LANE_SAYS=(
     [decline]="the callee declines: 603 after 180"
     [fork]="two phones ring, one with early media, and the other answers"
     [fork-tidy]="the same, and the branch that lost is deleted by its Via branch"
+    [serial]="one phone is busy, the next one answers"
     [ipv6]="the caller has IPv4, the callee IPv6"
     [networks]="caller and callee are in networks of their own, by two logical interfaces"
 )
@@ -66,6 +67,15 @@ forks() {
     callee carol bob -d 1500
     caller alice "$1" bob -d 4000
     hears bob alice early
+    hears carol alice whole
+    hears alice carol whole
+}
+
+lane_serial() {
+    stage alice bob carol
+    callee bob busy
+    callee carol bob
+    caller alice serial bob -d 4000
     hears carol alice whole
     hears alice carol whole
 }

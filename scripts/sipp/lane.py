@@ -138,15 +138,16 @@ def check_media(phones, messages, hears, seconds, row):
 
 def check_sdp(messages, addresses):
     """What a phone is told is the plane's address on its side, and a port that stays."""
-    held = {(m.call, m.cseq) for m in messages if m.is_sent and m.address == "0.0.0.0"}
+    zero = {(m.call, m.cseq) for m in messages if m.is_sent and m.address == "0.0.0.0"}
     ports = {}
     for m in messages:
         if m.is_sent or not m.address:
             continue
         network = next(net for net in PLANE if ip_address(addresses[m.phone]) in ip_network(net))
-        is_zero = m.address == "0.0.0.0" and (m.call, m.cseq) in held
-        if m.address != PLANE[network] and not is_zero:
-            yield f"{m.phone} was told {m.address}, not {PLANE[network]}"
+        # An offer that holds as of old says so to the other phone as well.
+        expected = "0.0.0.0" if (m.call, m.cseq) in zero and not m.status else PLANE[network]
+        if m.address != expected:
+            yield f"{m.phone} was told {m.address}, not {expected}"
         if ports.setdefault((m.phone, m.call, m.tag), m.port) != m.port:
             yield f"{m.phone}'s port changed from {ports[m.phone, m.call, m.tag]} to {m.port}"
 
@@ -177,12 +178,12 @@ def check_ng(directory):
         said, _ = bdecode(body)
         if int(port) == NG_PORT:
             if cookie in asked:
-                yield f"Kamailio had to repeat {asked[cookie].decode()}"
+                yield f"Kamailio had to repeat {said[b'command'].decode()}"
             asked[cookie] = said[b"command"]
-        elif said[b"result"] not in (b"ok", b"pong"):
-            yield f"{asked[cookie].decode()} was answered by {said.get(b'error-reason', said[b'result']).decode()}"
-        else:
-            asked[cookie] = None
+            continue
+        if said[b"result"] not in (b"ok", b"pong"):
+            yield f"{asked[cookie].decode()} was answered by: {said.get(b'error-reason', said[b'result']).decode()}"
+        asked[cookie] = None
     if silent := [command.decode() for command in asked.values() if command]:
         yield f"no answer to {', '.join(silent)}"
     if not asked:
@@ -215,8 +216,9 @@ def complaints(options, row):
         yield f"Kamailio logged {options.errors} errors"
     if options.failed:
         logs = sorted(Path(options.directory).glob("*/*_errors.log"))
-        text = next((line for log in logs for line in log.read_text(errors="replace").splitlines() if line.strip()), "")
-        yield f"{options.failed} phones were not served as they should be: {text.strip()}"
+        # The first line is a heading.
+        lines = [line for log in logs for line in log.read_text(errors="replace").splitlines()[1:2]]
+        yield f"{options.failed} phones were not served as they should be: {lines[0] if lines else 'no word from them'}"
 
 
 def main():
