@@ -173,7 +173,7 @@ fn tcp_is_a_stream_of_messages() {
     let garbage = [
         b"c x".to_vec(),
         vec![b'x'; 4096],
-        vec![0; 100],
+        vec![0; 300],
         format!("c {json}").into_bytes(),
         b"c d7:command99999999:".to_vec(),
         [b"c ".as_slice(), &b"d1:a".repeat(10_000)].concat(),
@@ -226,11 +226,15 @@ fn who_does_not_read_or_does_not_finish_is_cut_off() {
         let bytes = [format!("q{n} ").as_bytes(), &query].concat();
         deaf.write_all(&bytes).unwrap();
     }
-    let mut slow = [connect(tcp), connect(http), connect(http)];
+    let mut slow = [connect(tcp), connect(http), connect(http), connect(http)];
     slow[0].write_all(b"c d7:comm").unwrap();
     slow[1].write_all(b"GET /ping HTTP/1.1\r\nHo").unwrap();
     slow[2]
         .write_all(b"POST /ng HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-rtpengine-ng\r\nContent-Length: 100\r\n\r\nc d")
+        .unwrap();
+    // An answer to one question is no reason to keep a connection for ever.
+    slow[3]
+        .write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
         .unwrap();
     world.until("both are cut off", || {
         assert_eq!(world.ng(json!({"command": "ping"}))["result"], "pong");

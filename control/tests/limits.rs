@@ -95,14 +95,17 @@ fn a_source_that_asks_too_often_harms_itself_alone() {
     let (world, _plane, tcp, http) = world("requests_per_s = 50");
     let flood = datagrams("127.0.0.2:0", world.ng);
     let start = Instant::now();
-    for n in 0..2000 {
-        let ping = format!("c{n} d7:command4:pinge");
-        flood.send(ping.as_bytes()).unwrap();
-    }
-    assert_eq!(world.ng(json!({"command": "ping"}))["result"], "pong");
-    world.until("all are counted", || {
-        counted(&world, "udp", "limited") + counted(&world, "udp", "requests") >= 2000
+    let mut sent = 0;
+    world.until("two thousand have come", || {
+        // Some at a time: what the kernel has no room for is not counted.
+        for n in sent..sent + 100 {
+            let ping = format!("c{n} d7:command4:pinge");
+            flood.send(ping.as_bytes()).unwrap();
+        }
+        sent += 100;
+        counted(&world, "udp", "limited") >= 2000
     });
+    assert_eq!(world.ng(json!({"command": "ping"}))["result"], "pong");
     let allowance = 50 + (start.elapsed().as_secs_f64() * 50.0) as usize;
     flood
         .set_read_timeout(Some(Duration::from_secs(1)))
@@ -210,17 +213,20 @@ fn a_flood_fills_tables_to_their_bounds_and_a_call_goes_on() {
         }
         reader.join().unwrap()
     });
-    let mut worst = Duration::ZERO;
+    let mut times = Vec::new();
     while !flood.is_finished() {
         let sdp = sdp("10.0.0.1", 4000);
         let again = json!({"command": "offer", "call-id": "stands", "from-tag": "a", "to-tag": "b", "sdp": sdp});
         let (reply, took) = served(&world, &again);
         assert_eq!(reply["result"], "ok", "{reply}");
-        worst = worst.max(took);
+        times.push(took);
     }
     // 49 offers of the flood were taken, as there was room.
     assert_eq!(flood.join().unwrap(), 1400 - 49);
-    assert!(worst < Duration::from_secs(1), "{worst:?}");
+    times.sort();
+    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+    assert!(median < Duration::from_millis(100), "{median:?}");
+    assert!(worst < Duration::from_secs(2), "{worst:?}");
     let stats = world.stats();
     assert_eq!(stats["calls"], 50);
     assert_eq!(plane.streams().len(), 200);
@@ -228,4 +234,38 @@ fn a_flood_fills_tables_to_their_bounds_and_a_call_goes_on() {
     assert!(cookies <= 2 * penstock_ng::MAX_ENTRIES, "{cookies}");
     let grown = resident_mib(&world).saturating_sub(before);
     assert!(grown < 256, "{grown} MiB");
+}
+
+/// As much as an offer can say, again and again under one Call-ID: what is kept of it has its bounds.
+#[test]
+fn a_call_that_only_rings_is_no_place_to_store_things() {
+    let (world, _plane, _, _) = world("");
+    let head = "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\n";
+    let (long, longest) = ("x".repeat(50_000), "x".repeat(64));
+    let (many, most) = (" 8".repeat(20_000), " 8".repeat(256));
+    let attributes = format!("a=x:{}\r\n", "y".repeat(400)).repeat(100);
+    for (case, line, is_taken) in [
+        (0, format!("m={long} 4000 RTP/AVP 8\r\n"), false),
+        (1, format!("m=audio 4000 {long} 8\r\n"), false),
+        (2, format!("m=audio 4000 RTP/AVP{many}\r\n"), false),
+        (3, format!("m={longest} 4000 {longest}{most}\r\n"), true),
+        (4, format!("m=audio 4000 RTP/AVP{most}\r\n"), true),
+        (5, format!("m=audio 4000 RTP/AVP 8\r\n{attributes}"), true),
+    ] {
+        let call = format!("rings-{case}");
+        for tag in 0..50 {
+            let offer = json!({"command": "offer", "call-id": call, "from-tag": format!("t{tag}"),
+                "sdp": format!("{head}{line}")});
+            let result = &world.ng(offer)["result"];
+            assert!(is_taken || result == "error", "{case}: {result}");
+        }
+        let request = json!({"get": "call", "id": call}).to_string();
+        let kept = world.socket(&request);
+        assert_eq!(kept["ok"].is_object(), is_taken, "{case}");
+        assert!(
+            kept.to_string().len() < 64 * 1024,
+            "{case}: {}",
+            kept.to_string().len()
+        );
+    }
 }
