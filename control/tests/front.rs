@@ -98,7 +98,7 @@ fn a_call_over_each_transport_in_both_encodings() {
             with_cookie(&world, encoding, request, |bytes| {
                 socket.send(is_text, bytes);
                 let (replied_text, reply) = socket.read().unwrap();
-                assert_eq!(replied_text, is_text);
+                assert!(!replied_text);
                 reply
             })
         });
@@ -345,11 +345,11 @@ fn a_websocket_speaks_what_it_asked_for() {
     for len in [0, 1, 200, 70_000] {
         let bytes = vec![b'e'; len];
         echo.send(len % 2 == 0, &bytes);
-        assert_eq!(echo.read(), Some((len % 2 == 0, bytes)));
+        assert_eq!(echo.read(), Some((false, bytes)));
     }
     let mut cli = Socket::open(http, "/ng", "cli.rtpengine.com").unwrap();
     cli.send(true, b"no such");
-    assert_eq!(cli.read(), Some((true, b"unknown command\n".to_vec())));
+    assert_eq!(cli.read(), Some((false, b"unknown command\n".to_vec())));
     for other in ["janus-protocol", "", "xmpp"] {
         let page = Socket::open(http, "/", other).err().unwrap();
         assert_eq!(page.status, 400, "{other}");

@@ -79,7 +79,6 @@ enum ReplyTo {
     Stream {
         writer: mpsc::UnboundedSender<Outgoing>,
         permit: OwnedSemaphorePermit,
-        is_text: bool,
     },
     Once(oneshot::Sender<Vec<u8>>),
 }
@@ -87,8 +86,6 @@ enum ReplyTo {
 /// A reply on its way to a connection.
 struct Outgoing {
     bytes: Vec<u8>,
-    /// Whether a WebSocket's message is text, as the request was.
-    is_text: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -302,17 +299,13 @@ impl Front {
     fn send_now(&self, to: ReplyTo, bytes: Vec<u8>) {
         let is_gone = match to {
             ReplyTo::Datagram { socket, peer } => socket.try_send_to(&bytes, peer).is_err(),
-            ReplyTo::Stream {
-                writer,
-                permit,
-                is_text,
-            } => writer
-                .send(Outgoing {
+            ReplyTo::Stream { writer, permit } => {
+                let outgoing = Outgoing {
                     bytes,
-                    is_text,
                     _permit: permit,
-                })
-                .is_err(),
+                };
+                writer.send(outgoing).is_err()
+            }
             ReplyTo::Once(reply) => reply.send(bytes).is_err(),
         };
         if is_gone {

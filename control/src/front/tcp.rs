@@ -76,7 +76,6 @@ async fn requests(
             let to = ReplyTo::Stream {
                 writer: writer.clone(),
                 permit,
-                is_text: false,
             };
             front.take(message, Some(Peer::Connection(connection.number)), to);
         }

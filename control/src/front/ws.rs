@@ -1,4 +1,5 @@
-//! WebSocket: one message, one reply, in the order in which they are done. A reply is text if the question was.
+//! WebSocket: one message, one reply, in the order in which they are done. Questions are text or binary, replies
+//! binary, as rtpengine's.
 
 use super::http::{Ask, Client, refuse, without_cookie};
 use super::{Event, IDLE, IN_FLIGHT, Outgoing, PATIENCE, Peer, ReplyTo, Transport, may_ask};
@@ -84,12 +85,11 @@ async fn serve(mut socket: WebSocket, client: &Client, sub: Sub) -> Option<Event
             Ok(Next::Message(Some(Err(_)))) => return Some(Event::Garbage),
             Ok(Next::Message(Some(Ok(message)))) => message,
         };
-        let is_text = match &message {
-            Message::Text(_) => true,
-            Message::Binary(_) => false,
-            // axum answers a ping, and says goodbye.
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
-        };
+        let is_question = matches!(message, Message::Text(_) | Message::Binary(_));
+        // axum answers a ping, and says goodbye.
+        if !is_question {
+            continue;
+        }
         let asks = &client.asks;
         if !may_ask(&asks.gate, &asks.doors, Transport::WebSocket, client.ip).await {
             return None;
@@ -98,7 +98,6 @@ async fn serve(mut socket: WebSocket, client: &Client, sub: Sub) -> Option<Event
         let to = ReplyTo::Stream {
             writer: writer.clone(),
             permit,
-            is_text,
         };
         let bytes = message.into_data();
         let ask = match sub {
@@ -121,8 +120,5 @@ fn message(sub: Sub, reply: Outgoing) -> Message {
         Sub::Plain => without_cookie(reply.bytes),
         Sub::Ng | Sub::Cli | Sub::Echo => reply.bytes,
     };
-    match reply.is_text {
-        true => Message::text(String::from_utf8_lossy(&bytes).into_owned()),
-        false => Message::binary(bytes),
-    }
+    Message::binary(bytes)
 }
