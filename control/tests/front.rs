@@ -283,9 +283,15 @@ fn http_says_what_is_wrong() {
             .text()
             .starts_with("d6:result5:error")
     );
-    // A page in a browser cannot leave this out.
-    page.send("GET /ping", &[("Origin", "http://evil.example")], b"");
-    assert_eq!(page.read().status, 403);
+    // A page in a browser cannot leave these out.
+    for (mark, want) in [
+        (("Origin", "http://evil.example"), 403),
+        (("Sec-Fetch-Site", "cross-site"), 403),
+        (("Sec-Fetch-Site", "none"), 200),
+    ] {
+        page.send("GET /ping", &[mark], b"");
+        assert_eq!(page.read().status, want, "{mark:?}");
+    }
     // The text commands.
     assert_eq!(
         page.get("/cli/no+such%20command").text(),

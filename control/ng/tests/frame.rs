@@ -59,7 +59,7 @@ fn no_buffer_need_hold_more_than_the_longest_message() {
     assert_eq!(frame(longest.as_bytes()), Framed::Message(MAX_MESSAGE));
     assert_eq!(frame(&longest.as_bytes()[..200_000]), Framed::Incomplete);
     let longer = message(MAX_MESSAGE - overhead + 1);
-    assert_eq!(frame(longer[..20].as_bytes()), Framed::Garbage);
+    assert_eq!(frame(&longer.as_bytes()[..20]), Framed::Garbage);
     let values = "1024:".to_owned() + &"x".repeat(1024);
     let list = format!("c d0:l{}", values.repeat(300));
     assert_eq!(frame(list.as_bytes()), Framed::Garbage);

@@ -9,7 +9,8 @@
 //! | `GET /metrics` | Prometheus' text |
 //! | a WebSocket on any path | by its sub-protocol, see [`ws`](super::ws) |
 //!
-//! What a browser sends on behalf of a page, it marks with `Origin`; that is refused, lest any page speak ng.
+//! What a browser sends on behalf of a page, it marks (`Origin`, `Sec-Fetch-Site`); that is refused, lest any page
+//! speak ng.
 //!
 //! hyper and axum want futures that may change threads, which [`Front`] is not for: an [`Ask`] goes through a
 //! channel to its task.
@@ -133,7 +134,7 @@ async fn handle(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     request: Request,
 ) -> Response {
-    if request.headers().contains_key(ORIGIN) {
+    if is_of_a_page(request.headers()) {
         return refuse(StatusCode::FORBIDDEN, "not for pages in a browser");
     }
     if let Ok(upgrade) = upgrade {
@@ -186,6 +187,14 @@ async fn handle(
         },
         _ => refuse(StatusCode::NOT_FOUND, "no such page"),
     }
+}
+
+/// Whether a browser sends this because a page of somebody else's says so (Fetch Metadata, section 2.1, for
+/// what comes without an origin).
+fn is_of_a_page(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    headers.contains_key(ORIGIN)
+        || site.is_some_and(|site| site == "cross-site" || site == "same-site")
 }
 
 pub(super) fn refuse(status: StatusCode, why: &str) -> Response {
