@@ -13,7 +13,7 @@ use penstock_media::{
 };
 use penstock_ng::{
     AddressFamily, Delete, Dict, EndpointLearning, Flag, Query, Replace, Reply, Request, Signal,
-    reason,
+    Transport, reason,
 };
 use penstock_sdp::Protocol;
 use penstock_shm::StreamStat;
@@ -66,7 +66,7 @@ enum Failure {
 impl Service {
     /// Carries out a request. Requests of one call must not overlap.
     pub(crate) async fn handle(&self, request: Request) -> Reply {
-        self.stats.request(command(&request));
+        self.stats.request(request.command());
         match request {
             Request::Ping => Reply::pong(),
             Request::Offer(signal) => self.signal(&signal, true).await,
@@ -74,6 +74,21 @@ impl Service {
             Request::Delete(delete) => self.delete(&delete).await,
             Request::Query(query) => self.query(&query),
             Request::List { limit } => self.list(limit),
+            Request::Unsupported { command, why } => {
+                self.stats.error("unsupported");
+                Reply::error(format!("{command} is not supported: {why}"))
+            }
+            Request::Statistics
+            | Request::Block(_)
+            | Request::Publish(_)
+            | Request::SubscribeRequest(_)
+            | Request::SubscribeAnswer(_)
+            | Request::Unsubscribe(_)
+            | Request::Connect(_)
+            | Request::Cli { .. } => {
+                self.stats.error("unknown-command");
+                Reply::error(reason::UNKNOWN_COMMAND)
+            }
         }
     }
 
@@ -304,14 +319,18 @@ fn clock() -> Clock {
 /// ng's options in the media core's words.
 fn options(signal: &Signal) -> Result<Options, String> {
     let given = &signal.options;
-    let direction = match given.direction.as_slice() {
-        [] => None,
-        [one] => Some([one.clone(), one.clone()]),
-        [from, to] => Some([from.clone(), to.clone()]),
-        _ => return Err("direction must name two interfaces".into()),
+    let direction = match given.interfaces() {
+        Some([None, None]) => None,
+        Some([from, to]) => {
+            let named = |name: Option<&str>| name.unwrap_or_default().to_owned();
+            Some([named(from.or(to)), named(to.or(from))])
+        }
+        None => return Err("direction must name two interfaces".into()),
     };
-    let protocol = given.transport_protocol.as_deref();
-    let protocol = protocol.map(|word| {
+    let protocol = given.transport_protocol;
+    let protocol = protocol.filter(|transport| *transport != Transport::Accept);
+    let protocol = protocol.map(|transport| {
+        let word = transport.name();
         let known = Protocol::from_word(word).filter(|protocol| protocol.is_rtp());
         known.ok_or_else(|| format!("transport-protocol \"{word}\" is not supported"))
     });
@@ -351,17 +370,6 @@ fn options(signal: &Signal) -> Result<Options, String> {
             None | Some(256..) => Tos::Default,
         },
     })
-}
-
-fn command(request: &Request) -> &'static str {
-    match request {
-        Request::Ping => "ping",
-        Request::Offer(_) => "offer",
-        Request::Answer(_) => "answer",
-        Request::Delete(_) => "delete",
-        Request::Query(_) => "query",
-        Request::List { .. } => "list",
-    }
 }
 
 /// The counter of an error.

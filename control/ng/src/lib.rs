@@ -24,17 +24,28 @@
 mod bencode;
 mod cookie;
 mod datagram;
+mod flags;
 mod frame;
 mod json;
 mod options;
 mod reply;
 mod request;
+mod select;
+mod support;
 mod value;
 
 pub use cookie::{CookieCache, GENERATION, MAX_BYTES, MAX_ENTRIES, Seen};
 pub use datagram::{Datagram, Encoding, FrameError, MAX_COOKIE};
+pub use flags::{MAX_BRACKETS, MAX_FLAGS};
 pub use frame::{Framed, MAX_MESSAGE, frame};
-pub use options::{AddressFamily, EndpointLearning, Flag, Ice, Options, Replace, RtcpMux};
+pub use options::{AttributeEdit, Codecs, MAX_LINE, MAX_METADATA, Options};
 pub use reply::{Reply, reason};
-pub use request::{Delete, MAX_WORD, Query, Request, RequestError, Signal};
+pub use request::{Delete, MAX_CLI, MAX_WORD, Query, Request, RequestError, Signal};
+pub use select::{
+    Block, Blocked, Connect, Participant, Sources, Subscribe, SubscribeAnswer, Unsubscribe,
+};
+pub use support::{
+    AddressFamily, All, Bundle, DropTraffic, DtmfSecurity, EndpointLearning, Flag, Ice, IceLite,
+    Kind, MediaEcho, Replace, Row, RtcpMux, SECTIONS, Section, Support, Transport,
+};
 pub use value::{DecodeError, Dict, MAX_DEPTH, MAX_VALUES, Value};

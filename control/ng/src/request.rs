@@ -1,12 +1,17 @@
 //! Requests, typed.
 
-use crate::options::Options;
+use crate::options::{self, Options, Reader};
 use crate::reply::reason;
-use crate::value::{Dict, Value};
+use crate::select::{Block, Blocked, Connect, Subscribe, SubscribeAnswer, Unsubscribe};
+use crate::support::{Command, Known, Refusal};
+use crate::value::{Dict, Value, canonical_word};
 use thiserror::Error;
 
 /// Longest Call-ID, tag, branch or other word accepted, in bytes.
 pub const MAX_WORD: usize = 255;
+
+/// Longest line of a `cli` command accepted, in bytes.
+pub const MAX_CLI: usize = 1024;
 
 /// Calls that `list` names unless it says how many.
 const DEFAULT_LIMIT: usize = 32;
@@ -29,9 +34,35 @@ pub enum Request {
         /// How many at most.
         limit: usize,
     },
+    /// Counters of the whole.
+    Statistics,
+    /// Media or events that are passed on no longer, or again.
+    Block(Box<Block>),
+    /// Media without a second side; its `to_tag` means nothing.
+    Publish(Box<Signal>),
+    /// An SDP for a copy of media.
+    SubscribeRequest(Box<Subscribe>),
+    /// Where the copy goes.
+    SubscribeAnswer(Box<SubscribeAnswer>),
+    /// The end of a copy.
+    Unsubscribe(Unsubscribe),
+    /// Two sides that are to hear each other.
+    Connect(Box<Connect>),
+    /// A line of rtpengine-ctl.
+    Cli {
+        /// The line, trimmed, at most [`MAX_CLI`] bytes.
+        line: String,
+    },
+    /// A command that rtpengine knows and Penstock cannot carry out.
+    Unsupported {
+        /// The command.
+        command: &'static str,
+        /// Why, for a reply of "`command` is not supported: `why`".
+        why: &'static str,
+    },
 }
 
-/// An offer or an answer.
+/// An offer, an answer or what is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signal {
     /// Call-ID.
@@ -111,6 +142,14 @@ pub enum RequestError {
         /// What it must be.
         want: &'static str,
     },
+    /// A key or flag whose effect the client would rely on, and that Penstock cannot have.
+    #[error("{word} is not supported: {why}")]
+    Refused {
+        /// The key or flag.
+        word: &'static str,
+        /// Why.
+        why: &'static str,
+    },
 }
 
 impl Request {
@@ -119,88 +158,173 @@ impl Request {
     /// # Errors
     /// [`RequestError`], in rtpengine's words where it has some.
     pub fn parse(dict: &Dict) -> Result<Self, RequestError> {
-        let Some(Value::Bytes(command)) = dict.get("command") else {
+        Self::parse_with(dict, |_| None)
+    }
+
+    /// Types a dictionary where flags are configured: `template` gives the flag string of a name.
+    /// It is asked for the name of the command first, as rtpengine spells it, then for the one that
+    /// the message names under `template`. What the message says wins.
+    ///
+    /// # Errors
+    /// As [`Request::parse`].
+    pub fn parse_with<'a>(
+        dict: &Dict,
+        template: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Self, RequestError> {
+        let Some(Value::Bytes(name)) = dict.get("command") else {
             return Err(RequestError::NoCommand);
         };
-        match command.as_slice() {
-            b"ping" => Ok(Self::Ping),
-            b"offer" => Ok(Self::Offer(Box::new(Signal::parse(dict)?))),
-            b"answer" => {
-                let signal = Signal::parse(dict)?;
+        let command = match Command::find(&canonical_word(name)) {
+            Some(Known::Word(command)) => command,
+            Some(Known::Refused(Refusal { name, why })) => {
+                return Ok(Self::Unsupported { command: name, why });
+            }
+            Some(Known::Ignored) | None => return Err(RequestError::UnknownCommand),
+        };
+        match command {
+            Command::Ping => return Ok(Self::Ping),
+            Command::Statistics => return Ok(Self::Statistics),
+            Command::List => return limit(dict).map(|limit| Self::List { limit }),
+            Command::Cli => return line(dict).map(|line| Self::Cli { line }),
+            _ => {}
+        }
+        let named = match dict.get("template") {
+            Some(Value::Bytes(name)) => std::str::from_utf8(name).ok().and_then(&template),
+            _ => None,
+        };
+        let flags: Vec<&str> = template(command.name()).into_iter().chain(named).collect();
+        Self::read(command, dict, options::read(dict, &flags)?)
+    }
+
+    fn read(command: Command, dict: &Dict, reader: Reader) -> Result<Self, RequestError> {
+        let block = |reader, what, on| Block::read(reader, what, on).map(Box::new).map(Self::Block);
+        match command {
+            Command::Offer => Ok(Self::Offer(Box::new(Signal::read(dict, reader)?))),
+            Command::Answer => {
+                let signal = Signal::read(dict, reader)?;
                 match signal.to_tag {
                     Some(_) => Ok(Self::Answer(Box::new(signal))),
                     None => Err(RequestError::NoToTag),
                 }
             }
-            b"delete" => Ok(Self::Delete(Box::new(Delete::parse(dict)?))),
-            b"query" => Ok(Self::Query(Query::parse(dict)?)),
-            b"list" => limit(dict).map(|limit| Self::List { limit }),
-            _ => Err(RequestError::UnknownCommand),
+            Command::Publish => Ok(Self::Publish(Box::new(Signal::read(dict, reader)?))),
+            Command::Delete => Ok(Self::Delete(Box::new(Delete::read(reader)?))),
+            Command::Query => Ok(Self::Query(Query::read(reader)?)),
+            Command::BlockDtmf => block(reader, Blocked::Dtmf, true),
+            Command::UnblockDtmf => block(reader, Blocked::Dtmf, false),
+            Command::BlockMedia => block(reader, Blocked::Media, true),
+            Command::UnblockMedia => block(reader, Blocked::Media, false),
+            Command::SilenceMedia => block(reader, Blocked::Silence, true),
+            Command::UnsilenceMedia => block(reader, Blocked::Silence, false),
+            Command::SubscribeRequest => {
+                Ok(Self::SubscribeRequest(Box::new(Subscribe::read(reader)?)))
+            }
+            Command::SubscribeAnswer => {
+                let answer = SubscribeAnswer::read(sdp(dict)?, reader)?;
+                Ok(Self::SubscribeAnswer(Box::new(answer)))
+            }
+            Command::Unsubscribe => Ok(Self::Unsubscribe(Unsubscribe::read(reader)?)),
+            Command::Connect => Ok(Self::Connect(Box::new(Connect::read(reader)?))),
+            Command::Ping | Command::List | Command::Statistics | Command::Cli => {
+                Err(RequestError::UnknownCommand)
+            }
         }
+    }
+
+    /// The call it is about; of a `connect` across two calls, the first.
+    pub fn call_id(&self) -> Option<&str> {
+        match self {
+            Self::Offer(signal) | Self::Answer(signal) | Self::Publish(signal) => {
+                Some(&signal.call_id)
+            }
+            Self::Delete(delete) => Some(&delete.call_id),
+            Self::Query(query) => Some(&query.call_id),
+            Self::Block(block) => Some(&block.call_id),
+            Self::SubscribeRequest(subscribe) => Some(&subscribe.call_id),
+            Self::SubscribeAnswer(answer) => Some(&answer.call_id),
+            Self::Unsubscribe(unsubscribe) => Some(&unsubscribe.call_id),
+            Self::Connect(connect) => Some(&connect.call_id),
+            Self::Ping
+            | Self::List { .. }
+            | Self::Statistics
+            | Self::Cli { .. }
+            | Self::Unsupported { .. } => None,
+        }
+    }
+
+    /// The command, as rtpengine spells it.
+    pub fn command(&self) -> &'static str {
+        let block = |block: &Block| match (block.what, block.on) {
+            (Blocked::Dtmf, true) => Command::BlockDtmf,
+            (Blocked::Dtmf, false) => Command::UnblockDtmf,
+            (Blocked::Media, true) => Command::BlockMedia,
+            (Blocked::Media, false) => Command::UnblockMedia,
+            (Blocked::Silence, true) => Command::SilenceMedia,
+            (Blocked::Silence, false) => Command::UnsilenceMedia,
+        };
+        let command = match self {
+            Self::Ping => Command::Ping,
+            Self::Offer(_) => Command::Offer,
+            Self::Answer(_) => Command::Answer,
+            Self::Delete(_) => Command::Delete,
+            Self::Query(_) => Command::Query,
+            Self::List { .. } => Command::List,
+            Self::Statistics => Command::Statistics,
+            Self::Block(what) => block(what),
+            Self::Publish(_) => Command::Publish,
+            Self::SubscribeRequest(_) => Command::SubscribeRequest,
+            Self::SubscribeAnswer(_) => Command::SubscribeAnswer,
+            Self::Unsubscribe(_) => Command::Unsubscribe,
+            Self::Connect(_) => Command::Connect,
+            Self::Cli { .. } => Command::Cli,
+            Self::Unsupported { command, .. } => return command,
+        };
+        command.name()
     }
 }
 
 impl Signal {
-    fn parse(dict: &Dict) -> Result<Self, RequestError> {
-        let Some(Value::Bytes(sdp)) = dict.get("sdp") else {
-            return Err(RequestError::NoSdp);
+    fn read(dict: &Dict, reader: Reader) -> Result<Self, RequestError> {
+        let sdp = sdp(dict)?;
+        let signal = Self {
+            call_id: reader.ids.call_id.ok_or(RequestError::NoCallId)?,
+            from_tag: reader.ids.from_tag.ok_or(RequestError::NoFromTag)?,
+            to_tag: reader.ids.to_tag,
+            via_branch: reader.ids.via_branch,
+            sdp,
+            options: reader.options,
         };
-        if sdp.is_empty() {
-            return Err(RequestError::NoSdp);
-        }
-        Ok(Self {
-            call_id: id(dict, "call-id")?.ok_or(RequestError::NoCallId)?,
-            from_tag: id(dict, "from-tag")?.ok_or(RequestError::NoFromTag)?,
-            to_tag: id(dict, "to-tag")?,
-            via_branch: id(dict, "via-branch")?,
-            sdp: sdp.clone(),
-            options: Options::read(dict)?,
-        })
+        reader.refused.map_or(Ok(signal), Err)
     }
 }
 
 impl Delete {
-    fn parse(dict: &Dict) -> Result<Self, RequestError> {
+    fn read(reader: Reader) -> Result<Self, RequestError> {
         Ok(Self {
-            call_id: id(dict, "call-id")?.ok_or(RequestError::NoCallId)?,
-            from_tag: id(dict, "from-tag")?,
-            to_tag: id(dict, "to-tag")?,
-            via_branch: id(dict, "via-branch")?,
-            options: Options::read(dict)?,
+            call_id: reader.ids.call_id.ok_or(RequestError::NoCallId)?,
+            from_tag: reader.ids.from_tag,
+            to_tag: reader.ids.to_tag,
+            via_branch: reader.ids.via_branch,
+            options: reader.options,
         })
     }
 }
 
 impl Query {
-    fn parse(dict: &Dict) -> Result<Self, RequestError> {
+    fn read(reader: Reader) -> Result<Self, RequestError> {
         Ok(Self {
-            call_id: id(dict, "call-id")?.ok_or(RequestError::NoCallId)?,
-            from_tag: id(dict, "from-tag")?,
-            to_tag: id(dict, "to-tag")?,
+            call_id: reader.ids.call_id.ok_or(RequestError::NoCallId)?,
+            from_tag: reader.ids.from_tag,
+            to_tag: reader.ids.to_tag,
         })
     }
 }
 
-/// An identifier; an empty one is none. It must be UTF-8: made so by force, two different
-/// Call-IDs could become one.
-fn id(dict: &Dict, key: &str) -> Result<Option<String>, RequestError> {
-    let bad = || RequestError::BadValue {
-        key: key.to_owned(),
-        want: "UTF-8 text",
-    };
-    let text = match dict.get(key) {
-        None => return Ok(None),
-        Some(Value::Bytes(bytes)) => String::from_utf8(bytes.clone()).map_err(|_| bad())?,
-        Some(Value::Integer(number)) => number.to_string(),
-        Some(_) => return Err(bad()),
-    };
-    match text.len() {
-        0 => Ok(None),
-        len if len > MAX_WORD => Err(RequestError::TooLong {
-            key: key.to_owned(),
-            len,
-        }),
-        _ => Ok(Some(text)),
+/// The body, which must not be empty.
+fn sdp(dict: &Dict) -> Result<Vec<u8>, RequestError> {
+    match dict.get("sdp") {
+        Some(Value::Bytes(sdp)) if !sdp.is_empty() => Ok(sdp.clone()),
+        _ => Err(RequestError::NoSdp),
     }
 }
 
@@ -216,4 +340,16 @@ fn limit(dict: &Dict) -> Result<usize, RequestError> {
         want: "0 or more",
     };
     limit.ok_or_else(bad)
+}
+
+fn line(dict: &Dict) -> Result<String, RequestError> {
+    let line = match dict.get("body") {
+        Some(Value::Bytes(line)) if line.len() <= MAX_CLI => std::str::from_utf8(line).ok(),
+        _ => None,
+    };
+    line.map(|line| line.trim().to_owned())
+        .ok_or_else(|| RequestError::BadValue {
+            key: "body".to_owned(),
+            want: "a line of at most 1024 bytes",
+        })
 }

@@ -53,7 +53,7 @@ impl<K: Into<Vec<u8>>, V: Into<Value>> FromIterator<(K, V)> for Dict {
 }
 
 /// One byte of a key as all spellings of it share it.
-fn canonical(byte: u8) -> u8 {
+pub(crate) fn canonical(byte: u8) -> u8 {
     match byte {
         b' ' | b'_' => b'-',
         _ => byte.to_ascii_lowercase(),

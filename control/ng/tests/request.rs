@@ -2,7 +2,7 @@
 
 use penstock_ng::{
     AddressFamily, Datagram, Dict, Encoding, EndpointLearning, Flag, Ice, MAX_WORD, Options,
-    Replace, Reply, Request, RequestError, RtcpMux, Signal, Value, reason,
+    Replace, Reply, Request, RequestError, RtcpMux, Signal, Transport, Value, reason,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -76,7 +76,7 @@ fn kamailio_offers() {
         options: Options {
             replace: vec![Replace::Origin, Replace::SessionConnection],
             ice: Some(Ice::Remove),
-            transport_protocol: Some("RTP/AVP".to_owned()),
+            transport_protocol: Some(Transport::RtpAvp),
             received_from: Some("127.0.0.1".parse().unwrap()),
             load_limit: true,
             ..Options::default()
@@ -90,7 +90,7 @@ fn each_missing_key_in_rtpengines_words() {
     let cases = [
         ("{}", reason::NO_COMMAND),
         (r#"{"command":["ping"]}"#, reason::NO_COMMAND),
-        (r#"{"command":"play media"}"#, "Unrecognized command"),
+        (r#"{"command":"dance"}"#, "Unrecognized command"),
         (r#"{"command":"offer"}"#, "No SDP body in message"),
         (r#"{"command":"answer","sdp":""}"#, "No SDP body in message"),
         (r#"{"command":"offer","sdp":"v=0"}"#, reason::NO_CALL_ID),
@@ -212,19 +212,22 @@ fn a_tos_is_a_number() {
 #[test]
 fn what_is_not_known_is_collected() {
     let found = options(
-        r#""codec":{"strip":["all"]},"flags":["Trickle ICE","call-id=stolen"],"ICE":"lite","replace":["colour"],
-           "rtcp-mux":["maybe"],"rtpp-flags":"codec=[strip=[a b] mask=c] debug""#,
+        r#""colour":{"strip":["all"]},"flags":["Paint It","call-id=stolen","colour=red"],"ICE":"lite","replace":["colour"],
+           "rtcp-mux":["maybe"],"rtpp-flags":"codec=[paint=[a b]] sdp-attr=[moon=[add=x]] tone""#,
     );
     let want = [
-        "codec",
-        "trickle-ice",
+        "codec-paint",
+        "sdp-attr-moon",
+        "tone",
+        "paint-it",
         "call-id=stolen",
+        "colour",
         "ice-lite",
         "replace-colour",
         "rtcp-mux-maybe",
+        "colour",
     ];
-    assert_eq!(found.unknown[..6], want);
-    assert_eq!(found.unknown[6..], ["codec=strip=[a b] mask=c", "debug"]);
+    assert_eq!(found.unknown, want);
     let long = options(&format!(r#""{}":1"#, "ä".repeat(300)));
     assert_eq!(
         long.unknown[0].len(),
@@ -238,7 +241,7 @@ fn sizes_and_values_are_checked() {
     let long = "x".repeat(MAX_WORD + 1);
     let fits = "x".repeat(MAX_WORD);
     assert!(offer(&format!(r#""to-tag":"{fits}""#)).is_ok());
-    for key in ["to-tag", "via-branch", "transport-protocol"] {
+    for key in ["to-tag", "via-branch", "label"] {
         let error = RequestError::TooLong {
             key: key.to_owned(),
             len: MAX_WORD + 1,
@@ -266,7 +269,14 @@ fn sizes_and_values_are_checked() {
         offer(r#""flags":{"a":"b"}"#),
         Err(bad_value("flags", "text"))
     );
-    assert_eq!(offer(r#""ICE":["remove"]"#), Err(bad_value("ice", "text")));
+    assert_eq!(
+        offer(r#""ICE":{"remove":1}"#),
+        Err(bad_value("ICE", "text"))
+    );
+    assert!(matches!(
+        offer(r#""transport-protocol":"SCTP""#),
+        Err(RequestError::BadValue { .. })
+    ));
     assert!(matches!(
         offer(r#""delete-delay":-1"#),
         Err(RequestError::BadValue { .. })

@@ -260,7 +260,7 @@ impl Front {
         self.pending.set(self.pending.get() + 1);
         self.pending_bytes.set(self.pending_bytes.get() + job.bytes);
         let lanes = self.service.lanes.clone();
-        let lane = call_id(&job.request).map(str::to_owned);
+        let lane = job.request.call_id().map(str::to_owned);
         let front = self.clone();
         let work = async move { front.carry_out(job).await };
         match lane {
@@ -341,14 +341,5 @@ async fn may_ask(gate: &Gate, doors: &Doors, transport: Transport, ip: IpAddr) -
                 tokio::time::sleep(time).await;
             }
         }
-    }
-}
-
-fn call_id(request: &Request) -> Option<&str> {
-    match request {
-        Request::Offer(signal) | Request::Answer(signal) => Some(&signal.call_id),
-        Request::Delete(delete) => Some(&delete.call_id),
-        Request::Query(query) => Some(&query.call_id),
-        Request::Ping | Request::List { .. } => None,
     }
 }

@@ -1,0 +1,134 @@
+//! Values as text, words, numbers and addresses.
+
+use crate::request::{MAX_WORD, RequestError};
+use crate::support::Key;
+use crate::value::{Dict, Value, canonical_word};
+use std::net::IpAddr;
+
+/// What `key` must be.
+pub(super) fn bad(key: Key, want: &'static str) -> RequestError {
+    RequestError::BadValue {
+        key: key.name().to_owned(),
+        want,
+    }
+}
+
+/// The words of a list, or of a text between its blanks.
+pub(super) fn words(key: Key, value: &Value) -> Result<Vec<String>, RequestError> {
+    match value {
+        Value::List(list) => list.iter().map(|item| item_word(key, item)).collect(),
+        _ => text(key, value)?
+            .split_ascii_whitespace()
+            .map(|word| bounded(key, word))
+            .collect(),
+    }
+}
+
+/// A word of a list. In a flag string `mode=30` looks like a pair although a word was meant.
+fn item_word(key: Key, item: &Value) -> Result<String, RequestError> {
+    match item {
+        Value::Dict(dict) => match dict.0.as_slice() {
+            [(name, value)] => {
+                let name = String::from_utf8_lossy(name);
+                bounded(key, &format!("{name}={}", text(key, value)?))
+            }
+            _ => Err(bad(key, "a list of words")),
+        },
+        _ => word(key, item),
+    }
+}
+
+/// One word: text or a number.
+pub(super) fn word(key: Key, value: &Value) -> Result<String, RequestError> {
+    bounded(key, text(key, value)?.trim())
+}
+
+/// One word in lower case with hyphens.
+pub(super) fn canonical(key: Key, value: &Value) -> Result<String, RequestError> {
+    let word = word(key, value)?;
+    Ok(canonical_word(word.as_bytes()))
+}
+
+/// Text or a number, as text.
+pub(super) fn text(key: Key, value: &Value) -> Result<String, RequestError> {
+    match value {
+        Value::Bytes(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
+        Value::Integer(number) => Ok(number.to_string()),
+        _ => Err(bad(key, "text")),
+    }
+}
+
+/// An identifier; an empty one is none. It must be UTF-8: made so by force, two different
+/// Call-IDs could become one.
+pub(super) fn id(key: Key, value: &Value) -> Result<Option<String>, RequestError> {
+    let text = match value {
+        Value::Bytes(bytes) => {
+            String::from_utf8(bytes.clone()).map_err(|_| bad(key, "UTF-8 text"))?
+        }
+        Value::Integer(number) => number.to_string(),
+        _ => return Err(bad(key, "UTF-8 text")),
+    };
+    bounded(key, &text).map(|text| Some(text).filter(|text| !text.is_empty()))
+}
+
+fn bounded(key: Key, word: &str) -> Result<String, RequestError> {
+    match word.len() > MAX_WORD {
+        true => Err(RequestError::TooLong {
+            key: key.name().to_owned(),
+            len: word.len(),
+        }),
+        false => Ok(word.to_owned()),
+    }
+}
+
+/// An address as text, or as the last of a list (`[IP4, 192.0.2.1]`).
+pub(super) fn address(key: Key, value: &Value) -> Result<IpAddr, RequestError> {
+    let parsed = words(key, value)?.last().and_then(|word| {
+        let bare = word
+            .strip_prefix('[')
+            .and_then(|w| w.strip_suffix(']'))
+            .unwrap_or(word);
+        bare.parse().ok()
+    });
+    parsed.ok_or_else(|| bad(key, "an IP address"))
+}
+
+/// An integer, or text that spells one.
+pub(super) fn number<T: TryFrom<i64>>(
+    key: Key,
+    value: &Value,
+    want: &'static str,
+) -> Result<T, RequestError> {
+    let number = value
+        .as_integer()
+        .and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| bad(key, want))
+}
+
+/// A name, and its value unless it is a mere word.
+pub(super) type Entry<'a> = (String, Option<&'a Value>);
+
+/// What a dictionary says, or the list that a flag string makes of one.
+pub(super) fn entries(key: Key, value: &Value) -> Result<Vec<Entry<'_>>, RequestError> {
+    let mut entries = Vec::new();
+    match value {
+        Value::Dict(dict) => pairs(dict, &mut entries),
+        Value::List(list) => {
+            for item in list {
+                match item {
+                    Value::Dict(dict) => pairs(dict, &mut entries),
+                    _ => entries.push((word(key, item)?, None)),
+                }
+            }
+        }
+        _ => entries.extend(words(key, value)?.into_iter().map(|word| (word, None))),
+    }
+    Ok(entries)
+}
+
+fn pairs<'a>(dict: &'a Dict, entries: &mut Vec<Entry<'a>>) {
+    let named = |(name, value): &'a (Vec<u8>, Value)| {
+        (String::from_utf8_lossy(name).into_owned(), Some(value))
+    };
+    entries.extend(dict.0.iter().map(named));
+}
