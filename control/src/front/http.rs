@@ -56,8 +56,8 @@ const NO_COOKIE: &[u8] = b"- ";
 /// What is asked of the front's task.
 pub(super) enum Ask {
     Ng(Bytes, Peer),
-    /// Without a cookie: neither the question nor the answer has one.
-    Plain(Bytes),
+    /// Neither the question nor the answer has a cookie.
+    Plain(Bytes, IpAddr),
     Cli(String),
     Echo(Bytes),
     Metrics,
@@ -92,8 +92,10 @@ impl Asks {
 async fn answer(front: Rc<Front>, mut asks: mpsc::Receiver<(Ask, ReplyTo)>) {
     while let Some((ask, to)) = asks.recv().await {
         match ask {
-            Ask::Ng(bytes, peer) => front.take(&bytes, Some(peer), to),
-            Ask::Plain(bytes) => front.take(&[NO_COOKIE, &bytes].concat(), None, to),
+            Ask::Ng(bytes, peer) => front.take(&bytes, peer, to),
+            Ask::Plain(bytes, ip) => {
+                front.take(&[NO_COOKIE, &bytes].concat(), Peer::Plain(ip), to);
+            }
             Ask::Cli(line) => front.send_now(to, line::run(&line, &front.service).into_bytes()),
             Ask::Echo(bytes) => front.send_now(to, bytes.into()),
             Ask::Metrics => front.send_now(to, metrics::page(&front.service).into_bytes()),
@@ -169,7 +171,7 @@ async fn handle(
         },
         (Method::POST, "/ng") => match body_of(body).await {
             Ok(message) if is(&parts.headers, NG) => {
-                let peer = Peer::Connection(client.number);
+                let peer = Peer::Connection(client.ip, client.number);
                 ng(asks.once(Ask::Ng(message, peer)).await, NG)
             }
             Ok(_) => refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, NG),
@@ -177,7 +179,7 @@ async fn handle(
         },
         (Method::POST, "/ng-plain") => match body_of(body).await {
             Ok(message) if is(&parts.headers, JSON) || is(&parts.headers, NG) => {
-                let reply = asks.once(Ask::Plain(message)).await;
+                let reply = asks.once(Ask::Plain(message, client.ip)).await;
                 let reply = reply.map(without_cookie);
                 let is_json = reply.as_ref().is_some_and(|bytes| bytes.starts_with(b"{"));
                 ng(reply, if is_json { JSON } else { NG })

@@ -65,8 +65,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Peer {
     Datagrams(SocketAddr),
-    /// A connection's number, never given out again.
-    Connection(u64),
+    /// A connection: its other end, and its number, never given out again.
+    Connection(IpAddr, u64),
+    /// Who sends no cookies: nothing is a retransmission.
+    Plain(IpAddr),
 }
 
 /// Who is to have a reply. Dropped, it is never answered.
@@ -92,8 +94,7 @@ struct Outgoing {
 /// One request and whom to answer.
 struct Job {
     request: Request,
-    /// None if it cannot be a retransmission.
-    peer: Option<Peer>,
+    peer: Peer,
     cookie: Vec<u8>,
     encoding: Encoding,
     bytes: usize,
@@ -191,7 +192,7 @@ impl Front {
     }
 
     /// Looks at a message, and answers it now, later, or not at all.
-    fn take(self: &Rc<Self>, bytes: &[u8], peer: Option<Peer>, to: ReplyTo) {
+    fn take(self: &Rc<Self>, bytes: &[u8], peer: Peer, to: ReplyTo) {
         let stats = &self.service.stats;
         let datagram = match Datagram::parse(bytes) {
             Ok(datagram) => datagram,
@@ -215,7 +216,7 @@ impl Front {
             }
             return;
         }
-        match peer.map_or(Seen::New, |peer| self.begin(peer, &cookie)) {
+        match self.begin(peer, &cookie) {
             Seen::New => {}
             Seen::InFlight => return stats.request("retransmission-in-flight"),
             Seen::Answered(reply) => {
@@ -242,14 +243,17 @@ impl Front {
     }
 
     fn begin(&self, peer: Peer, cookie: &[u8]) -> Seen {
+        if matches!(peer, Peer::Plain(_)) {
+            return Seen::New;
+        }
         let mut cookies = self.cookies.borrow_mut();
         let seen = cookies.begin(peer, cookie, Instant::now());
         self.doors.set_cookies(cookies.len());
         seen
     }
 
-    fn finish(&self, peer: Option<Peer>, cookie: &[u8], reply: &[u8]) {
-        if let Some(peer) = peer {
+    fn finish(&self, peer: Peer, cookie: &[u8], reply: &[u8]) {
+        if !matches!(peer, Peer::Plain(_)) {
             let mut cookies = self.cookies.borrow_mut();
             cookies.finish(peer, cookie, reply, Instant::now());
         }

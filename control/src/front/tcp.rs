@@ -77,7 +77,11 @@ async fn requests(
                 writer: writer.clone(),
                 permit,
             };
-            front.take(message, Some(Peer::Connection(connection.number)), to);
+            front.take(
+                message,
+                Peer::Connection(connection.ip, connection.number),
+                to,
+            );
         }
         let done = buffer.len() - rest.len();
         // What has begun has to end soon, however it drips in.

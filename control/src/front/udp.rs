@@ -43,6 +43,6 @@ fn take(front: &Rc<Front>, socket: &Arc<UdpSocket>, bytes: &[u8], peer: SocketAd
             socket: socket.clone(),
             peer,
         };
-        front.take(bytes, Some(Peer::Datagrams(peer)), to);
+        front.take(bytes, Peer::Datagrams(peer), to);
     }
 }

@@ -101,8 +101,8 @@ async fn serve(mut socket: WebSocket, client: &Client, sub: Sub) -> Option<Event
         };
         let bytes = message.into_data();
         let ask = match sub {
-            Sub::Ng => Ask::Ng(bytes, Peer::Connection(client.number)),
-            Sub::Plain => Ask::Plain(bytes),
+            Sub::Ng => Ask::Ng(bytes, Peer::Connection(client.ip, client.number)),
+            Sub::Plain => Ask::Plain(bytes, client.ip),
             Sub::Cli => Ask::Cli(String::from_utf8_lossy(&bytes).trim().to_owned()),
             Sub::Echo => Ask::Echo(bytes),
         };
