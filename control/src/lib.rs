@@ -5,7 +5,7 @@
 //! | part | does |
 //! | --- | --- |
 //! | [`daemon`] | starts the others, waits for a signal |
-//! | `server` | ng over UDP: cookies, replies |
+//! | `front` | ng over UDP, TCP, HTTP and WebSocket: who may, cookies, replies |
 //! | `lanes` | what concerns one call, in order |
 //! | `service` | what each command does: media core, plane, store, in that order |
 //! | `link` | owns the region: commands out, refusals and *applied* in, the plane's life and death |
@@ -30,6 +30,7 @@ pub mod cli;
 mod ctl;
 pub mod daemon;
 mod ending;
+mod front;
 mod history;
 mod lanes;
 mod link;
@@ -39,7 +40,6 @@ mod quality;
 mod records;
 mod reload;
 mod report;
-mod server;
 mod service;
 mod settings;
 mod socket;
