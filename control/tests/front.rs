@@ -296,11 +296,11 @@ fn http_says_what_is_wrong() {
     // The text commands.
     assert_eq!(
         page.get("/cli/no+such%20command").text(),
-        "unknown command\n"
+        "Unknown or incomplete command::no such command\n"
     );
     assert_eq!(
         page.post("/cli", "text/plain", b"no such\n").text(),
-        "unknown command\n"
+        "Unknown or incomplete command::no such command\n"
     );
 }
 
@@ -356,7 +356,10 @@ fn a_websocket_speaks_what_it_asked_for() {
     }
     let mut cli = Socket::open(http, "/ng", "cli.rtpengine.com").unwrap();
     cli.send(true, b"no such");
-    assert_eq!(cli.read(), Some((false, b"unknown command\n".to_vec())));
+    assert_eq!(
+        cli.read(),
+        Some((false, b"Unknown or incomplete command::no such\n".to_vec()))
+    );
     for other in ["janus-protocol", "", "xmpp"] {
         let page = Socket::open(http, "/", other).err().unwrap();
         assert_eq!(page.status, 400, "{other}");
@@ -369,7 +372,10 @@ fn a_websocket_speaks_what_it_asked_for() {
         world.stats()["transports"]["websocket"]["garbage"] == 1
     });
     cli.send(false, b"no such");
-    assert_eq!(cli.read(), Some((false, b"unknown command\n".to_vec())));
+    assert_eq!(
+        cli.read(),
+        Some((false, b"Unknown or incomplete command::no such\n".to_vec()))
+    );
 }
 
 #[test]
