@@ -1,8 +1,8 @@
 //! Starting, running and stopping the daemon.
 
+use crate::front::{Front, Sockets};
 use crate::link::Link;
 use crate::reload::Reloader;
-use crate::server::Server;
 use crate::service::{Service, now};
 use crate::stats::Stats;
 use crate::store::{Store, StoreError, Stored};
@@ -11,12 +11,10 @@ use penstock_config::{Config, Control};
 use penstock_media::{Calls, Interface, Restore, Settings};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::net::UdpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why control could not start, or cannot go on: one sentence.
@@ -29,9 +27,6 @@ impl DaemonError {
         DaemonError(text.to_string())
     }
 }
-
-/// Bytes of ng datagrams the kernel may keep for us: a second's worth at a high rate.
-const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Runs control until SIGTERM or SIGINT. Media goes on afterwards. SIGHUP has it read its
 /// configuration again from `path`.
@@ -57,7 +52,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     link.police(&config.police);
     let bell = link.attach().map_err(DaemonError::new)?;
     let (store, stored) = open_store(&control.store).await?;
-    let ng = bind_ng(control.ng)?;
+    let sockets = Sockets::bind(control).map_err(DaemonError)?;
     let cli = socket::bind(&control.socket, config.region.group).map_err(|error| {
         let path = control.socket.display();
         match error.kind() {
@@ -69,7 +64,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     })?;
 
     let (calls, lost) = restore(control, stored);
-    tracing::info!(calls = calls.len(), ng = %control.ng, "control is ready");
+    tracing::info!(calls = calls.len(), ng = ?control.ng, "control is ready");
     let service = Rc::new(Service {
         calls: RefCell::new(calls),
         link: link.clone(),
@@ -98,7 +93,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     for id in &lost {
         store.write(id, None).await;
     }
-    tokio::task::spawn_local(Server::new(ng, service.clone()).run());
+    Front::new(service.clone()).run(sockets);
     let reloads = service.clone();
     tokio::task::spawn_local(async move {
         while hangup.recv().await.is_some() {
@@ -186,26 +181,6 @@ async fn open_store(path: &Path) -> Result<(Rc<Store>, Stored), DaemonError> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-fn bind_ng(address: SocketAddr) -> Result<UdpSocket, DaemonError> {
-    if !address.ip().is_loopback() {
-        return Err(DaemonError(format!(
-            "[control] ng is {address}, but ng has no authentication: choose a loopback address"
-        )));
-    }
-    let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        // The kernel grants what it allows; less is no error.
-        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
-        UdpSocket::from_std(socket)
-    });
-    bound.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => DaemonError(format!(
-            "[control] ng {address} is in use: another penstock-control or rtpengine listens there"
-        )),
-        _ => DaemonError(format!("cannot bind [control] ng {address}: {error}")),
-    })
 }
 
 /// What the media core needs of the configuration.

@@ -5,7 +5,7 @@
 //! | part | does |
 //! | --- | --- |
 //! | [`daemon`] | starts the others, waits for a signal |
-//! | `server` | ng over UDP: cookies, replies |
+//! | `front` | ng over UDP, TCP, HTTP and WebSocket: who may, cookies, replies |
 //! | `lanes` | what concerns one call, in order |
 //! | `service` | what each command does: media core, plane, store, in that order |
 //! | `link` | owns the region: commands out, refusals and *applied* in, the plane's life and death |
@@ -24,13 +24,13 @@ mod ageing;
 mod capture;
 pub mod cli;
 pub mod daemon;
+mod front;
 mod lanes;
 mod link;
 mod plan;
 mod quality;
 mod reload;
 mod report;
-mod server;
 mod service;
 mod socket;
 mod stats;

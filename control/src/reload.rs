@@ -1,18 +1,23 @@
 //! Reading the configuration again while calls stand: all of it takes effect, or nothing.
 
 use crate::daemon::settings;
+use crate::front::Gate;
 use crate::service::Service;
 use crate::{ageing, quality};
 use penstock_config::Config;
+use penstock_shm::{RegionError, TableView};
 use sd_notify::NotifyState;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// The file, and what of it is in force.
 pub(crate) struct Reloader {
     path: PathBuf,
     running: RefCell<Config>,
+    gate: Arc<Gate>,
 }
 
 /// What a reload came to.
@@ -29,7 +34,18 @@ impl Reloader {
         Reloader {
             path,
             running: RefCell::new(config.clone()),
+            gate: Arc::new(Gate::new(&config.control, Instant::now())),
         }
+    }
+
+    /// Who may ask, as is in force.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// The region's table, to be read.
+    pub(crate) fn table(&self) -> Result<TableView, RegionError> {
+        TableView::open(&self.running.borrow().region.dir)
     }
 
     /// Reads the file and acts on what changed; tells systemd and the log.
@@ -61,6 +77,7 @@ impl Reloader {
         let wanted = settings(&new.control);
         let mut calls = service.calls.borrow_mut();
         calls.configure(wanted).map_err(|held| held.to_string())?;
+        self.gate.configure(&new.control);
         service.timeouts.set(ageing::timeouts(&new.timeouts));
         let rule = quality::Rule::new(&new.quality);
         if service.quality.replace(rule) != rule {
@@ -86,6 +103,11 @@ fn compare(old: &Config, new: &Config) -> Reloaded {
             ("[[control.interface]]", a.interfaces == b.interfaces),
             ("[control] max_calls", a.max_calls == b.max_calls),
             ("[control] port_rest_s", a.port_rest_s == b.port_rest_s),
+            ("[control] allow", a.allow == b.allow),
+            (
+                "[control] requests_per_s",
+                a.requests_per_s == b.requests_per_s,
+            ),
             ("[timeouts]", old.timeouts == new.timeouts),
             ("[quality]", old.quality == new.quality),
             ("[[police]]", old.police == new.police),
@@ -93,6 +115,8 @@ fn compare(old: &Config, new: &Config) -> Reloaded {
         restart: differing(&[
             ("[region]", old.region == new.region),
             ("[control] ng", a.ng == b.ng),
+            ("[control] ng_tcp", a.ng_tcp == b.ng_tcp),
+            ("[control] http", a.http == b.http),
             ("[control] socket", a.socket == b.socket),
             ("[control] store", a.store == b.store),
             ("[control] core", a.core == b.core),
@@ -106,7 +130,9 @@ fn in_force(old: &Config, new: Config) -> Config {
     Config {
         region: old.region.clone(),
         control: penstock_config::Control {
-            ng: kept.ng,
+            ng: kept.ng.clone(),
+            ng_tcp: kept.ng_tcp.clone(),
+            http: kept.http.clone(),
             socket: kept.socket.clone(),
             store: kept.store.clone(),
             core: kept.core,

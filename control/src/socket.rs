@@ -146,34 +146,43 @@ fn answer(request: Get, service: &Service) -> Value {
             }
             None => json!({ "error": format!("there is no call \"{id}\"") }),
         },
-        Get::Stats => {
-            let ports: serde_json::Map<_, _> = calls
-                .ports()
-                .map(|(name, used, all)| (name.to_owned(), json!({ "used": used, "all": all })))
-                .collect();
-            let link: serde_json::Map<_, _> = service
-                .link
-                .counters()
-                .into_iter()
-                .map(|(name, count)| (name.to_owned(), count.into()))
-                .collect();
-            json!({ "ok": {
-                "version": env!("CARGO_PKG_VERSION"),
-                "pid": std::process::id(),
-                "uptime_s": service.started.elapsed().as_secs_f64(),
-                "draining": calls.is_draining(),
-                "calls": calls.left(),
-                "plane": service.link.state().word(),
-                "requests": service.stats.requests(),
-                "errors": service.stats.errors(),
-                "ageing": service.stats.aged(),
-                "one_way": service.one_way.borrow().len(),
-                "poor": service.ratings.borrow().poor(),
-                "link": link,
-                "ports": ports,
-            }})
-        }
+        Get::Stats => json!({ "ok": stats(service) }),
     }
+}
+
+/// What control counts, and what stands.
+pub(crate) fn stats(service: &Service) -> Value {
+    let calls = service.calls.borrow();
+    let ports: serde_json::Map<_, _> = calls
+        .ports()
+        .map(|(name, used, all)| (name.to_owned(), json!({ "used": used, "all": all })))
+        .collect();
+    let link: serde_json::Map<_, _> = service
+        .link
+        .counters()
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_s": service.started.elapsed().as_secs_f64(),
+        "draining": calls.is_draining(),
+        "calls": calls.left(),
+        "plane": service.link.state().word(),
+        "requests": service.stats.requests(),
+        "errors": service.stats.errors(),
+        "transports": service.stats.doors.json(),
+        "remembered": {
+            "cookies": service.stats.doors.cookies(),
+            "sources": service.reloader.gate().sources(),
+        },
+        "ageing": service.stats.aged(),
+        "one_way": service.one_way.borrow().len(),
+        "poor": service.ratings.borrow().poor(),
+        "link": link,
+        "ports": ports,
+    })
 }
 
 fn summary(call: &Call, is_one_way: bool, is_poor: bool) -> Value {

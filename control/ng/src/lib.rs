@@ -24,6 +24,7 @@
 mod bencode;
 mod cookie;
 mod datagram;
+mod frame;
 mod json;
 mod options;
 mod reply;
@@ -32,6 +33,7 @@ mod value;
 
 pub use cookie::{CookieCache, GENERATION, MAX_BYTES, MAX_ENTRIES, Seen};
 pub use datagram::{Datagram, Encoding, FrameError, MAX_COOKIE};
+pub use frame::{Framed, MAX_MESSAGE, frame};
 pub use options::{AddressFamily, EndpointLearning, Flag, Ice, Options, Replace, RtcpMux};
 pub use reply::{Reply, reason};
 pub use request::{Delete, MAX_WORD, Query, Request, RequestError, Signal};

@@ -276,7 +276,22 @@ fn summary(config: &Config) -> Vec<String> {
         "workers on CPU {}; a table of {} streams; ng on {}",
         cores.join(", "),
         config.region.streams,
-        config.control.ng
+        doors(&config.control)
     ));
     lines
+}
+
+/// Where control answers.
+fn doors(control: &penstock_config::Control) -> String {
+    let kinds = [
+        ("ng", &control.ng),
+        ("ng over TCP", &control.ng_tcp),
+        ("HTTP", &control.http),
+    ];
+    let kinds = kinds.iter().filter(|(_, at)| !at.is_empty());
+    let words = kinds.map(|(kind, at)| {
+        let at: Vec<_> = at.iter().map(|at| at.to_string()).collect();
+        format!("{kind} on {}", at.join(", "))
+    });
+    words.collect::<Vec<_>>().join("; ")
 }

@@ -223,8 +223,19 @@ pub struct Neighbour {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Control {
-    /// Where ng is answered.
-    pub ng: SocketAddr,
+    /// Where ng is answered over UDP. One, or a list.
+    #[serde(deserialize_with = "parts::one_or_more")]
+    pub ng: Vec<SocketAddr>,
+    /// Where ng is answered over TCP. One, or a list.
+    #[serde(deserialize_with = "parts::one_or_more")]
+    pub ng_tcp: Vec<SocketAddr>,
+    /// Where HTTP and WebSocket are answered. One, or a list.
+    #[serde(deserialize_with = "parts::one_or_more")]
+    pub http: Vec<SocketAddr>,
+    /// Who may ask over these; if there are any, nobody else may.
+    pub allow: Vec<Network>,
+    /// Requests a second that one source may make, 0 for any number. Without it, 5000, and any number from loopback.
+    pub requests_per_s: Option<u32>,
     /// The CLI's socket.
     pub socket: PathBuf,
     /// The embedded store.
@@ -243,7 +254,11 @@ pub struct Control {
 impl Default for Control {
     fn default() -> Self {
         Control {
-            ng: SocketAddr::from(([127, 0, 0, 1], 2223)),
+            ng: vec![SocketAddr::from(([127, 0, 0, 1], 2223))],
+            ng_tcp: Vec::new(),
+            http: Vec::new(),
+            allow: Vec::new(),
+            requests_per_s: None,
             socket: "/run/penstock/control.sock".into(),
             store: "/run/penstock/calls.redb".into(),
             port_rest_s: 2,
