@@ -201,9 +201,8 @@ extract_lane() {
 
 # run_lanes NAME...: each in turn, their files in `results`; false if one failed.
 run_lanes() {
-    local name judging=
+    local name judging='' seconds=3
     results=()
-    seconds=3
     python3 "$ROOT/scripts/sipp/lane.py" --head
     for name; do
         run_lane "$name"
