@@ -9,11 +9,13 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lab.sh"
 
 calls=1 seconds=10
-plane=198.18.0.1
-proxy=198.18.0.2
-alice=198.18.0.10
-bob=198.18.0.20
 memory_mb=256
+# Two networks, inner and outer; the inner one has IPv6 as well. The plane is .1 in each of them, the proxy .2.
+inner=198.18.0 inner6=2001:db8:18: outer=198.18.1
+plane=$inner.1
+proxy=$inner.2
+# The phones: Dave is in the outer network, Bob has two addresses.
+declare -A PHONE=([alice]=$inner.10 [bob]=$inner.20 [bob6]=$inner6:20 [carol]=$inner.30 [dave]=$outer.40)
 
 say() { printf '%s\n' "$*"; }
 
@@ -38,38 +40,64 @@ polling = "adaptive"
 memory_mb = $memory_mb
 
 [[port]]
-name = "lan"
+name = "inner"
 device = "net_tap0,iface=ps0,persist"
 mac = "02:70:73:00:00:01"
-
 [[port.address]]
-address = "$plane/24"
+address = "$inner.1/24"
+[[port.address]]
+address = "$inner6:1/64"
+
+[[port]]
+name = "outer"
+device = "net_tap1,iface=ps1,persist"
+mac = "02:70:73:00:00:02"
+[[port.address]]
+address = "$outer.1/24"
 
 [control]
 ng = "127.0.0.1:2223"
+http = "127.0.0.1:2225"
 socket = "$LAB_DIR/control.sock"
-store = "$LAB_DIR/calls.redb"
+store = "/dev/shm/penstock-$LAB.redb"
 
 [[control.interface]]
-name = "default"
-address = "$plane"
+name = "internal"
+address = "$inner.1"
+ports = "16384-32767"
+
+[[control.interface]]
+name = "internal6"
+address = "$inner6:1"
+ports = "16384-32767"
+
+[[control.interface]]
+name = "external"
+address = "$outer.1"
 ports = "16384-32767"
 END
-    lab_undo "rm -rf /dev/shm/penstock-$LAB"
+    lab_undo "rm -rf /dev/shm/penstock-$LAB /dev/shm/penstock-$LAB.redb"
 }
 
 network() {
+    local name
     lab_netns hub
-    lab_netns alice
-    lab_netns bob
-    lab_bridge hub $proxy/24
-    lab_wire hub alice $alice/24
-    lab_wire hub bob $bob/24
+    lab_bridge hub br0 $inner.2/24 $inner6:2/64
+    lab_bridge hub br1 $outer.2/24
+    for name in alice bob carol dave; do lab_netns $name; done
+    lab_wire hub br0 alice "${PHONE[alice]}/24"
+    lab_wire hub br0 bob "${PHONE[bob]}/24" "${PHONE[bob6]}/64"
+    lab_wire hub br0 carol "${PHONE[carol]}/24"
+    lab_wire hub br1 dave "${PHONE[dave]}/24"
 }
 
-# The plane sets its tap's MAC some time after the tap appears, so the cable is seen to at each try.
+# The plane sets its taps' MACs some time after they appear, so the cables are seen to at each try.
 # shellcheck disable=SC2317 # called by lab_wait
-plane_answers() { lab_tap hub ps0 && lab_in alice ping -c 1 -W 1 "$plane"; }
+plane_answers() {
+    lab_tap hub br0 ps0 && lab_tap hub br1 ps1 &&
+        lab_in alice ping -c 1 -W 1 $plane && lab_in dave ping -c 1 -W 1 $outer.1 &&
+        lab_in bob ping -c 1 -W 1 $inner6:1
+}
 
 # shellcheck disable=SC2317 # called by lab_wait
 ng_answers() {
@@ -112,19 +140,32 @@ open_exchange() {
 
 penstock() { "$bin/penstock" --config "$config" "$@"; }
 
-# capture NAME: everything that phone's cable carries.
+# capture NAMESPACE [IFACE [FILTER]]: what that phone's cable, or another interface, carries.
 capture() {
-    lab_start "capture-$1" "$1" dumpcap -q -P -B 64 -i eth0 -f udp -w "$round/$1.pcap"
-    lab_wait 10 "capture-$1" test -s "$round/$1.pcap"
+    lab_start "capture-$1" "$1" dumpcap -q -P -B 64 -i "${2:-eth0}" -f "${3:-udp}" -w "$round/$1.pcap"
 }
 
-# phone NAME CALL OPTIONS...: one SIPp is one phone: 3.6 would send all its calls from one RTP port.
+# captures_run NAMESPACE...: they have begun.
+captures_run() {
+    local name
+    for name; do lab_wait 10 "capture-$name" test -s "$round/$name.pcap"; done
+}
+
+# capture_over NAMESPACE: ends a capture, which must be complete.
+capture_over() {
+    lab_stop "capture-$1"
+    grep -q 'dropped on interface.*/0 (pcap:0/' "$LAB_DIR/capture-$1.log" ||
+        env_fail "the capture at $1 is not complete: $(tail -n 1 "$LAB_DIR/capture-$1.log")"
+}
+
+# phone WHO SCENARIO CALL OPTIONS...: one SIPp is one phone: 3.6 would send all its calls from one RTP port.
+# WHO is a key of PHONE; a digit at its end is no part of the namespace's name.
 phone() {
-    local name=$1 call=$2
-    shift 2
+    local name=${1%6} address=${PHONE[$1]} scenario=$2 call=$3
+    shift 3
     cd "$round/$name-$call" || exit
-    exec ip netns exec "$LAB-$name" sipp -sf "$ROOT/scripts/sipp/$name.xml" -i "${!name}" -p $((6000 + call)) \
-        -mi "${!name}" -mp $((20000 + 4 * call)) -cp $((40000 + call)) -m 1 -nostdin -trace_err \
+    exec ip netns exec "$LAB-$name" sipp -sf "$ROOT/scripts/sipp/$scenario.xml" -i "$address" -p $((6000 + call)) \
+        -mi "$address" -mp $((20000 + 4 * call)) -cp $((40000 + call)) -m 1 -nostdin -trace_err \
         -timeout $((seconds + 30))s -timeout_error "$@" >phone.log 2>&1
 }
 
@@ -133,16 +174,17 @@ place_calls() {
     local call
     callers=() callees=()
     rm -rf "$round" && mkdir "$round"
-    python3 "$ROOT/scripts/sipp/voice.py" "$round" "$calls" "$seconds"
+    python3 "$ROOT/scripts/sipp/voice.py" "$round" "$calls" "$seconds" alice bob
     capture alice
     capture bob
+    captures_run alice bob
     for ((call = 0; call < calls; call++)); do
-        phone bob $call &
+        phone bob bob $call &
         callees+=($!)
     done
     lab_until 30 listening bob 6000 "$calls" || env_fail "$(tail -n 1 "$round/bob-0/phone.log")"
     for ((call = 0; call < calls; call++)); do
-        phone alice $call -key bob $bob:$((6000 + call)) -d $(((seconds + 2) * 1000)) $proxy:5060 &
+        phone alice alice $call -key target "bob@${PHONE[bob]}:$((6000 + call))" -d $(((seconds + 2) * 1000)) $proxy:5060 &
         callers+=($!)
         sleep 0.02
     done
@@ -194,9 +236,7 @@ extract() {
 report() {
     local name status=0
     for name in alice bob; do
-        lab_stop "capture-$name"
-        grep -q 'dropped on interface.*/0 (pcap:0/' "$LAB_DIR/capture-$name.log" ||
-            env_fail "the capture at $name's phone is not complete: $(tail -n 1 "$LAB_DIR/capture-$name.log")"
+        capture_over $name
         extract "$name" 2>"$round/tshark.log" || env_fail "tshark: $(tail -n 1 "$round/tshark.log")"
     done
     phones_complain

@@ -78,33 +78,52 @@ lab_in() {
     ip netns exec "$ns" "$@"
 }
 
-# lab_bridge NAME CIDR: a bridge br0 in NAME, with an address of its own.
+# lab_address NAME IFACE CIDR...: the addresses of an interface; IPv6 comes with the first one of its own.
+lab_address() {
+    local name=$1 iface=$2 cidr nodad
+    shift 2
+    for cidr; do
+        nodad=
+        if [[ $cidr == *:* ]]; then
+            nodad=nodad
+            ip -n "$LAB-$name" link set "$iface" addrgenmode none
+            lab_in "$name" tee "/proc/sys/net/ipv6/conf/$iface/disable_ipv6" <<<0 >/dev/null 2>&1 ||
+                env_fail "this kernel has no IPv6"
+        fi
+        ip -n "$LAB-$name" addr add "$cidr" dev "$iface" $nodad ||
+            env_fail "cannot give $iface of $name the address $cidr"
+    done
+}
+
+# lab_bridge NAME BRIDGE CIDR...: a bridge in NAME, with addresses of its own.
 lab_bridge() {
-    local ns="$LAB-$1"
-    ip -n "$ns" link add br0 type bridge forward_delay 0 mcast_snooping 0 ||
+    local ns="$LAB-$1" name=$1 bridge=$2
+    shift 2
+    ip -n "$ns" link add "$bridge" type bridge forward_delay 0 mcast_snooping 0 ||
         env_fail "cannot make a bridge (kernel module bridge missing?)"
-    ip -n "$ns" addr add "$2" dev br0
-    ip -n "$ns" link set br0 up
+    lab_address "$name" "$bridge" "$@"
+    ip -n "$ns" link set "$bridge" up
 }
 
-# lab_wire HUB NAME CIDR: a cable from HUB's bridge to eth0 in NAME.
+# lab_wire HUB BRIDGE NAME CIDR...: a cable from HUB's bridge to eth0 in NAME.
 lab_wire() {
-    local hub="$LAB-$1" ns="$LAB-$2"
-    ip link add "$2" netns "$hub" type veth peer name eth0 netns "$ns" ||
+    local hub=$1 bridge=$2 name=$3
+    shift 3
+    ip link add "$name" netns "$LAB-$hub" type veth peer name eth0 netns "$LAB-$name" ||
         env_fail "cannot make a veth pair (kernel module veth missing?)"
-    ip -n "$hub" link set "$2" master br0 up
-    ip -n "$ns" addr add "$3" dev eth0
-    ip -n "$ns" link set eth0 up
+    ip -n "$LAB-$hub" link set "$name" master "$bridge" up
+    lab_address "$name" eth0 "$@"
+    ip -n "$LAB-$name" link set eth0 up
     # A veth peer leaves UDP checksums unfinished, and DPDK would see them so.
-    lab_in "$1" ethtool -K "$2" tx off >/dev/null
-    lab_in "$2" ethtool -K eth0 tx off >/dev/null
+    lab_in "$hub" ethtool -K "$name" tx off >/dev/null
+    lab_in "$name" ethtool -K eth0 tx off >/dev/null
 }
 
-# lab_tap HUB IFACE: put a tap that DPDK made into HUB's bridge. Its kernel side must not have the MAC
+# lab_tap HUB BRIDGE IFACE: put a tap that DPDK made into HUB's bridge. Its kernel side must not have the MAC
 # that the plane answers with: the bridge would take the plane's frames for its own.
 lab_tap() {
-    ip -n "$LAB-$1" link set "$2" address 02:70:73:ff:ff:fe &&
-        ip -n "$LAB-$1" link set "$2" master br0 up
+    ip -n "$LAB-$1" link set "$3" address 02:70:73:ff:ff:fe &&
+        ip -n "$LAB-$1" link set "$3" master "$2" up
 }
 
 # lab_hugepages MEGABYTES: reserve 2 MB pages; false if the machine has none to give.

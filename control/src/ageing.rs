@@ -68,7 +68,7 @@ impl Service {
         let pending = self.calls.borrow().expire(key, now());
         if let Some(pending) = pending {
             tracing::debug!(call = call_id, "the delay of a delete is over");
-            self.remove(pending).await;
+            self.remove(pending, "delete").await;
         }
     }
 
@@ -143,7 +143,7 @@ impl Service {
                 .delete(call_id, (None, None), None, Duration::ZERO, now());
         let Ok(pending) = ended else { return };
         self.count_end(call_id, why);
-        self.remove(pending).await;
+        self.remove(pending, why.name()).await;
     }
 
     fn count_end(&self, call_id: &str, why: End) {

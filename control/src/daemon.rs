@@ -1,9 +1,11 @@
 //! Starting, running and stopping the daemon.
 
+use crate::front::{Front, Sockets};
 use crate::link::Link;
+use crate::records::Records;
 use crate::reload::Reloader;
-use crate::server::Server;
 use crate::service::{Service, now};
+use crate::statistics::{self, Statistics};
 use crate::stats::Stats;
 use crate::store::{Store, StoreError, Stored};
 use crate::{ageing, quality, service, socket};
@@ -11,12 +13,10 @@ use penstock_config::{Config, Control};
 use penstock_media::{Calls, Interface, Restore, Settings};
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::net::UdpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Why control could not start, or cannot go on: one sentence.
@@ -29,9 +29,6 @@ impl DaemonError {
         DaemonError(text.to_string())
     }
 }
-
-/// Bytes of ng datagrams the kernel may keep for us: a second's worth at a high rate.
-const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Runs control until SIGTERM or SIGINT. Media goes on afterwards. SIGHUP has it read its
 /// configuration again from `path`.
@@ -63,7 +60,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     link.police(&config.police);
     let bell = link.attach().map_err(DaemonError::new)?;
     let (store, stored) = open_store(&control.store).await?;
-    let ng = bind_ng(control.ng)?;
+    let sockets = Sockets::bind(control).map_err(DaemonError)?;
     let cli = socket::bind(&control.socket, config.region.group).map_err(|error| {
         let path = control.socket.display();
         match error.kind() {
@@ -74,8 +71,16 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         }
     })?;
 
+    let records = Records::start(control.cdr.as_deref()).map_err(|error| {
+        let path = control.cdr.as_deref().unwrap_or(Path::new(""));
+        DaemonError(format!(
+            "cannot open [control] cdr {}: {error}",
+            path.display()
+        ))
+    })?;
+
     let (calls, lost) = restore(control, stored);
-    tracing::info!(calls = calls.len(), ng = %control.ng, "control is ready");
+    tracing::info!(calls = calls.len(), ng = ?control.ng, "control is ready");
     let service = Rc::new(Service {
         calls: RefCell::new(calls),
         link: link.clone(),
@@ -91,6 +96,8 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         ratings: RefCell::default(),
         reloader: Reloader::new(path.into(), config),
         loop_mark: loop_mark()?,
+        statistics: Statistics::default(),
+        records,
     });
     let wanted = service.clone();
     let desired = Box::new(move || {
@@ -105,7 +112,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     for id in &lost {
         store.write(id, None).await;
     }
-    tokio::task::spawn_local(Server::new(ng, service.clone()).run());
+    Front::new(service.clone()).run(sockets);
     let reloads = service.clone();
     tokio::task::spawn_local(async move {
         while hangup.recv().await.is_some() {
@@ -115,7 +122,8 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     });
     tokio::task::spawn_local(ageing::run(service.clone()));
     tokio::task::spawn_local(quality::run(service.clone()));
-    tokio::task::spawn_local(socket::run(cli, service));
+    tokio::task::spawn_local(statistics::run(service.clone()));
+    tokio::task::spawn_local(socket::run(cli, service.clone()));
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("cannot tell systemd that control is ready: {error}");
     }
@@ -127,6 +135,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     };
     // What the store was asked to write, it writes.
     store.commit_queued();
+    service.records.end();
     // Another control may have taken the place already.
     if outcome.is_ok() {
         tracing::info!("control stops; media goes on");
@@ -193,26 +202,6 @@ async fn open_store(path: &Path) -> Result<(Rc<Store>, Stored), DaemonError> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-fn bind_ng(address: SocketAddr) -> Result<UdpSocket, DaemonError> {
-    if !address.ip().is_loopback() {
-        return Err(DaemonError(format!(
-            "[control] ng is {address}, but ng has no authentication: choose a loopback address"
-        )));
-    }
-    let bound = std::net::UdpSocket::bind(address).and_then(|socket| {
-        socket.set_nonblocking(true)?;
-        // The kernel grants what it allows; less is no error.
-        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER);
-        UdpSocket::from_std(socket)
-    });
-    bound.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => DaemonError(format!(
-            "[control] ng {address} is in use: another penstock-control or rtpengine listens there"
-        )),
-        _ => DaemonError(format!("cannot bind [control] ng {address}: {error}")),
-    })
 }
 
 /// What the media core needs of the configuration.

@@ -5,12 +5,16 @@
 //! | part | does |
 //! | --- | --- |
 //! | [`daemon`] | starts the others, waits for a signal |
-//! | `server` | ng over UDP: cookies, replies |
+//! | `front` | ng over UDP, TCP, HTTP and WebSocket: who may, cookies, replies |
 //! | `lanes` | what concerns one call, in order |
 //! | `service` | what each command does: media core, plane, store, in that order |
 //! | `link` | owns the region: commands out, refusals and *applied* in, the plane's life and death |
 //! | `ageing` | ends calls whose media does not flow |
-//! | `quality` | rates how media sounds |
+//! | `quality` | rates how media sounds, over the call and for each source |
+//! | `statistics` | totals under rtpengine's names |
+//! | `records` | a line for each call that ends |
+//! | `ctl` | answers rtpengine-ctl's commands |
+//! | `settings`, `ending`, `log` | what an operator changes while running |
 //! | `reload` | reads the configuration again |
 //! | `store` | the calls, on disk before the reply leaves |
 //! | `socket` | the command's unix socket |
@@ -23,16 +27,23 @@
 mod ageing;
 mod capture;
 pub mod cli;
+mod ctl;
 pub mod daemon;
+mod ending;
+mod front;
+mod history;
 mod lanes;
 mod link;
+pub mod log;
 mod plan;
 mod quality;
+mod records;
 mod reload;
 mod report;
-mod server;
 mod service;
+mod settings;
 mod socket;
+mod statistics;
 mod stats;
 mod store;
 mod subscriptions;

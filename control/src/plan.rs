@@ -68,10 +68,10 @@ impl Addresses {
             .unwrap_or(stream.peer)
     }
 
-    fn spec(&self, stream: &Stream) -> Option<shm::StreamSpec> {
+    fn spec(&self, stream: &Stream) -> Option<Wanted> {
         let endpoint = self.endpoint(stream.local)?;
         let peer = self.endpoint(stream.peer)?;
-        Some(shm::StreamSpec {
+        let spec = shm::StreamSpec {
             remote: stream.remote,
             kind: match stream.kind {
                 Kind::Rtp => shm::Kind::Rtp,
@@ -79,6 +79,7 @@ impl Addresses {
                 Kind::Raw => shm::Kind::Raw,
             },
             learn: match stream.learn {
+                _ if stream.ice.is_some() => shm::Learn::Checks,
                 Learn::Off => shm::Learn::Off,
                 Learn::Immediate => shm::Learn::Immediate,
                 Learn::Delayed => shm::Learn::Delayed,
@@ -112,7 +113,12 @@ impl Addresses {
             }),
             drop_events: stream.drop_events,
             ..shm::StreamSpec::new(endpoint, peer)
-        })
+        };
+        let ice = stream.ice.map(|ice| shm::Ice {
+            ufrag: ice.ufrag,
+            pwd: ice.pwd,
+        });
+        Some(Wanted { spec, ice })
     }
 
     /// The op in the region's words; `Err` with the address that the plane does not have. What
@@ -123,8 +129,9 @@ impl Addresses {
             match op {
                 Op::Remove(local) => out.extend(self.endpoint(*local).map(shm::Op::Remove)),
                 Op::Put(stream) => {
-                    let spec = self.spec(stream);
-                    out.extend(set(&spec.ok_or_else(|| self.missing(stream))?));
+                    let wanted = self.spec(stream);
+                    let wanted = wanted.ok_or_else(|| self.missing(stream))?;
+                    out.extend(wanted.ops());
                 }
             }
         }
@@ -132,17 +139,29 @@ impl Addresses {
     }
 }
 
-/// The ops that make a stream so: the second one only if there is something to say.
-fn set(spec: &shm::StreamSpec) -> impl Iterator<Item = shm::Op> + use<> {
-    let says = spec.feed != shm::Feed::Own || spec.mid.is_some() || spec.drop_events;
-    let feeding = shm::Feeding {
-        endpoint: spec.endpoint,
-        feed: spec.feed,
-        mid: spec.mid,
-        drop_events: spec.drop_events,
-    };
-    let first = std::iter::once(shm::Op::Set(*spec));
-    first.chain(says.then_some(shm::Op::Feed(feeding)))
+/// A stream as the region should have it.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    spec: shm::StreamSpec,
+    ice: Option<shm::Ice>,
+}
+
+impl Wanted {
+    /// The ops that make a stream so: those after the first only if there is something to say.
+    fn ops(&self) -> impl Iterator<Item = shm::Op> + use<> {
+        let spec = self.spec;
+        let endpoint = spec.endpoint;
+        let ice = self.ice.map(|ice| shm::Op::Ice { endpoint, ice });
+        let says = spec.feed != shm::Feed::Own || spec.mid.is_some() || spec.drop_events;
+        let feeding = shm::Feeding {
+            endpoint,
+            feed: spec.feed,
+            mid: spec.mid,
+            drop_events: spec.drop_events,
+        };
+        let first = std::iter::once(shm::Op::Set(spec)).chain(ice);
+        first.chain(says.then_some(shm::Op::Feed(feeding)))
+    }
 }
 
 /// What brings the region to what the calls want.
@@ -161,11 +180,13 @@ pub(crate) fn plan(
     addresses: &Addresses,
 ) -> Plan {
     let mut plan = Plan::default();
-    let mut wanted: HashMap<u32, (u64, shm::StreamSpec)> = HashMap::new();
+    let mut wanted: HashMap<u32, (u64, Wanted)> = HashMap::new();
     for (key, desired) in calls {
         for stream in desired.values() {
             match addresses.spec(stream) {
-                Some(spec) => drop(wanted.insert(spec.endpoint.to_bits(), (key, spec))),
+                Some(stream) => {
+                    wanted.insert(stream.spec.endpoint.to_bits(), (key, stream));
+                }
                 None => plan.homeless += 1,
             }
         }
@@ -181,8 +202,8 @@ pub(crate) fn plan(
             continue;
         }
         match wanted.get(&stat.endpoint.to_bits()) {
-            Some((key, spec)) if *key == stat.call => {
-                if stands(&stat, spec) {
+            Some((key, stream)) if *key == stat.call => {
+                if stands(&stat, stream) {
                     wanted.remove(&stat.endpoint.to_bits());
                 }
             }
@@ -194,29 +215,34 @@ pub(crate) fn plan(
     }
     plan.commands = chunks(commands);
     let mut commands: BTreeMap<u64, Vec<shm::Op>> = BTreeMap::new();
-    for (key, spec) in wanted.into_values() {
-        commands.entry(key).or_default().extend(set(&spec));
+    for (key, stream) in wanted.into_values() {
+        commands.entry(key).or_default().extend(stream.ops());
     }
     plan.commands.extend(chunks(commands));
     plan
 }
 
 fn chunks(commands: BTreeMap<u64, Vec<shm::Op>>) -> Vec<(u64, Vec<shm::Op>)> {
-    let split = |(key, ops): (u64, Vec<shm::Op>)| {
-        let parts: Vec<_> = ops
-            .chunks(shm::MAX_OPS)
-            .map(|p| (key, p.to_vec()))
-            .collect();
-        parts
-    };
-    commands.into_iter().flat_map(split).collect()
+    let mut parts = Vec::new();
+    for (key, mut ops) in commands {
+        while ops.len() > shm::MAX_OPS {
+            // A stream and its credentials stay together.
+            let is_apart = matches!(ops[shm::MAX_OPS], shm::Op::Ice { .. });
+            let rest = ops.split_off(shm::MAX_OPS - usize::from(is_apart));
+            parts.push((key, std::mem::replace(&mut ops, rest)));
+        }
+        parts.push((key, ops));
+    }
+    parts
 }
 
-/// Whether the stream is as wanted. A learned remote is as good as the signalled one it replaced.
-fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
-    let have = &stat.policy;
+/// Whether the stream is as wanted. A learned remote is as good as the signalled one it replaced; with ICE that one is never
+/// taken.
+fn stands(stat: &shm::StreamStat, wanted: &Wanted) -> bool {
+    let (have, spec) = (&stat.policy, &wanted.spec);
     have.signal == spec.signal
-        && (have.latched || have.remote == spec.remote)
+        && (have.latched || wanted.ice.is_some() || have.remote == spec.remote)
+        && have.ice == wanted.ice
         && have.kind == spec.kind
         && have.learn == spec.learn
         && have.gate_open == spec.gate_open
@@ -233,7 +259,7 @@ fn stands(stat: &shm::StreamStat, spec: &shm::StreamSpec) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+mod feed_tests {
     use super::*;
     use penstock_media::Mid;
 
@@ -315,5 +341,141 @@ mod tests {
         }
         let far = Local { vlan: 9, ..at(20) };
         assert_eq!(ops(stream(Feed::PartOf(far), None, false)), Err(far));
+    }
+}
+
+#[cfg(test)]
+mod ice_tests {
+    use super::*;
+    use penstock_media::{Feed, Ice};
+    use std::net::IpAddr;
+
+    const LOCAL: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 1));
+
+    fn stream(port: u16) -> Stream {
+        let local = |port| Local {
+            ip: LOCAL,
+            vlan: 0,
+            port,
+        };
+        Stream {
+            local: local(port),
+            peer: local(port ^ 1),
+            remote: None,
+            kind: Kind::Rtp,
+            learn: Learn::Heuristic,
+            handover: false,
+            hint: None,
+            gate_open: true,
+            signal: 1,
+            clock_hz: 8000,
+            dscp: None,
+            payload_types: 1,
+            strict_payload: false,
+            event_type: None,
+            shared: Shared::Nothing,
+            secure: false,
+            class: Class::Audio,
+            capture: false,
+            feed: Feed::Own,
+            mid: None,
+            ice: Some(Ice {
+                ufrag: *b"ufrag+/0",
+                pwd: *b"passwordpasswordpassword",
+            }),
+            drop_events: false,
+            leg: 0,
+            media: 0,
+        }
+    }
+
+    fn addresses() -> Addresses {
+        Addresses {
+            numbers: HashMap::from([((LOCAL, 0), 3)]),
+            ..Addresses::default()
+        }
+    }
+
+    /// A command holds so many ops, and one of them may end between a stream and what belongs to it.
+    #[test]
+    fn credentials_stay_with_their_stream() {
+        let without = Stream {
+            ice: None,
+            ..stream(1000)
+        };
+        let streams = (1001..1700).map(stream).chain([without]);
+        let desired: Desired = streams.map(|stream| (stream.local, stream)).collect();
+        let plan = plan([(7, desired)].into_iter(), std::iter::empty(), &addresses());
+        let mut sets = 0;
+        for (key, ops) in &plan.commands {
+            assert!(*key == 7 && ops.len() <= shm::MAX_OPS);
+            for (at, op) in ops.iter().enumerate() {
+                let next = ops.get(at + 1);
+                match op {
+                    shm::Op::Set(spec) => {
+                        let expected = spec.endpoint.port != 1000;
+                        let has_ice = matches!(next, Some(shm::Op::Ice { endpoint, .. }) if *endpoint == spec.endpoint);
+                        assert_eq!(has_ice, expected, "{spec:?}");
+                        assert_eq!(spec.learn == shm::Learn::Checks, expected);
+                        sets += 1;
+                    }
+                    shm::Op::Ice { .. } => assert!(!matches!(next, Some(shm::Op::Ice { .. }))),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(!matches!(ops[0], shm::Op::Ice { .. }));
+        }
+        assert_eq!((sets, plan.homeless), (700, 0));
+    }
+
+    /// What the plane has of these credentials stands wherever checks have led it, and other credentials do not.
+    #[test]
+    fn a_stream_stands_by_its_credentials() {
+        let wanted = addresses().spec(&stream(1000)).expect("an address");
+        let (dir, spec) = (tempfile::tempdir().expect("a folder"), wanted.spec);
+        let region = shm::RegionConfig {
+            dir: dir.path().join("region"),
+            table_dir: None,
+            streams: 16,
+            group: None,
+        };
+        let mut table = shm::Plane::open(&region).expect("a region").split(1).table;
+        let number = table.insert(spec.endpoint, 7, 1).expect("room");
+        let mut slot = shm::Slot {
+            flags: shm::flag::GATE_OPEN,
+            peer_endpoint: spec.peer.to_bits(),
+            signal: spec.signal,
+            clock_hz: spec.clock_hz,
+            payload_types: [1, 0],
+            kind: spec.kind as u8,
+            learn: spec.learn as u8,
+            dscp: spec.dscp.to_u8(),
+            ..shm::Slot::CLOSED
+        };
+        let view = shm::TableView::open(&region.dir).expect("the table");
+        let mut stands_with = |slot: &shm::Slot, ice: Option<shm::Ice>, wanted: &Wanted| {
+            table
+                .update_with(number, slot, ice.as_ref())
+                .expect("no worker");
+            stands(&view.stream(number).expect("live"), wanted)
+        };
+        assert!(stands_with(&slot, wanted.ice, &wanted));
+        // What is signalled is not taken.
+        let signalled = Wanted {
+            spec: shm::StreamSpec {
+                remote: Some(([192, 0, 2, 1], 9).into()),
+                ..spec
+            },
+            ..wanted
+        };
+        assert!(stands_with(&slot, wanted.ice, &signalled));
+        assert!(!stands_with(&slot, None, &wanted));
+        let other = wanted.ice.map(|ice| shm::Ice {
+            pwd: *b"wordpasswordpasswordpass",
+            ..ice
+        });
+        assert!(!stands_with(&slot, other, &wanted));
+        slot.signal += 1;
+        assert!(!stands_with(&slot, wanted.ice, &wanted));
     }
 }

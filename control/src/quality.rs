@@ -1,6 +1,7 @@
 //! Rates the media of all calls, and says when it is poor and when it no longer is.
 
-use crate::service::Service;
+use crate::history::{History, Measure};
+use crate::service::{Service, now};
 use penstock_media::{Call, Kind, Limits, Local, Measured, Media, mos};
 use penstock_shm::StreamStat;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ const MAX_LINES: u32 = 20;
 
 /// So many packets say how a stream sounds; of fewer (comfort noise, a call's first and last) the next interval tells.
 const LEAST_PACKETS: u64 = 25;
+
+/// Sources that are remembered of a stream, the latest ones.
+const MAX_SOURCES: usize = 4;
 
 /// How often to rate, and from where on media is poor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,6 +63,9 @@ pub(crate) struct Rated {
     intervals: u32,
     #[serde(skip)]
     seen: Seen,
+    /// The sources that were rated, the present one last.
+    #[serde(skip)]
+    sources: Vec<History>,
 }
 
 /// The meters at the end of the last interval.
@@ -79,14 +86,80 @@ impl Seen {
     }
 }
 
+/// Round trips, ms; `None` while unknown.
+#[derive(Clone, Copy, Default)]
+struct Trips {
+    /// Between both legs.
+    both: Option<f64>,
+    /// Between the relay and the leg that sends.
+    leg: Option<f64>,
+}
+
+/// A value over all ratings of this process.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Spread {
+    pub(crate) total: f64,
+    /// Sum of the squares.
+    pub(crate) total2: f64,
+    pub(crate) samples: u64,
+}
+
+impl Spread {
+    fn add(&mut self, value: f64) {
+        self.total += value;
+        self.total2 += value * value;
+        self.samples += 1;
+    }
+
+    pub(crate) fn average(self) -> f64 {
+        self.total / self.samples.max(1) as f64
+    }
+
+    /// The standard deviation.
+    pub(crate) fn deviation(self) -> f64 {
+        let square = self.total2 / self.samples.max(1) as f64 - self.average().powi(2);
+        square.max(0.0).sqrt()
+    }
+}
+
+/// All ratings of this process. Times in ms, loss in percent.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Overall {
+    pub(crate) mos: Spread,
+    pub(crate) jitter: Spread,
+    pub(crate) loss: Spread,
+    pub(crate) round_trip: Spread,
+    pub(crate) leg: Spread,
+}
+
+impl Overall {
+    fn add(&mut self, measure: &Measure) {
+        self.mos.add(measure.mos);
+        self.jitter.add(measure.jitter_ms);
+        self.loss.add(measure.loss_percent);
+        let trips = [
+            (&mut self.round_trip, measure.round_trip_us),
+            (&mut self.leg, measure.leg_us),
+        ];
+        for (spread, us) in trips {
+            if let Some(us) = us {
+                spread.add(us / 1000.0);
+            }
+        }
+    }
+}
+
 /// What is known of all calls, by their keys.
 #[derive(Default)]
-pub(crate) struct Ratings(HashMap<u64, Vec<Rated>>);
+pub(crate) struct Ratings {
+    calls: HashMap<u64, Vec<Rated>>,
+    pub(crate) overall: Overall,
+}
 
 impl Ratings {
     /// The streams of a call that media came to.
     pub(crate) fn of(&self, key: u64) -> &[Rated] {
-        self.0.get(&key).map_or(&[], Vec::as_slice)
+        self.calls.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// Whether one of the call's streams is poor.
@@ -96,12 +169,16 @@ impl Ratings {
 
     /// How many streams are.
     pub(crate) fn poor(&self) -> usize {
-        self.0.values().flatten().filter(|rated| rated.poor).count()
+        self.calls
+            .values()
+            .flatten()
+            .filter(|rated| rated.poor)
+            .count()
     }
 
-    /// A call is over.
-    pub(crate) fn forget(&mut self, key: u64) {
-        self.0.remove(&key);
+    /// A call is over: what was known of it.
+    pub(crate) fn forget(&mut self, key: u64) -> Vec<Rated> {
+        self.calls.remove(&key).unwrap_or_default()
     }
 }
 
@@ -115,7 +192,7 @@ pub(crate) async fn run(service: Rc<Service>) {
         };
         tokio::select! {
             () = tokio::time::sleep(rest) => rate_all(&service).await,
-            () = service.quality_changed.notified() => service.ratings.borrow_mut().0.clear(),
+            () = service.quality_changed.notified() => service.ratings.borrow_mut().calls.clear(),
         }
     }
 }
@@ -136,28 +213,43 @@ async fn rate_all(service: &Service) {
 }
 
 impl Service {
+    /// Rates a call that is about to end once more: what came since the last interval counts too.
+    pub(crate) fn rate_at_end(&self, key: u64) {
+        if !self.quality.get().interval.is_zero() {
+            // What turned poor at the very end is no news any more: counted, not logged.
+            self.rate(key, &mut { MAX_LINES });
+        }
+    }
+
     fn rate(&self, key: u64, turns: &mut u32) {
         let calls = self.calls.borrow();
         let Some(call) = calls.by_key(key) else {
             return;
         };
         let limits = self.quality.get().limits;
+        let at_s = u32::try_from(now().unix_us / 1_000_000).unwrap_or(u32::MAX);
         let mut ratings = self.ratings.borrow_mut();
-        let streams = ratings.0.entry(key).or_default();
+        let Ratings { calls, overall } = &mut *ratings;
+        let streams = calls.entry(key).or_default();
         let speech = speech(call);
         // Ports that the call no longer has.
         streams.retain(|rated| speech.iter().flatten().any(|(_, at)| *at == rated.local));
         for legs in speech {
             let trips = legs.map(|(_, local)| self.round_trip_ms(local, key));
-            let round_trip_ms = trips[0].zip(trips[1]).map(|(a, b)| a + b);
-            for (leg, local) in legs {
+            let both = trips[0].zip(trips[1]).map(|(a, b)| a + b);
+            for ((leg, local), trip) in legs.into_iter().zip(trips) {
                 let stat = self.link.stream(local);
                 let Some(stat) = stat.filter(|stat| stat.call == key && stat.meter.packets > 0)
                 else {
                     continue;
                 };
                 let rated = rated_of(streams, leg, local, &stat, self.started_ns);
-                if !rated.take(&stat, round_trip_ms, &limits) {
+                let was_poor = rated.poor;
+                let trips = Trips { both, leg: trip };
+                if let Some(measure) = rated.take(&stat, trips, at_s, &limits) {
+                    overall.add(&measure);
+                }
+                if rated.poor == was_poor {
                     continue;
                 }
                 *turns += 1;
@@ -237,11 +329,28 @@ impl Rated {
             poor: false,
             intervals: 0,
             seen,
+            sources: Vec::new(),
         }
     }
 
-    /// Rates the time since the last look; whether the stream turned poor, or well again.
-    fn take(&mut self, stat: &StreamStat, round_trip_ms: Option<f64>, limits: &Limits) -> bool {
+    /// Where the stream arrives.
+    pub(crate) fn local(&self) -> Local {
+        self.local
+    }
+
+    /// The sources that were rated.
+    pub(crate) fn sources(&self) -> &[History] {
+        &self.sources
+    }
+
+    /// Rates the time since the last look, if enough came in it.
+    fn take(
+        &mut self,
+        stat: &StreamStat,
+        trips: Trips,
+        at_s: u32,
+        limits: &Limits,
+    ) -> Option<Measure> {
         let seen = Seen::of(stat);
         if self.seen.generation != seen.generation {
             self.seen = Seen::default();
@@ -249,18 +358,20 @@ impl Rated {
         let packets = seen.packets.saturating_sub(self.seen.packets);
         if packets == 0 {
             // Nothing is heard, so nothing sounds poor.
-            return std::mem::take(&mut self.poor);
+            self.poor = false;
+            return None;
         }
         // What came after all was counted as lost before.
         let lost = u64::try_from(seen.lost - self.seen.lost).unwrap_or(0);
         if packets + lost < LEAST_PACKETS {
-            return false;
+            return None;
         }
+        let lost_since = seen.lost - self.seen.lost;
         self.seen = seen;
         let measured = Measured {
             loss: lost as f64 / (packets + lost) as f64,
             jitter_ms: stat.meter.jitter_ms,
-            round_trip_ms: round_trip_ms.unwrap_or(0.0),
+            round_trip_ms: trips.both.unwrap_or(0.0),
             payload_type: stat.meter.payload_type.unwrap_or(0),
         };
         let mos = mos(&measured);
@@ -271,9 +382,38 @@ impl Rated {
         self.mos = mos;
         self.loss_percent = 100.0 * measured.loss;
         self.jitter_ms = measured.jitter_ms;
-        self.round_trip_ms = round_trip_ms;
-        let was_poor = std::mem::replace(&mut self.poor, limits.are_passed(&measured));
-        self.poor != was_poor
+        self.round_trip_ms = trips.both;
+        self.poor = limits.are_passed(&measured);
+        let us = |ms: Option<f64>| ms.map(|ms| ms * 1000.0);
+        let measure = Measure {
+            at_s,
+            mos,
+            jitter_ms: self.jitter_ms,
+            loss_percent: self.loss_percent,
+            round_trip_us: us(trips.both),
+            leg_us: us(trips.leg),
+        };
+        if let Some(ssrc) = stat.meter.ssrc {
+            let source = self.source(ssrc);
+            source.add(&measure);
+            source.lost += lost_since;
+        }
+        Some(measure)
+    }
+
+    /// What is known of a source, which is then the last of the list.
+    fn source(&mut self, ssrc: u32) -> &mut History {
+        let known = self.sources.iter().position(|source| source.ssrc == ssrc);
+        let source = match known {
+            Some(at) => self.sources.remove(at),
+            None => History::new(ssrc),
+        };
+        if self.sources.len() == MAX_SOURCES {
+            self.sources.remove(0);
+        }
+        let last = self.sources.len();
+        self.sources.push(source);
+        &mut self.sources[last]
     }
 
     /// For a person.

@@ -1,24 +1,29 @@
 //! The body of a `query` or `delete` reply, in rtpengine's structure.
 
+use crate::history::{History, MAX_ENTRIES, Sample};
+use crate::quality::Rated;
 use penstock_media::{Call, Dialog, Kind, Local, Media};
 use penstock_ng::{Dict, Value};
-use penstock_shm::StreamStat;
+use penstock_shm::{Policy, StreamStat};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+/// Ratings in one report, over all sources: Kamailio reads no reply beyond 40 KiB.
+const MAX_PROGRESSION: usize = 160;
 
 /// Where the meters come from: the live table, or the last meters of what was removed.
 pub(crate) type Meters<'a> = &'a dyn Fn(Local) -> Option<StreamStat>;
 
-/// Packets, bytes, errors.
-#[derive(Clone, Copy, Default)]
-struct Sum {
-    packets: u64,
-    bytes: u64,
-    errors: u64,
+/// Packets, bytes, errors (packets dropped).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) errors: u64,
 }
 
 impl Sum {
-    fn of(stat: Option<&StreamStat>) -> Sum {
+    pub(crate) fn of(stat: Option<&StreamStat>) -> Sum {
         stat.map_or(Sum::default(), |stat| Sum {
             packets: stat.meter.packets,
             bytes: stat.meter.bytes,
@@ -26,7 +31,7 @@ impl Sum {
         })
     }
 
-    fn add(&mut self, other: Sum) {
+    pub(crate) fn add(&mut self, other: Sum) {
         self.packets += other.packets;
         self.bytes += other.bytes;
         self.errors += other.errors;
@@ -52,16 +57,25 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Seconds since 1970 of a moment on CLOCK_MONOTONIC.
-    fn unix_s(self, mono_ns: u64) -> u64 {
+    pub(crate) fn unix_s(self, mono_ns: u64) -> u64 {
         let ago_us = self.mono_ns.saturating_sub(mono_ns) / 1000;
         self.unix_us.saturating_sub(ago_us) / 1_000_000
     }
 }
 
-/// The report on those legs of `call` that have one of `tags`; on all if there are none.
-pub(crate) fn report(call: &Call, tags: &[&str], meters: Meters<'_>, clock: Clock) -> Dict {
+/// The report on those legs of `call` that have one of `tags`; on all if there are none. `rated` is how the call's
+/// streams sounded.
+pub(crate) fn report(
+    call: &Call,
+    tags: &[&str],
+    meters: Meters<'_>,
+    rated: &[Rated],
+    clock: Clock,
+) -> Dict {
     let mut report = Report {
         meters,
+        rated,
+        progression: progression(rated.iter().map(|rated| rated.sources().len()).sum()),
         clock,
         created_s: call.created_us / 1_000_000,
         ssrcs: BTreeMap::new(),
@@ -88,6 +102,8 @@ pub(crate) fn report(call: &Call, tags: &[&str], meters: Meters<'_>, clock: Cloc
     out.push("created_us", call.created_us % 1_000_000);
     out.push("created_ts", call.created_us);
     out.push("last signal", call.last_signal_us / 1_000_000);
+    // rtpengine's only: there is no Redis here.
+    out.push("last redis update", 0_u64);
     out.push("SSRC", ssrcs);
     out.push("tags", legs);
     let totals = [("RTP", report.rtp.dict()), ("RTCP", report.rtcp.dict())];
@@ -95,8 +111,16 @@ pub(crate) fn report(call: &Call, tags: &[&str], meters: Meters<'_>, clock: Cloc
     out
 }
 
+/// How many ratings of each source there is room for.
+fn progression(sources: usize) -> usize {
+    (MAX_PROGRESSION / sources.max(1)).clamp(1, MAX_ENTRIES)
+}
+
 struct Report<'a> {
     meters: Meters<'a>,
+    rated: &'a [Rated],
+    /// Ratings of each source.
+    progression: usize,
     clock: Clock,
     created_s: u64,
     ssrcs: BTreeMap<u32, Dict>,
@@ -120,7 +144,7 @@ impl Report<'_> {
             .medias
             .iter()
             .zip(1_u64..)
-            .map(|(media, index)| self.media(media, index, side).into())
+            .map(|(media, index)| self.media(dialog, media, index, side).into())
             .collect();
         let mut out = Dict::default();
         out.push("tag", leg.tags.last().cloned().unwrap_or_default());
@@ -131,22 +155,48 @@ impl Report<'_> {
         out
     }
 
-    fn media(&mut self, media: &Media, index: u64, side: usize) -> Dict {
+    fn media(&mut self, dialog: &Dialog, media: &Media, index: u64, side: usize) -> Dict {
         let own = &media.sides[side];
         let mut streams: Vec<Value> = Vec::new();
+        let (mut ingress, mut egress) = (Vec::new(), Vec::new());
         if let Some(locals) = media.locals {
-            let pair = (locals[side], locals[1 - side]);
-            streams.push(self.stream(media, pair, own.remote, media.kind).into());
+            let at = |kind| Place {
+                media,
+                side,
+                kind,
+                local: locals[side],
+                peer: locals[1 - side],
+                signalled: own.remote,
+            };
+            streams.push(self.stream(&at(media.kind)).into());
             if media.has_rtcp {
-                let pair = (pair.0.rtcp(), pair.1.rtcp());
-                streams.push(self.stream(media, pair, own.remote_rtcp, Kind::Rtcp).into());
+                let rtp = at(Kind::Rtcp);
+                let rtcp = Place {
+                    local: rtp.local.rtcp(),
+                    peer: rtp.peer.rtcp(),
+                    signalled: own.remote_rtcp,
+                    ..rtp
+                };
+                streams.push(self.stream(&rtcp).into());
             }
+            ingress = self.sources(media, locals[side]);
+            egress = self.sources(media, locals[1 - side]);
         }
+        let leg = &dialog.legs[side];
+        let proto = own.proto.to_ascii_uppercase();
+        let is_secure = proto.contains("SAVP");
+        let is_dtls = proto.contains("UDP/TLS/");
         let flags = [
             (true, "initialized"),
+            (leg.asymmetric, "asymmetric"),
             (own.sends, "send"),
             (own.receives, "recv"),
             (own.mux, "rtcp-mux"),
+            (is_dtls, "DTLS-SRTP"),
+            (is_secure && !is_dtls, "SDES"),
+            // Keys are never ours: what is encrypted passes unopened.
+            (is_secure || media.kind == Kind::Raw, "passthrough"),
+            (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
         let mut out = Dict::default();
         out.push("index", index);
@@ -154,19 +204,17 @@ impl Report<'_> {
         out.push("protocol", own.proto.as_str());
         out.push("streams", streams);
         out.push("flags", words(&flags));
+        out.push("ingress SSRCs", ingress);
+        out.push("egress SSRCs", egress);
         out
     }
 
-    fn stream(
-        &mut self,
-        media: &Media,
-        (local, peer): (Local, Local),
-        signalled: Option<std::net::SocketAddr>,
-        kind: Kind,
-    ) -> Dict {
+    fn stream(&mut self, place: &Place<'_>) -> Dict {
+        let Place { media, local, .. } = *place;
         let stat = (self.meters)(local);
+        let peer = (self.meters)(place.peer);
         let sum = Sum::of(stat.as_ref());
-        let total = match kind {
+        let total = match place.kind {
             Kind::Rtcp => &mut self.rtcp,
             Kind::Rtp | Kind::Raw => &mut self.rtp,
         };
@@ -175,57 +223,145 @@ impl Report<'_> {
         out.push("local port", u64::from(local.port));
         out.push("local address", local.ip.to_string());
         out.push("family", family(local.ip));
-        let remote = stat.as_ref().and_then(|s| s.policy.remote).or(signalled);
+        let remote = stat.as_ref().and_then(|stat| stat.policy.remote);
+        let remote = remote.or(place.signalled);
         if let Some(remote) = remote {
             out.push("endpoint", address(remote));
         }
-        if let Some(signalled) = signalled {
+        if let Some(signalled) = place.signalled {
             out.push("advertised endpoint", address(signalled));
         }
-        let seen = stat.as_ref().map_or(0, |s| s.meter.last_seen_ns);
-        out.push(
-            "last packet",
-            match seen {
-                0 => self.created_s,
-                seen => self.clock.unix_s(seen),
-            },
-        );
-        let latched = stat.as_ref().is_some_and(|s| s.policy.latched);
-        let flags = [
-            (kind == Kind::Rtp, "RTP"),
-            (kind == Kind::Rtcp, "RTCP"),
-            (remote.is_some(), "filled"),
-            (latched, "confirmed"),
-        ];
-        out.push("flags", words(&flags));
-        out.push("stats", sum.dict());
-        out.push("stats_out", Sum::of((self.meters)(peer).as_ref()).dict());
-        if let Some(stat) = &stat
+        let seen_ns = stat.as_ref().map_or(0, |stat| stat.meter.last_seen_ns);
+        let seen_s = (seen_ns > 0).then(|| self.clock.unix_s(seen_ns));
+        out.push("last packet", seen_s.unwrap_or(self.created_s));
+        out.push("last kernel packet", seen_s.unwrap_or(0));
+        // No packet ever takes another way than the plane's.
+        out.push("last user packet", 0_u64);
+        let policy = stat.as_ref().map(|stat| &stat.policy);
+        out.push("flags", place.flags(policy, remote.is_some()));
+        if let Some(ssrc) = stat.as_ref().and_then(|stat| stat.meter.ssrc)
             && media.kind == Kind::Rtp
-            && let Some(ssrc) = stat.meter.ssrc
+            && let Some(stat) = &stat
         {
             out.push("SSRC", u64::from(ssrc));
-            self.ssrcs.insert(ssrc, quality(stat));
+            self.quality(ssrc, local, stat);
         }
+        out.push("ingress SSRCs", source(stat.as_ref()));
+        out.push("egress SSRCs", source(peer.as_ref()));
+        out.push("stats", sum.dict());
+        out.push("stats_out", Sum::of(peer.as_ref()).dict());
         out
+    }
+
+    /// The sources heard at an endpoint, the latest last.
+    fn sources(&self, media: &Media, local: Local) -> Vec<Value> {
+        if media.kind != Kind::Rtp {
+            return Vec::new();
+        }
+        let now = (self.meters)(local).and_then(|stat| stat.meter.ssrc);
+        let known = self.rated.iter().find(|rated| rated.local() == local);
+        let known = known.map_or(&[][..], Rated::sources);
+        let mut ssrcs: Vec<u32> = known.iter().map(|history| history.ssrc).collect();
+        ssrcs.extend(now.filter(|ssrc| !ssrcs.contains(ssrc)));
+        let entry = |ssrc| Dict::from_iter([("SSRC", u64::from(ssrc))]).into();
+        ssrcs.into_iter().map(entry).collect()
+    }
+
+    /// Enters the sources of a stream: all that were rated, and the present one.
+    fn quality(&mut self, now: u32, local: Local, stat: &StreamStat) {
+        let lost = u64::try_from(stat.meter.lost).unwrap_or(0);
+        let unrated = || Dict::from_iter([("cumulative loss", lost)]);
+        self.ssrcs.entry(now).or_insert_with(unrated);
+        let known = self.rated.iter().find(|rated| rated.local() == local);
+        for history in known.map_or(&[][..], Rated::sources) {
+            let entry = quality(history, self.progression);
+            self.ssrcs.insert(history.ssrc, entry);
+        }
     }
 }
 
-/// What was measured of one source, under rtpengine's names: jitter in ms, loss in percent.
-fn quality(stat: &StreamStat) -> Dict {
-    let meter = &stat.meter;
-    let lost = u64::try_from(meter.lost).unwrap_or(0);
-    let expected = u64::from(meter.received) + lost;
-    let percent = (lost * 100).checked_div(expected).unwrap_or(0);
-    let jitter = meter.jitter_ms.round().max(0.0) as u64;
-    let mut average = Dict::default();
-    average.push("jitter", jitter);
-    average.push("packet loss", percent);
+/// One stream of a media.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    media: &'a Media,
+    /// Of the leg that it faces.
+    side: usize,
+    kind: Kind,
+    local: Local,
+    peer: Local,
+    signalled: Option<std::net::SocketAddr>,
+}
+
+impl Place<'_> {
+    fn flags(&self, policy: Option<&Policy>, has_remote: bool) -> Vec<Value> {
+        let mux = self.media.sides[self.side].mux;
+        let (is_rtp, is_rtcp) = (self.kind == Kind::Rtp, self.kind == Kind::Rtcp);
+        let says = |what: fn(&Policy) -> bool| policy.is_some_and(what);
+        words(&[
+            (is_rtp, "RTP"),
+            (is_rtcp || is_rtp && mux, "RTCP"),
+            (is_rtcp && mux, "fallback RTCP"),
+            (has_remote, "filled"),
+            (says(|policy| policy.latched), "confirmed"),
+            (says(|policy| policy.routed), "kernelized"),
+            (says(|policy| policy.locked), "strict source address"),
+            (says(|policy| policy.handover), "media handover"),
+        ])
+    }
+}
+
+/// The present source of a stream, in a list.
+fn source(stat: Option<&StreamStat>) -> Vec<Value> {
+    let entry = |stat: &StreamStat| {
+        let meter = &stat.meter;
+        let mut out = Dict::default();
+        out.push("SSRC", u64::from(meter.ssrc?));
+        out.push("bytes", meter.bytes);
+        out.push("packets", meter.packets);
+        out.push("last RTP seq", u64::from(meter.ext_seq & 0xffff));
+        Some(out.into())
+    };
+    stat.and_then(entry).into_iter().collect()
+}
+
+/// How one source sounded, under rtpengine's names: MOS times ten, round trips in us, jitter in ms, loss in percent.
+fn quality(history: &History, progression: usize) -> Dict {
     let mut out = Dict::default();
-    out.push("average", average);
-    out.push("packets", meter.packets);
-    out.push("bytes", meter.bytes);
-    out.push("packets lost", lost);
+    out.push(
+        "cumulative loss",
+        u64::try_from(history.lost).unwrap_or_default(),
+    );
+    let mut average = sample(history.average());
+    average.push("samples", history.samples());
+    out.push("average MOS", average);
+    out.push("lowest MOS", dated(history.lowest()));
+    out.push("highest MOS", dated(history.highest()));
+    let entries = history.entries(progression);
+    let span_s = match entries.as_slice() {
+        [first, .., last] => last.at_s.saturating_sub(first.at_s) / (entries.len() - 1) as u32,
+        _ => 0,
+    };
+    let entries: Vec<Value> = entries.into_iter().map(|e| dated(e).into()).collect();
+    let mut list = Dict::default();
+    list.push("interval", span_s);
+    list.push("entries", entries);
+    out.push("MOS progression", list);
+    out
+}
+
+fn sample(sample: Sample) -> Dict {
+    Dict::from_iter([
+        ("MOS", u32::from(sample.mos_tenths)),
+        ("round-trip time", sample.round_trip_us),
+        ("round-trip time leg", sample.leg_us),
+        ("jitter", u32::from(sample.jitter_ms)),
+        ("packet loss", u32::from(sample.loss_percent)),
+    ])
+}
+
+fn dated(entry: Sample) -> Dict {
+    let mut out = sample(entry);
+    out.push("reported at", entry.at_s);
     out
 }
 
@@ -244,4 +380,37 @@ fn address(address: std::net::SocketAddr) -> Dict {
     out.push("address", address.ip().to_string());
     out.push("port", u64::from(address.port()));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Measure;
+    use penstock_ng::{Encoding, Reply};
+
+    /// 40 KiB less what a call of few medias has besides.
+    const ROOM: usize = 30_000;
+
+    #[test]
+    fn the_sources_of_a_long_call_fit_kamailios_buffer() {
+        let mut history = History::new(u32::MAX);
+        for at_s in 1_800_000_000..1_800_000_119 {
+            history.add(&Measure {
+                at_s,
+                mos: 4.4,
+                jitter_ms: 100.0,
+                loss_percent: 10.0,
+                round_trip_us: Some(1e6),
+                leg_us: Some(5e5),
+            });
+        }
+        for sources in [1_u32, 2, 4, 16] {
+            let each = progression(sources as usize);
+            let all = (0..sources).map(|n| (n.to_string(), quality(&history, each)));
+            let reply = Reply::ok().with("SSRC", Dict::from_iter(all));
+            let len = reply.encode(b"cookie", Encoding::Bencode).len();
+            assert!(len < ROOM, "{sources}: {len}");
+        }
+        assert_eq!(progression(2), MAX_ENTRIES);
+    }
 }

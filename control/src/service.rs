@@ -4,8 +4,10 @@
 
 use crate::lanes::Lanes;
 use crate::link::{Link, LinkError};
+use crate::records::{Ended, Records};
 use crate::reload::Reloader;
 use crate::report::{self, Clock};
+use crate::statistics::Statistics;
 use crate::stats::Stats;
 use crate::store::Store;
 use crate::wishes;
@@ -42,6 +44,8 @@ pub(crate) struct Service {
     pub(crate) reloader: Reloader,
     /// What `loop-protect` knows this relay by.
     pub(crate) loop_mark: String,
+    pub(crate) statistics: Statistics,
+    pub(crate) records: Records,
 }
 
 /// The present: CLOCK_MONOTONIC, as the plane's, and the date.
@@ -84,10 +88,8 @@ impl Service {
                 self.stats.error("unsupported");
                 Reply::error(format!("{command} is not supported: {why}"))
             }
-            Request::Statistics | Request::Cli { .. } => {
-                self.stats.error("unknown-command");
-                Reply::error(reason::UNKNOWN_COMMAND)
-            }
+            Request::Statistics => Reply::ok().with("statistics", self.statistics()),
+            Request::Cli { line } => Reply::ok().with("response", crate::ctl::cli(self, &line)),
         }
     }
 
@@ -201,49 +203,54 @@ impl Service {
             Err(error) => return Reply::warning(error.to_string()),
         };
         let removed = match delay {
-            0 => self.remove(pending).await,
+            0 => self.remove(pending, "delete").await,
             _ => self.schedule(pending, delay).await,
         };
-        let Some((before, meters)) = removed else {
+        let Some(ended) = removed else {
             return Reply::warning(reason::NOTHING_DELETED);
         };
         if delete.options.has(Flag::Fast) {
             return Reply::ok();
         }
         reply(report::report(
-            &before,
+            &ended.call,
             &[],
-            &|local| meters.get(&local).copied(),
+            &|local| ended.meters.get(&local).copied(),
+            &ended.rated,
             clock(),
         ))
     }
 
-    /// Has dialogs end later. Returns the call, and its meters now.
-    async fn schedule(
-        self: &Rc<Self>,
-        pending: Pending,
-        delay_s: u32,
-    ) -> Option<(Call, HashMap<Local, StreamStat>)> {
+    /// Has dialogs end later. Returns what a delete reports, as it stands now.
+    async fn schedule(self: &Rc<Self>, pending: Pending, delay_s: u32) -> Option<Ended> {
         let before = pending.before()?.clone();
-        let meters = self.meters(&before);
+        let ended = self.standing(before);
         if self.carry_out(pending).await.is_err() {
             self.stats.error("store");
         }
-        let (service, key) = (self.clone(), before.key);
+        let (service, key) = (self.clone(), ended.call.key);
         tokio::task::spawn_local(async move {
             tokio::time::sleep(Duration::from_secs(delay_s.into())).await;
             service.look(key);
         });
-        Some((before, meters))
+        Some(ended)
     }
 
-    /// Store, plane, commit: a call, or some of its dialogs, ends. Returns the call as it was, and the
-    /// last meters of its streams.
-    pub(crate) async fn remove(
-        &self,
-        pending: Pending,
-    ) -> Option<(Call, HashMap<Local, StreamStat>)> {
+    /// A call as it stands.
+    fn standing(&self, call: Call) -> Ended {
+        Ended {
+            rest: call.dialogs.iter().map(|dialog| dialog.number).collect(),
+            meters: self.meters(&call),
+            rated: self.ratings.borrow().of(call.key).to_vec(),
+            why: "delete",
+            call,
+        }
+    }
+
+    /// Store, plane, commit: a call, or some of its dialogs, ends for the reason `why`.
+    pub(crate) async fn remove(&self, pending: Pending, why: &'static str) -> Option<Ended> {
         let before = pending.before()?.clone();
+        self.rate_at_end(before.key);
         if !self.store.write(&pending.call_id, pending.after()).await {
             self.stats.error("store");
         }
@@ -265,13 +272,26 @@ impl Service {
                 meters.insert(*local, *stat);
             }
         }
-        if pending.after().is_none() {
-            self.one_way.borrow_mut().remove(&before.key);
-            self.ratings.borrow_mut().forget(before.key);
-        }
+        let rated = match pending.after() {
+            None => {
+                self.one_way.borrow_mut().remove(&before.key);
+                self.ratings.borrow_mut().forget(before.key)
+            }
+            Some(_) => self.ratings.borrow().of(before.key).to_vec(),
+        };
+        let rest = pending.after().map(|after| after.dialogs.as_slice());
+        let ended = Ended {
+            rest: rest.unwrap_or_default().iter().map(|d| d.number).collect(),
+            call: before,
+            meters,
+            rated,
+            why,
+        };
+        self.statistics.ended(&ended, now());
+        self.records.write(&ended, now());
         self.calls.borrow_mut().commit(pending, now());
         drop(outcome);
-        Some((before, meters))
+        Some(ended)
     }
 
     fn query(&self, query: &Query) -> Reply {
@@ -289,6 +309,7 @@ impl Service {
             call,
             &tags,
             &|local| self.link.stream(local),
+            self.ratings.borrow().of(call.key),
             clock(),
         ))
     }
@@ -340,7 +361,7 @@ fn reply(report: Dict) -> Reply {
     reply
 }
 
-fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     let now = now();
     Clock {
         mono_ns: now.mono.as_nanos() as u64,
@@ -367,5 +388,33 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::NoInterface(_) => "no-interface",
         MediaError::NoDestination(_) => "no-destination",
         MediaError::Profile { .. } => "profile",
+    }
+}
+
+#[cfg(test)]
+impl Service {
+    /// One with nothing behind it.
+    pub(crate) fn idle(dir: &std::path::Path) -> Service {
+        let config = penstock_config::Config::parse(penstock_config::DEFAULTS, dir).unwrap();
+        let (store, _) = Store::open(&dir.join("calls.redb"), |_| true).unwrap();
+        let calls = Calls::new(crate::daemon::settings(&config.control), now());
+        Service {
+            calls: RefCell::new(calls),
+            link: Rc::new(Link::new(dir.into())),
+            store,
+            stats: Stats::default(),
+            started: Instant::now(),
+            lanes: Rc::default(),
+            timeouts: Cell::new(crate::ageing::timeouts(&config.timeouts)),
+            one_way: RefCell::default(),
+            quality: Cell::default(),
+            quality_changed: tokio::sync::Notify::new(),
+            started_ns: 0,
+            ratings: RefCell::default(),
+            loop_mark: "0".into(),
+            reloader: Reloader::new(dir.into(), &config),
+            statistics: Statistics::default(),
+            records: Records::default(),
+        }
     }
 }

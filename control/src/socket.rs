@@ -1,11 +1,12 @@
 //! The command's unix socket: one JSON request a line, one JSON reply a line.
 //!
-//! `{"get":"calls"}`, `{"get":"call","id":"..."}` and `{"get":"stats"}` look; `{"do":"drain"}`,
-//! `{"do":"undrain"}` and `{"do":"reload"}` change something; `{"do":"capture"}` lasts, see [`capture`]. They are answered with `{"ok":...}`, anything else with
+//! `{"get":"calls"}`, `{"get":"call","id":"..."}`, `{"get":"stats"}`, `{"get":"statistics"}` and `{"get":"settings"}` look;
+//! `{"do":"drain"}`, `{"do":"undrain"}`, `{"do":"reload"}`, `{"do":"end","id":"..."}`, `{"do":"end-all"}`,
+//! `{"do":"set","key":"...","value":"..."}` and `{"do":"ctl","line":"..."}` change something; `{"do":"capture"}` lasts, see [`capture`]. They are answered with `{"ok":...}`, anything else with
 //! `{"error":"..."}`.
 
-use crate::capture;
 use crate::service::Service;
+use crate::{capture, ctl, settings};
 use penstock_media::Call;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -28,14 +29,20 @@ enum Get {
     Calls,
     Call { id: String },
     Stats,
+    Statistics,
+    Settings,
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 enum Do {
     Drain,
     Undrain,
     Reload,
+    End { id: String },
+    EndAll,
+    Set { key: String, value: String },
+    Ctl { line: String },
 }
 
 /// Binds the socket, over what a killed control left behind.
@@ -88,7 +95,8 @@ async fn serve(stream: UnixStream, service: &Rc<Service>) -> io::Result<()> {
         if let Some(id) = capture::requested(&line) {
             return capture::serve(&id, service, read.into_inner(), write).await;
         }
-        let reply = request(&line, service).unwrap_or_else(|error| json!({ "error": error }));
+        let reply = request(&line, service).await;
+        let reply = reply.unwrap_or_else(|error| json!({ "error": error }));
         let mut bytes = serde_json::to_vec(&reply)?;
         bytes.push(b'\n');
         write.write_all(&bytes).await?;
@@ -99,11 +107,11 @@ async fn serve(stream: UnixStream, service: &Rc<Service>) -> io::Result<()> {
 }
 
 /// Carries out a line; an error is a sentence.
-fn request(line: &str, service: &Service) -> Result<Value, String> {
+async fn request(line: &str, service: &Rc<Service>) -> Result<Value, String> {
     let bad = |error: serde_json::Error| error.to_string();
     let object: Value = serde_json::from_str(line).map_err(bad)?;
     match object.get("do") {
-        Some(_) => act(serde_json::from_value(object).map_err(bad)?, service),
+        Some(_) => act(serde_json::from_value(object).map_err(bad)?, service).await,
         None => Ok(answer(
             serde_json::from_value(object).map_err(bad)?,
             service,
@@ -111,8 +119,18 @@ fn request(line: &str, service: &Service) -> Result<Value, String> {
     }
 }
 
-fn act(what: Do, service: &Service) -> Result<Value, String> {
+async fn act(what: Do, service: &Rc<Service>) -> Result<Value, String> {
     match what {
+        Do::End { id } => match service.end_call(&id).await {
+            true => Ok(json!({ "ok": 1 })),
+            false => Err(no_call(&id)),
+        },
+        Do::EndAll => Ok(json!({ "ok": service.end_all() })),
+        Do::Set { key, value } => {
+            settings::set(service, &key, &value)?;
+            Ok(json!({ "ok": settings::list(service) }))
+        }
+        Do::Ctl { line } => Ok(json!({ "ok": ctl::cli(service, &line) })),
         Do::Reload => {
             let done = service.reloader.reload(service)?;
             Ok(json!({ "ok": done }))
@@ -144,36 +162,52 @@ fn answer(request: Get, service: &Service) -> Value {
                 let quality = service.ratings.borrow();
                 json!({ "ok": { "call": call, "quality": quality.of(call.key) } })
             }
-            None => json!({ "error": format!("there is no call \"{id}\"") }),
+            None => json!({ "error": no_call(&id) }),
         },
-        Get::Stats => {
-            let ports: serde_json::Map<_, _> = calls
-                .ports()
-                .map(|(name, used, all)| (name.to_owned(), json!({ "used": used, "all": all })))
-                .collect();
-            let link: serde_json::Map<_, _> = service
-                .link
-                .counters()
-                .into_iter()
-                .map(|(name, count)| (name.to_owned(), count.into()))
-                .collect();
-            json!({ "ok": {
-                "version": env!("CARGO_PKG_VERSION"),
-                "pid": std::process::id(),
-                "uptime_s": service.started.elapsed().as_secs_f64(),
-                "draining": calls.is_draining(),
-                "calls": calls.left(),
-                "plane": service.link.state().word(),
-                "requests": service.stats.requests(),
-                "errors": service.stats.errors(),
-                "ageing": service.stats.aged(),
-                "one_way": service.one_way.borrow().len(),
-                "poor": service.ratings.borrow().poor(),
-                "link": link,
-                "ports": ports,
-            }})
-        }
+        Get::Statistics => json!({ "ok": service.groups() }),
+        Get::Settings => json!({ "ok": settings::list(service) }),
+        Get::Stats => json!({ "ok": stats(service) }),
     }
+}
+
+/// What control counts, and what stands.
+pub(crate) fn stats(service: &Service) -> Value {
+    let calls = service.calls.borrow();
+    let ports: serde_json::Map<_, _> = calls
+        .ports()
+        .map(|(name, used, all)| (name.to_owned(), json!({ "used": used, "all": all })))
+        .collect();
+    let link: serde_json::Map<_, _> = service
+        .link
+        .counters()
+        .into_iter()
+        .map(|(name, count)| (name.to_owned(), count.into()))
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "uptime_s": service.started.elapsed().as_secs_f64(),
+        "draining": calls.is_draining(),
+        "calls": calls.left(),
+        "plane": service.link.state().word(),
+        "requests": service.stats.requests(),
+        "errors": service.stats.errors(),
+        "transports": service.stats.doors.json(),
+        "remembered": {
+            "cookies": service.stats.doors.cookies(),
+            "sources": service.reloader.gate().sources(),
+        },
+        "ageing": service.stats.aged(),
+        "one_way": service.one_way.borrow().len(),
+        "poor": service.ratings.borrow().poor(),
+        "records_lost": service.records.lost(),
+        "link": link,
+        "ports": ports,
+    })
+}
+
+fn no_call(id: &str) -> String {
+    format!("there is no call \"{id}\"")
 }
 
 fn summary(call: &Call, is_one_way: bool, is_poor: bool) -> Value {

@@ -1,7 +1,9 @@
 //! What the daemon counts. Garbage is counted here and never logged.
 
+use crate::front::Doors;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Counters by name.
 #[derive(Default)]
@@ -12,6 +14,8 @@ pub(crate) struct Stats {
     errors: RefCell<BTreeMap<&'static str, u64>>,
     /// Calls that ended by themselves by reason, and those seen to have media one way only.
     ageing: RefCell<BTreeMap<&'static str, u64>>,
+    /// What each way in counts.
+    pub(crate) doors: Arc<Doors>,
 }
 
 impl Stats {

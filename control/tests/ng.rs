@@ -36,6 +36,14 @@ fn a_call_from_offer_to_delete() {
     assert_eq!(stream["stats"]["packets"], 50);
     assert_eq!(stream["stats_out"]["packets"], 40);
     assert_eq!(stream["endpoint"]["address"], "10.0.0.1");
+    assert_eq!(stream["flags"][0], "RTP");
+    assert_eq!(stream["flags"][1], "filled");
+    assert_eq!(stream["last kernel packet"], stream["last packet"]);
+    assert_eq!(stream["last user packet"], 0);
+    let media = &query["tags"]["a"]["medias"][0];
+    assert_eq!(media["flags"], json!(["initialized", "send", "recv"]));
+    assert_eq!(media["ingress SSRCs"], json!([]));
+    assert_eq!(query["last redis update"], 0);
     assert_eq!(query["tags"]["b"]["subscriptions"][0]["tag"], "a");
     assert_eq!(world.list(), ["call"]);
 

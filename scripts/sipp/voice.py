@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""voice.py DIR CALLS SECONDS: what the phones say.
+"""voice.py DIR CALLS SECONDS PHONE...: what the phones say.
 
-Writes DIR/{alice,bob}-<call>/voice.ulaw, G.711 mu-law at 8 kHz. Alice's voice is a rising sweep, Bob's a
-falling one, in syllables; every phone adds quiet noise of its own, so that no two packets of a run are
+Writes DIR/<phone>-<call>/voice.ulaw, G.711 mu-law at 8 kHz. Alice's voice is a rising sweep, the others'
+a falling one, in syllables; every phone adds quiet noise of its own, so that no two packets of a run are
 alike and media that reaches the wrong phone shows. The same arguments give the same bytes.
 """
 
@@ -44,7 +44,7 @@ def with_noise(voice, seed):
 
 def main():
     directory, calls, seconds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    for name in ("alice", "bob"):
+    for name in sys.argv[4:]:
         once = phrase(rising=name == "alice")
         voice = (once * (seconds // 4 + 1))[: seconds * RATE]
         for call in range(calls):

@@ -5,10 +5,11 @@
 //! [`GENERATION`], so that each is remembered for one to two of them. A generation that is
 //! full is swapped early: memory is bounded, and a flood shortens the remembering.
 //!
-//! Unlike rtpengine's, the key holds the client's address: one client cannot read or
-//! suppress another's answer by guessing its cookie.
+//! Unlike rtpengine's, the key holds the client, by its address or its connection: one client
+//! cannot read or suppress another's answer by guessing its cookie.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What an entry costs beyond its cookie and reply: key, state and its place in the table.
 const ENTRY_BYTES: usize = 128;
 
-type Key = (SocketAddr, Box<[u8]>);
+type Key<P> = (P, Box<[u8]>);
 
 /// What is known of a cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,38 +42,47 @@ pub enum Seen {
 /// `None` while the request is carried out.
 type State = Option<Arc<[u8]>>;
 
-/// The requests of the last [`GENERATION`] or two.
+/// The requests of the last [`GENERATION`] or two, of clients that a `P` tells apart.
 #[derive(Debug)]
-pub struct CookieCache {
-    young: Generation,
-    old: Generation,
+pub struct CookieCache<P = SocketAddr> {
+    young: Generation<P>,
+    old: Generation<P>,
     swapped: Instant,
 }
 
-#[derive(Debug, Default)]
-struct Generation {
-    entries: HashMap<Key, State>,
+#[derive(Debug)]
+struct Generation<P> {
+    entries: HashMap<Key<P>, State>,
     bytes: usize,
 }
 
-impl Generation {
-    fn insert(&mut self, key: Key, state: State) {
+impl<P> Default for Generation<P> {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            bytes: 0,
+        }
+    }
+}
+
+impl<P: Eq + Hash> Generation<P> {
+    fn insert(&mut self, key: Key<P>, state: State) {
         self.bytes += cost(&key, &state);
         self.entries.insert(key, state);
     }
 
-    fn remove(&mut self, key: &Key) {
+    fn remove(&mut self, key: &Key<P>) {
         if let Some((key, state)) = self.entries.remove_entry(key) {
             self.bytes -= cost(&key, &state);
         }
     }
 }
 
-fn cost(key: &Key, state: &State) -> usize {
+fn cost<P>(key: &Key<P>, state: &State) -> usize {
     ENTRY_BYTES + key.1.len() + state.as_ref().map_or(0, |reply| reply.len())
 }
 
-impl CookieCache {
+impl<P: Eq + Hash> CookieCache<P> {
     /// An empty cache.
     pub fn new(now: Instant) -> Self {
         Self {
@@ -83,7 +93,7 @@ impl CookieCache {
     }
 
     /// Looks up a request as it arrives, and notes that it is being carried out if it is new.
-    pub fn begin(&mut self, peer: SocketAddr, cookie: &[u8], now: Instant) -> Seen {
+    pub fn begin(&mut self, peer: P, cookie: &[u8], now: Instant) -> Seen {
         self.age(now);
         let key = (peer, cookie.into());
         let known = self
@@ -103,7 +113,7 @@ impl CookieCache {
 
     /// Notes the answer to a request, to be given again for one to two [`GENERATION`]s from
     /// now. Harmless if the request has been forgotten meanwhile.
-    pub fn finish(&mut self, peer: SocketAddr, cookie: &[u8], reply: &[u8], now: Instant) {
+    pub fn finish(&mut self, peer: P, cookie: &[u8], reply: &[u8], now: Instant) {
         self.age(now);
         let key = (peer, cookie.into());
         self.young.remove(&key);
@@ -121,7 +131,7 @@ impl CookieCache {
         self.len() == 0
     }
 
-    fn insert(&mut self, key: Key, state: State, now: Instant) {
+    fn insert(&mut self, key: Key<P>, state: State, now: Instant) {
         let full = self.young.entries.len() >= MAX_ENTRIES
             || self.young.bytes + cost(&key, &state) > MAX_BYTES;
         if full {

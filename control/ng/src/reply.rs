@@ -72,6 +72,11 @@ impl Reply {
         Self::new("load limit").with("message", message)
     }
 
+    /// Whether it says `result=error`.
+    pub fn is_error(&self) -> bool {
+        self.0.get("result") == Some(&Value::from("error"))
+    }
+
     /// Adds a key at the end.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {

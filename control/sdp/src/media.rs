@@ -383,6 +383,12 @@ pub(crate) fn extmap(text: &[u8]) -> Option<Extmap> {
     })
 }
 
+/// Longest kind or transport of an m= line, in bytes: a call keeps them.
+const MAX_WORD: usize = 64;
+
+/// Most formats of an m= line: twice the payload types that there are.
+const MAX_FORMATS: usize = 256;
+
 /// The words of an m= line.
 struct MediaLine {
     kind: MediaKind,
@@ -402,6 +408,10 @@ impl MediaLine {
         };
         let (port, port_count) = read_ports(ports).ok_or(SdpError::BadPort { line })?;
         let formats: Vec<String> = words.map(str::to_owned).collect();
+        let is_long = kind.len() > MAX_WORD || proto.len() > MAX_WORD;
+        if is_long || formats.len() > MAX_FORMATS {
+            return Err(SdpError::MalformedMedia { line });
+        }
         // Some phones leave the formats out of a section they reject.
         if formats.is_empty() && port != 0 {
             return Err(SdpError::MalformedMedia { line });

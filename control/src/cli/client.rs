@@ -59,6 +59,11 @@ pub(super) fn act<T: DeserializeOwned>(config: &Config, what: &str) -> Result<T,
     ask(config, json!({ "do": what }))
 }
 
+/// As [`act`], for a request with more to it.
+pub(super) fn request<T: DeserializeOwned>(config: &Config, request: Value) -> Result<T, CliError> {
+    ask(config, request)
+}
+
 fn ask<T: DeserializeOwned>(config: &Config, request: Value) -> Result<T, CliError> {
     hold(config, request).map(|(reply, _)| reply)
 }

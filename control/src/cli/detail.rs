@@ -122,6 +122,7 @@ impl Detail {
                 Learn::Immediate => "immediate",
                 Learn::Delayed => "delayed",
                 Learn::Heuristic => "heuristic",
+                Learn::Checks => "checks",
             },
             locked: policy.locked,
             handover: policy.handover,

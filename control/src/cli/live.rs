@@ -35,6 +35,7 @@ struct Control {
     /// The state of its link.
     plane: String,
     ports: BTreeMap<String, Pairs>,
+    transports: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// Prints whether both daemons work and what they carry; fails if one of them does not.
@@ -165,9 +166,26 @@ fn screen(plane: &Plane, control: Result<Value, CliError>) -> Result<String, Cli
                     pairs.used, pairs.all
                 ));
             }
+            for (name, counts) in &control.transports {
+                lines.extend(asked(name, counts));
+            }
         }
     }
     Ok(lines.join("\n"))
+}
+
+/// What came over one transport; nothing if nothing did.
+fn asked(name: &str, counts: &BTreeMap<String, u64>) -> Option<String> {
+    let of = |event: &str| counts.get(event).copied().unwrap_or(0);
+    let others =
+        ["denied", "limited", "refused", "garbage", "idle"].map(|event| (event, of(event)));
+    let others = others.iter().filter(|(_, count)| *count > 0);
+    let others: String = others
+        .map(|(event, count)| format!(", {count} {event}"))
+        .collect();
+    let requests = of("requests");
+    (requests > 0 || !others.is_empty())
+        .then(|| format!("asked        {name}: {requests} requests{others}"))
 }
 
 /// Has control read its configuration again.

@@ -7,6 +7,7 @@ mod capture;
 mod client;
 mod detail;
 mod live;
+mod operate;
 mod pcapng;
 mod screen;
 mod show;
@@ -37,6 +38,9 @@ Examples:
   penstock ports                 what the devices counted, and their links
   penstock top                   rates per second, busiest streams first; q ends
   penstock drain --wait          no new calls; return when the last one has ended
+  penstock end 3f2a@host         that call's media ends
+  penstock set max-calls 500     until control reads its configuration again
+  penstock statistics            totals since control started
   penstock capture --call 3f2a@host -w call.pcap
                                  a call's packets, as they come and as they leave
   penstock check penstock.toml   what is wrong with a configuration
@@ -127,6 +131,45 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Ends a call, or all of them: their ports are free, their media is no longer relayed.
+    ///
+    /// Phones and proxies are not told.
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    End {
+        /// The Call-ID, as `penstock calls` shows it.
+        #[arg(group = "which")]
+        call_id: Option<String>,
+        /// Every call.
+        #[arg(long, group = "which")]
+        all: bool,
+    },
+    /// Sets a value until control restarts or reads its configuration again; alone, shows what is set.
+    ///
+    /// max-calls (calls at one time), start, silence, hold, one-way, final (the seconds of [timeouts]; 0 is never),
+    /// log-level (error, warn, info, debug, trace).
+    Set {
+        #[arg(requires = "value")]
+        key: Option<String>,
+        value: Option<String>,
+    },
+    /// Totals since control started, under rtpengine's names; how media sounds over all calls; clients and interfaces.
+    ///
+    /// What was relayed is summed up every 10 seconds.
+    Statistics {
+        /// Print JSON, as rtpengine's `list jsonstats` does.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Answers a command of rtpengine-ctl's as that one does: list, terminate, set, get, params.
+    #[command(after_help = "\
+Examples:
+  penstock ctl list numsessions
+  penstock ctl list sessions all
+  penstock ctl terminate 3f2a@host")]
+    Ctl {
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
     /// Copies a call's packets to a file that Wireshark opens.
     ///
     /// Each packet stands there twice: at the interface "ingress" as it came to one of the call's ports, also if it was
@@ -201,6 +244,16 @@ fn run(args: &Args) -> Result<ExitCode, CliError> {
             }
         }
         Command::Reload { json } => live::reload(&config, *json)?,
+        Command::End { call_id, .. } => match call_id {
+            Some(id) => operate::end(&config, id)?,
+            None => operate::end_all(&config)?,
+        },
+        Command::Set { key, value } => {
+            let pair = key.as_deref().zip(value.as_deref());
+            operate::set(&config, pair)?;
+        }
+        Command::Statistics { json } => operate::statistics(&config, *json)?,
+        Command::Ctl { words } => operate::ctl(&config, words)?,
         Command::Drops { json } => show::drops(&config, *json)?,
         Command::Ports { json } => show::ports(&config, *json)?,
         Command::Top { json } => top::top(&config, *json)?,
@@ -276,7 +329,22 @@ fn summary(config: &Config) -> Vec<String> {
         "workers on CPU {}; a table of {} streams; ng on {}",
         cores.join(", "),
         config.region.streams,
-        config.control.ng
+        doors(&config.control)
     ));
     lines
+}
+
+/// Where control answers.
+fn doors(control: &penstock_config::Control) -> String {
+    let kinds = [
+        ("ng", &control.ng),
+        ("ng over TCP", &control.ng_tcp),
+        ("HTTP", &control.http),
+    ];
+    let kinds = kinds.iter().filter(|(_, at)| !at.is_empty());
+    let words = kinds.map(|(kind, at)| {
+        let at: Vec<_> = at.iter().map(|at| at.to_string()).collect();
+        format!("{kind} on {}", at.join(", "))
+    });
+    words.collect::<Vec<_>>().join("; ")
 }

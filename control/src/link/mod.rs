@@ -11,6 +11,7 @@ mod region;
 pub(crate) use job::LinkError;
 
 use crate::plan::{self, Addresses};
+use crate::report::Sum;
 use job::{Job, Outcome};
 use penstock_config::PoliceMedia;
 use penstock_media::{Desired, Local, Op};
@@ -65,6 +66,8 @@ struct Inner {
     port_changes: u64,
     /// Workers that hung or went on.
     worker_changes: u64,
+    /// What passed at streams that were removed.
+    ended: Sum,
     /// Keys of calls whose media the plane reported on.
     reported: BTreeSet<u64>,
     /// Why attaching failed last, so that it is logged once.
@@ -191,6 +194,29 @@ impl Link {
         let attached = inner.attached.as_ref()?;
         let endpoint = attached.addresses.endpoint(local)?;
         attached.table.stream(attached.table.find(endpoint)?)
+    }
+
+    /// What passed at the streams that stand, of `count` records from `first` on, and how many of them are RTP
+    /// streams; `None` beyond the last record.
+    pub(crate) fn sum(&self, first: u32, count: u32) -> Option<(Sum, u64)> {
+        let inner = self.inner.borrow();
+        let table = &inner.attached.as_ref()?.table;
+        let records = first..table.info().capacity.min(first.saturating_add(count));
+        if records.is_empty() {
+            return None;
+        }
+        let live = records.filter_map(|number| table.stream(number).filter(|stat| !stat.ended));
+        let (mut sum, mut rtp) = (Sum::default(), 0);
+        for stat in live {
+            sum.add(Sum::of(Some(&stat)));
+            rtp += u64::from(stat.policy.kind == shm::Kind::Rtp);
+        }
+        Some((sum, rtp))
+    }
+
+    /// What passed at streams that were removed since this process is at work.
+    pub(crate) fn ended(&self) -> Sum {
+        self.inner.borrow().ended
     }
 
     /// Has the plane apply a change of one call, at most within `limit`.
@@ -402,6 +428,9 @@ impl Link {
                     same.then_some((stat, shm::Op::Acknowledge { number, generation }))
                 })
                 .unzip();
+            for stat in &ended {
+                inner.ended.add(Sum::of(Some(stat)));
+            }
             if !read.is_empty() {
                 inner.waiting.push_back(Job::background(job.call, read));
             }

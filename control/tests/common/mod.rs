@@ -1,6 +1,7 @@
 //! The daemon under test: the real binaries, a real region, and a plane without DPDK.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod doors;
 mod plane;
 
 pub use plane::TestPlane;

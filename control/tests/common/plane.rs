@@ -228,7 +228,7 @@ fn apply(
     knobs: &Knobs,
 ) -> Result<(), (Refusal, Endpoint)> {
     let now = monotonic_ns();
-    for op in &command.ops {
+    for (at, op) in command.ops.iter().enumerate() {
         match op {
             Op::Set(spec) => {
                 if knobs.refuse.load(Ordering::Relaxed) {
@@ -238,7 +238,11 @@ fn apply(
                     .insert(spec.endpoint, command.call, now)
                     .map_err(|_| (Refusal::TableFull, spec.endpoint))?;
                 let slot = slot_of(table, spec, &table.slot(no));
-                table.update(no, &slot).unwrap();
+                let ice = match command.ops.get(at + 1) {
+                    Some(Op::Ice { ice, .. }) => Some(ice),
+                    _ => None,
+                };
+                table.update_with(no, &slot, ice).unwrap();
             }
             Op::Feed(feeding) => {
                 if let Some(no) = table.find(feeding.endpoint) {
@@ -246,6 +250,7 @@ fn apply(
                     table.update(no, &slot).unwrap();
                 }
             }
+            Op::Ice { .. } => {}
             Op::Remove(endpoint) => {
                 if let Some(no) = table.find(*endpoint) {
                     assert!(table.remove(no, now));

@@ -10,6 +10,7 @@ mod net;
 mod ng;
 pub mod region;
 mod rtp;
+pub mod stun;
 pub mod wire;
 
 pub use daemon::{Daemon, binary, wait_for};
@@ -282,6 +283,12 @@ impl Lab {
             self.config.as_os_str(),
         ]);
         Daemon::start(&self.namespace, &command, env, self.dir.path())
+    }
+
+    /// Any program with its arguments, in the namespace and in the background.
+    pub fn process(&self, command: &[&str]) -> Daemon {
+        let command: Vec<&OsStr> = command.iter().map(OsStr::new).collect();
+        Daemon::start(&self.namespace, &command, &[], self.dir.path())
     }
 
     /// The CLI in the background.

@@ -162,8 +162,10 @@ impl Lab {
             .push(call, ops)
             .expect("room for a command");
         let applied = wait_for(Duration::from_secs(10), || control.applied.get() >= seq);
-        let is_refusal =
-            |event: &Result<_, _>| !matches!(event, Ok(Event::Port { .. } | Event::Worker { .. }));
+        let is_refusal = |event: &Result<_, _>| {
+            use Event::{Latched, Port, Worker};
+            !matches!(event, Ok(Port { .. } | Worker { .. } | Latched { .. }))
+        };
         let events = std::iter::from_fn(|| control.events.next());
         let refused: Vec<_> = events.filter(is_refusal).collect();
         assert!(applied, "the plane does not apply commands: {refused:?}");

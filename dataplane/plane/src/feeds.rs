@@ -146,7 +146,7 @@ impl Feeds {
                 Op::Set(spec) => after.insert(spec.endpoint.to_bits(), Feed::Own),
                 Op::Remove(endpoint) => after.insert(endpoint.to_bits(), Feed::Own),
                 Op::Feed(feeding) => after.insert(feeding.endpoint.to_bits(), feeding.feed),
-                Op::Acknowledge { .. } => None,
+                Op::Acknowledge { .. } | Op::Ice { .. } => None,
             };
         }
         for (&child, &feed) in &after {

@@ -45,6 +45,7 @@ pub fn rules(config: &Config) -> Rules {
             relearn_ns: u64::from(config.learning.relearn_s) * 1_000_000_000,
             handover_ns: u64::from(config.learning.handover_ms) * 1_000_000,
         },
+        software: config.plane.stun_software.clone(),
     }
 }
 

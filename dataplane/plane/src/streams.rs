@@ -4,6 +4,8 @@
 //! the peer's endpoint to the *peer's* remote address. Whatever changes a remote address (a command, a
 //! latch) therefore also remakes the route of the peer.
 
+mod fed;
+
 use crate::addresses::Local;
 use crate::fans::Fans;
 use crate::feeds::Feeds;
@@ -15,12 +17,14 @@ use penstock_relay::learn::Ask;
 use penstock_relay::route::{self, Egress, Peer, Policy};
 use penstock_shm::record::{digest_address, rank};
 use penstock_shm::{
-    Command, Dscp, Endpoint, Event, Feeding, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
+    Command, Dscp, Endpoint, Event, Ice, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+
+mod ice;
 
 /// The stream table with what routes are made of.
 pub struct Streams {
@@ -46,13 +50,15 @@ pub type Refused = (Refusal, Endpoint);
 struct Draft {
     policy: Policy,
     peer: Endpoint,
+    ice: Option<Ice>,
 }
 
 impl Draft {
-    fn of_slot(slot: &Slot, endpoint: Endpoint) -> Draft {
+    fn of_slot(slot: &Slot, ice: Option<Ice>, endpoint: Endpoint) -> Draft {
         Draft {
             policy: Policy::of_slot(slot, endpoint),
             peer: Endpoint::from_bits(slot.peer_endpoint),
+            ice,
         }
     }
 }
@@ -195,15 +201,17 @@ impl Streams {
     pub fn apply(&mut self, command: &Command, now_ns: u64) -> Result<(), Refused> {
         self.admit(command)?;
         let mut drafts = Drafts::new();
-        for op in &command.ops {
+        for (at, op) in command.ops.iter().enumerate() {
             match op {
                 Op::Set(spec) => {
+                    let ice = ice::of(&command.ops, at);
                     let number = self
                         .number_for(spec, command.call, &mut drafts, now_ns)
                         .ok_or((Refusal::TableFull, spec.endpoint))?;
                     let draft = Draft {
-                        policy: self.policy(number, spec, now_ns),
+                        policy: self.policy(number, spec, ice, now_ns),
                         peer: spec.peer,
+                        ice,
                     };
                     drafts.insert(number, draft);
                 }
@@ -212,6 +220,8 @@ impl Streams {
                 Op::Acknowledge { number, generation } => {
                     self.table.acknowledge(*number, *generation);
                 }
+                // Taken with its stream.
+                Op::Ice { .. } => {}
             }
         }
         self.note(&mut drafts);
@@ -222,6 +232,7 @@ impl Streams {
     /// Everything that can be refused, before anything is changed.
     fn admit(&self, command: &Command) -> Result<(), Refused> {
         self.feeds.admit(command)?;
+        ice::admit(&command.ops)?;
         let mut new = 0;
         for op in &command.ops {
             let Op::Set(spec) = op else { continue };
@@ -300,42 +311,6 @@ impl Streams {
         self.add(self.table.find(peer), drafts);
     }
 
-    /// Ends a stream. Those that sent to its remote have no route any more, and the one that fed it one less to feed.
-    fn end(&mut self, number: u32, drafts: &mut Drafts, now_ns: u64) {
-        let endpoint = self.endpoint(number);
-        self.table.remove(number, now_ns);
-        drafts.remove(&number);
-        let parent = self.feeds.forget(number);
-        let parent = parent.and_then(|parent| self.table.find(parent));
-        let senders: Vec<u32> = self.feeds.senders(endpoint).collect();
-        self.add(senders.into_iter().chain(parent), drafts);
-    }
-
-    /// Where a stream's packets come from.
-    fn feed(&self, feeding: &Feeding, call: u64, drafts: &mut Drafts) {
-        let number = self.table.find(feeding.endpoint);
-        let Some(number) = number.filter(|&no| self.call(no) == call) else {
-            return;
-        };
-        let draft = drafts.entry(number).or_insert_with(|| self.draft(number));
-        let spec = &mut draft.policy.spec;
-        spec.feed = feeding.feed;
-        spec.mid = feeding.mid;
-        spec.drop_events = feeding.drop_events;
-    }
-
-    /// Notes what streams are fed by, and has those that feed them stored anew.
-    fn note(&mut self, drafts: &mut Drafts) {
-        let mut parents = Vec::new();
-        for (&number, draft) in drafts.iter() {
-            let (endpoint, feed) = (self.endpoint(number), draft.policy.spec.feed);
-            let changed = self.feeds.note(number, endpoint, draft.peer, feed);
-            let changed = changed.into_iter().flatten();
-            parents.extend(changed.filter_map(|parent| self.table.find(parent)));
-        }
-        self.add(parents, drafts);
-    }
-
     /// Has streams stored anew as they are.
     fn add(&self, numbers: impl IntoIterator<Item = u32>, drafts: &mut Drafts) {
         for number in numbers {
@@ -347,6 +322,9 @@ impl Streams {
     pub fn latch(&mut self, latch: &Latch, now_ns: u64) -> Option<Event> {
         if !self.table.is_live(latch.record) {
             return None;
+        }
+        if let Ask::Check { ufrag, nominates } = latch.ask {
+            return self.checked(latch, ufrag, nominates, now_ns);
         }
         let slot = self.table.slot(latch.record);
         if slot.version != latch.version {
@@ -362,6 +340,7 @@ impl Streams {
                 None
             }
             Ask::Adopt { rank, lock } => self.adopt(latch, rank, lock, now_ns),
+            Ask::Check { .. } => None,
         }
     }
 
@@ -442,7 +421,8 @@ impl Streams {
     }
 
     fn draft(&self, number: u32) -> Draft {
-        Draft::of_slot(&self.table.slot(number), self.endpoint(number))
+        let ice = self.table.ice(number);
+        Draft::of_slot(&self.table.slot(number), ice, self.endpoint(number))
     }
 
     /// A peer that is not being changed has to be routed anew all the same: it may have waited for this
@@ -462,7 +442,7 @@ impl Streams {
     ///
     /// New signalling lets the stream learn anew, its old source first: that one stays the remote address, and is
     /// locked again by its next packet. Signalling that names another address than the last one did begins afresh.
-    fn policy(&self, number: u32, spec: &StreamSpec, now_ns: u64) -> Policy {
+    fn policy(&self, number: u32, spec: &StreamSpec, ice: Option<Ice>, now_ns: u64) -> Policy {
         let slot = self.table.slot(number);
         let old = Policy::of_slot(&slot, spec.endpoint);
         let v6 = self
@@ -475,6 +455,10 @@ impl Streams {
             true => now_ns,
             false => old.signalled_ns,
         };
+        if spec.learn == Learn::Checks {
+            let stands = self.table.ice(number) == ice;
+            return ice::policy(policy, Some(&old).filter(|_| !is_new), stands);
+        }
         if is_new || spec.learn == Learn::Off {
             return policy;
         }
@@ -555,9 +539,9 @@ impl Streams {
         policy.own_remote = policy.remote.is_some_and(own);
         policy.denied = !policy.own_remote && policy.remote.is_some_and(denied);
         let slot = route::fill(&policy, Some(peer), egress.as_ref(), old.version);
-        if slot != old || old.version == 0 {
+        if slot != old || old.version == 0 || draft.ice != self.table.ice(number) {
             self.table
-                .update(number, &slot)
+                .update_with(number, &slot, draft.ice.as_ref())
                 .map_err(|_| Refusal::WorkerStuck)?;
         }
         if slot.police != old.police {

@@ -10,6 +10,7 @@
 //! steward through a bounded queue; what does not fit there is dropped and counted.
 
 mod capture;
+mod checks;
 mod delivery;
 mod exception;
 mod flood;
@@ -178,6 +179,8 @@ struct Out {
     copies: CopyWriter,
     /// What goes from endpoint to endpoint of the plane.
     deliveries: Deliveries,
+    /// How many connectivity checks it looks at.
+    checks: checks::Limits,
 }
 
 /// How this worker sends through a port.
@@ -251,6 +254,7 @@ impl Worker {
             kernel_floods: Floods::new(unknown_ports_per_s),
             copies,
             deliveries: Deliveries::new(),
+            checks: checks::Limits::new(),
         };
         let idle = Idle::new(polling, &ports);
         Worker {

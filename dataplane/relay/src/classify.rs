@@ -55,6 +55,15 @@ pub struct Udp {
 }
 
 impl Udp {
+    /// What the datagram carries; `None` if `frame` is not the frame that this was made from.
+    pub fn payload<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
+        let headers = self.packet_len().checked_sub(self.length)? + UdpHeader::LEN;
+        frame
+            .get(self.l3..)?
+            .get(..self.packet_len())?
+            .get(headers..)
+    }
+
     /// Octets of the IP packet. What follows it in the frame is padding.
     #[inline(always)]
     pub fn packet_len(&self) -> usize {

@@ -36,7 +36,7 @@ impl Member<'_> {
     }
 
     fn knows(&self, ssrc: u32) -> bool {
-        self.is(Kind::Rtp) && self.tally.fed.knows(ssrc)
+        self.is(Kind::Rtp) && self.tally.fed().knows(ssrc)
     }
 }
 
@@ -185,7 +185,7 @@ fn elements(rtp: Rtp<'_>, rest: &[u8], mut is_enough: impl FnMut(u8, &[u8]) -> b
 /// A packet of this SSRC was the stream's (`part`, or the parent's for `None`): it is no other's from now on.
 pub fn note(ssrc: u32, part: Option<usize>, parts: &[Member<'_>]) {
     for (at, member) in parts.iter().enumerate() {
-        let fed = &member.tally.fed;
+        let fed = member.tally.fed();
         if Some(at) == part {
             fed.learn(ssrc);
         } else if fed.knows(ssrc) {

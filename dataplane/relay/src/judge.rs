@@ -31,6 +31,8 @@ pub struct Rules {
     pub sources: Sources,
     /// When a lock may move.
     pub patience: Patience,
+    /// What answers to connectivity checks call us (SOFTWARE, RFC 8489, 14.14); empty for nothing.
+    pub software: String,
 }
 
 /// The packet passes, or its source is to be learned although it does not.
@@ -224,7 +226,7 @@ fn likely(ask: Ask) -> Option<Ask> {
             rank,
             lock: lock && rank >= rank::KNOWN,
         }),
-        Ask::Adopt { .. } | Ask::Lock => None,
+        Ask::Adopt { .. } | Ask::Lock | Ask::Check { .. } => None,
     }
 }
 

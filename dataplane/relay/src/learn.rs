@@ -6,6 +6,8 @@
 //! | learning: LATCHED, not LOCKED | the adopted source, or a better one | when the window has passed, in time or in packets, or a source is certain |
 //! | LOCKED | the remote alone | by new signalling, after long silence, or by a hand-over |
 //!
+//! A stream with ICE ([`Learn::Checks`]) takes nobody's word: see [`checked`].
+//!
 //! A worker decides on the packet and asks the steward to adopt or to lock ([`Ask`]); the steward alone changes the slot.
 
 use penstock_shm::counters::Drop;
@@ -25,6 +27,13 @@ pub enum Ask {
     },
     /// It is the stream's remote: take no other from now on.
     Lock,
+    /// A connectivity check verified: make it the remote if there was no such check yet, or if it nominates.
+    Check {
+        /// Which credentials it had: other ones may have come meanwhile.
+        ufrag: [u8; 8],
+        /// The other agent chose this source.
+        nominates: bool,
+    },
 }
 
 /// How long sources may take to move.
@@ -71,6 +80,22 @@ fn rank_of(source: SocketAddr, slot: &Slot) -> u8 {
     }
 }
 
+/// What a source of a stream with ICE becomes by a connectivity check that verified, of [`rank`]; `None` if nothing changes.
+///
+/// The first one is the remote at once, so that media need not wait for a nomination; from then on only nominations count,
+/// the latest most.
+pub fn checked(source: SocketAddr, slot: &Slot, nominates: bool) -> Option<u8> {
+    let rank = match nominates {
+        true => rank::NOMINATED,
+        false => rank::CHECKED,
+    };
+    let changes = match slot.remote() == Some(source) {
+        true => slot.rank < rank,
+        false => nominates || slot.rank < rank::CHECKED,
+    };
+    changes.then_some(rank)
+}
+
 /// Decides on a source that is not the one the stream is locked to.
 pub(crate) fn admit(
     source: SocketAddr,
@@ -80,7 +105,7 @@ pub(crate) fn admit(
     now_ns: u64,
 ) -> Result<Option<Ask>, Drop> {
     let learn = Learn::from_u8(slot.learn).unwrap_or(Learn::Off);
-    if learn == Learn::Off || !crate::route::is_unicast(&source) {
+    if matches!(learn, Learn::Off | Learn::Checks) || !crate::route::is_unicast(&source) {
         return Err(Drop::Source);
     }
     let rank = rank_of(source, slot);
@@ -117,7 +142,7 @@ pub(crate) fn admit(
         counts && packets.wrapping_sub(slot.learn_until) as i32 >= 0
     };
     match learn {
-        Learn::Off => Err(Drop::Source),
+        Learn::Off | Learn::Checks => Err(Drop::Source),
         // Once there was a source, new signalling must not let the first comer in.
         Learn::Immediate if slot.known == 0 && !is_remote => {
             Ok(Some(Ask::Adopt { rank, lock: true }))

@@ -38,6 +38,7 @@ pub mod police;
 mod rewrite;
 pub mod route;
 mod rtcp;
+pub mod stun;
 mod sum;
 pub mod usual;
 

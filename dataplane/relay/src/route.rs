@@ -327,7 +327,7 @@ fn clock_mult(clock_hz: u32) -> u32 {
 }
 
 /// Whether an address can be one host's: what is neither learned nor sent to otherwise.
-pub(crate) fn is_unicast(address: &SocketAddr) -> bool {
+pub fn is_unicast(address: &SocketAddr) -> bool {
     let ip = address.ip();
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
     address.port() != 0

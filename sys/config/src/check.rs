@@ -1,6 +1,6 @@
 //! What a file can get wrong although every value fits: one sentence per problem.
 
-use crate::{Address, Config, Interface, Police, Port, Quality};
+use crate::{Address, Config, Control, Interface, Police, Port, Quality};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -8,6 +8,9 @@ use std::net::IpAddr;
 const MAX_ADDRESSES: usize = 64;
 /// Policing profiles' highest number: what a stream's record has room for.
 const MAX_POLICE: u8 = 15;
+
+/// Characters of what the plane calls itself.
+const MAX_SOFTWARE: usize = 64;
 
 /// Packets a second that a limit can tell apart.
 const MAX_EXCEPTION_PER_S: u32 = 10_000_000;
@@ -17,6 +20,15 @@ const MAX_RATE: u64 = 1_000_000_000_000;
 
 /// Gateways of one address: each is asked every second.
 const MAX_GATEWAYS: usize = 8;
+
+/// Addresses at which control answers: each has a buffer.
+const MAX_DOORS: usize = 16;
+
+/// Networks that may ask: each request is held against all of them.
+const MAX_ALLOW: usize = 64;
+
+/// Requests a second that one thread will never answer.
+const MAX_REQUESTS_PER_S: u32 = 1_000_000;
 
 pub(crate) fn problems(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
@@ -67,6 +79,12 @@ fn plane(config: &Config, found: &mut Vec<String>) {
         found.push(format!(
             "[plane] memory_mb is {}; it must be 64 or more",
             plane.memory_mb
+        ));
+    }
+    let software = plane.stun_software.as_bytes();
+    if software.len() > MAX_SOFTWARE || !software.iter().all(|c| matches!(c, b' '..=b'~')) {
+        found.push(format!(
+            "[plane] stun_software must be at most {MAX_SOFTWARE} printable ASCII characters"
         ));
     }
     if !(16..=16_777_216).contains(&config.region.streams) {
@@ -306,12 +324,7 @@ fn gateways(port: &str, address: &Address, found: &mut Vec<String>) {
 
 fn control(config: &Config, found: &mut Vec<String>) {
     let control = &config.control;
-    if !control.ng.ip().is_loopback() {
-        found.push(format!(
-            "[control] ng listens on {}; it has no authentication, so it must be a loopback address",
-            control.ng
-        ));
-    }
+    doors(control, found);
     if control.interfaces.is_empty() {
         found.push("no [[control.interface]]: calls need an address and a range of ports".into());
     }
@@ -355,6 +368,50 @@ fn control(config: &Config, found: &mut Vec<String>) {
                 interface.address
             ));
         }
+    }
+}
+
+/// Where ng is answered, and whom.
+fn doors(control: &Control, found: &mut Vec<String>) {
+    let udp = control.ng.iter().map(|at| ("ng", at));
+    let tcp = control.ng_tcp.iter().map(|at| ("ng_tcp", at));
+    let http = control.http.iter().map(|at| ("http", at));
+    let doors: Vec<_> = udp.chain(tcp).chain(http).collect();
+    if doors.is_empty() {
+        found.push("[control] has neither ng nor ng_tcp nor http: name an address".into());
+    }
+    if doors.len() > MAX_DOORS {
+        found.push(format!(
+            "[control] ng, ng_tcp and http list {} addresses; {MAX_DOORS} are enough",
+            doors.len()
+        ));
+    }
+    let mut seen = HashSet::new();
+    for (key, at) in doors {
+        if !seen.insert((key == "ng", at)) {
+            found.push(format!("[control] {key} {at} stands twice; name it once"));
+        }
+        if key == "ng" && at.ip().is_unspecified() {
+            found.push(format!(
+                "[control] ng {at} is any address, and a reply must leave from the one that was asked: list the addresses"
+            ));
+        }
+        if !at.ip().is_loopback() && control.allow.is_empty() {
+            found.push(format!(
+                "[control] {key} {at} is not a loopback address, and ng has no authentication: list in allow who may ask (allow = [\"192.0.2.0/24\"])"
+            ));
+        }
+    }
+    if control.allow.len() > MAX_ALLOW {
+        found.push(format!(
+            "[control] allow lists {} networks; {MAX_ALLOW} are enough",
+            control.allow.len()
+        ));
+    }
+    if let Some(rate @ MAX_REQUESTS_PER_S..) = control.requests_per_s {
+        found.push(format!(
+            "[control] requests_per_s is {rate}; it must be below {MAX_REQUESTS_PER_S}, or 0 for any number"
+        ));
     }
 }
 

@@ -122,6 +122,8 @@ pub struct Plane {
     pub icmp_per_s: u32,
     /// Whether who sends to a port that nobody has is told so.
     pub port_unreachable: bool,
+    /// What answers to ICE's connectivity checks call us (SOFTWARE); empty for nothing.
+    pub stun_software: String,
 }
 
 impl Default for Plane {
@@ -134,6 +136,7 @@ impl Default for Plane {
             burst: 32,
             icmp_per_s: 100,
             port_unreachable: false,
+            stun_software: "penstock".into(),
         }
     }
 }
@@ -223,8 +226,19 @@ pub struct Neighbour {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Control {
-    /// Where ng is answered.
-    pub ng: SocketAddr,
+    /// Where ng is answered over UDP. One, or a list.
+    #[serde(deserialize_with = "parts::one_or_more")]
+    pub ng: Vec<SocketAddr>,
+    /// Where ng is answered over TCP. One, or a list.
+    #[serde(deserialize_with = "parts::one_or_more")]
+    pub ng_tcp: Vec<SocketAddr>,
+    /// Where HTTP and WebSocket are answered. One, or a list.
+    #[serde(deserialize_with = "parts::one_or_more")]
+    pub http: Vec<SocketAddr>,
+    /// Who may ask over these; if there are any, nobody else may.
+    pub allow: Vec<Network>,
+    /// Requests a second that one source may make, 0 for any number. Without it, 5000, and any number from loopback.
+    pub requests_per_s: Option<u32>,
     /// The CLI's socket.
     pub socket: PathBuf,
     /// The embedded store.
@@ -235,6 +249,8 @@ pub struct Control {
     pub max_calls: u32,
     /// CPU of control's thread.
     pub core: Option<usize>,
+    /// The file of call detail records.
+    pub cdr: Option<PathBuf>,
     /// `[[control.interface]]`
     #[serde(rename = "interface")]
     pub interfaces: Vec<Interface>,
@@ -243,12 +259,17 @@ pub struct Control {
 impl Default for Control {
     fn default() -> Self {
         Control {
-            ng: SocketAddr::from(([127, 0, 0, 1], 2223)),
+            ng: vec![SocketAddr::from(([127, 0, 0, 1], 2223))],
+            ng_tcp: Vec::new(),
+            http: Vec::new(),
+            allow: Vec::new(),
+            requests_per_s: None,
             socket: "/run/penstock/control.sock".into(),
             store: "/run/penstock/calls.redb".into(),
             port_rest_s: 2,
             max_calls: 16_000,
             core: None,
+            cdr: None,
             interfaces: Vec::new(),
         }
     }

@@ -165,13 +165,17 @@ impl fmt::Display for MacAddr {
     }
 }
 
-/// A value, or a list of them.
-pub(crate) fn one_or_more<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpAddr>, D::Error> {
+/// An address, or a list of them.
+pub(crate) fn one_or_more<'de, D, T>(from: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected an address or a list of addresses")]
-    enum OneOrMore {
-        One(IpAddr),
-        More(Vec<IpAddr>),
+    enum OneOrMore<T> {
+        One(T),
+        More(Vec<T>),
     }
     Ok(match OneOrMore::deserialize(from)? {
         OneOrMore::One(one) => vec![one],
@@ -187,6 +191,21 @@ fn address_and_length(text: &str) -> Option<(IpAddr, u8)> {
     (len <= most).then_some((ip, len))
 }
 
+/// Whether the first `len` bits of two addresses are the same.
+fn share(a: IpAddr, b: IpAddr, len: u8) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            let shift = 32 - u32::from(len);
+            (u64::from(a.to_bits() ^ b.to_bits()) >> shift) == 0
+        }
+        (IpAddr::V6(a), IpAddr::V6(b)) => {
+            let differing = (a.to_bits() ^ b.to_bits()).leading_zeros();
+            differing >= u32::from(len)
+        }
+        _ => false,
+    }
+}
+
 /// An address with the length of its network prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
@@ -199,17 +218,7 @@ pub struct Prefix {
 impl Prefix {
     /// Whether `ip` is on this link.
     pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.ip, ip) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => {
-                let shift = 32 - u32::from(self.len);
-                (u64::from(a.to_bits() ^ b.to_bits()) >> shift) == 0
-            }
-            (IpAddr::V6(a), IpAddr::V6(b)) => {
-                let differing = (a.to_bits() ^ b.to_bits()).leading_zeros();
-                differing >= u32::from(self.len)
-            }
-            _ => false,
-        }
+        share(self.ip, ip, self.len)
     }
 }
 
@@ -240,6 +249,13 @@ pub struct Network {
     pub ip: IpAddr,
     /// Prefix length, bits.
     pub len: u8,
+}
+
+impl Network {
+    /// Whether `ip` is of this network.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        share(self.ip, ip, self.len)
+    }
 }
 
 impl FromStr for Network {
@@ -295,6 +311,11 @@ mod tests {
         let six: Prefix = "2001:db8::1/64".parse().unwrap();
         assert!(six.contains("2001:db8::ffff".parse().unwrap()));
         assert!(!six.contains("2001:db8:0:1::1".parse().unwrap()));
+        let all: Network = "0.0.0.0/0".parse().unwrap();
+        assert!(all.contains("203.0.113.9".parse().unwrap()));
+        assert!(!all.contains("::1".parse().unwrap()));
+        let all: Network = "::/0".parse().unwrap();
+        assert!(all.contains("2001:db8::1".parse().unwrap()));
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn every_commented_key_is_a_key() {
         *(if is_table { &mut tables } else { &mut keys }) += 1;
         i = end;
     }
-    assert_eq!((keys, tables), (7, 2));
+    assert_eq!((keys, tables), (9, 2));
 }
 
 #[test]
@@ -68,10 +68,37 @@ fn mistakes_get_a_sentence() {
     let cases = [
         ("[plane]\ncorse = [1]", "corse"),
         ("[plane]\nburst = 33", "burst is 33"),
+        (
+            "[plane]\nstun_software = \"p\u{e9}n\"",
+            "stun_software must be",
+        ),
         ("[plane]\ncores = [1, 1]", "CPU 1 twice"),
         (
-            "[control]\nng = \"0.0.0.0:2223\"",
-            "must be a loopback address",
+            "[control]\nng = \"192.0.2.1:2223\"",
+            "[control] ng 192.0.2.1:2223 is not a loopback address, and ng has no authentication: list in allow",
+        ),
+        (
+            "[control]\nng_tcp = [\"127.0.0.1:1\", \"0.0.0.0:2224\"]",
+            "[control] ng_tcp 0.0.0.0:2224 is not a loopback address",
+        ),
+        (
+            "[control]\nhttp = \"[::]:8080\"",
+            "[control] http [::]:8080 is not a loopback address",
+        ),
+        (
+            "[control]\nng = \"0.0.0.0:2223\"\nallow = [\"192.0.2.0/24\"]",
+            "[control] ng 0.0.0.0:2223 is any address",
+        ),
+        (
+            "[control]\nng_tcp = \"127.0.0.1:7\"\nhttp = \"127.0.0.1:7\"",
+            "[control] http 127.0.0.1:7 stands twice",
+        ),
+        ("[control]\nng = []", "neither ng nor ng_tcp nor http"),
+        ("[control]\nng = 7", "an address or a list of addresses"),
+        ("[control]\nallow = [\"192.0.2.0/33\"]", "is not a network"),
+        (
+            "[control]\nrequests_per_s = 1000000",
+            "requests_per_s is 1000000",
         ),
         ("[control]\ncore = 1", "belongs to a worker"),
         (
@@ -162,6 +189,19 @@ fn mistakes_get_a_sentence() {
     }
     assert!(parse("").unwrap_err().contains("no [[port]]"));
     assert!(parse("[plane").unwrap_err().contains("test.toml"));
+}
+
+#[test]
+fn ng_is_answered_at_one_address_or_several() {
+    let text = |ng: &str| {
+        format!("[control]\nng = {ng}\nallow = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n{LEAST}")
+    };
+    for (ng, count) in [
+        ("\"192.0.2.1:2223\"", 1),
+        ("[\"127.0.0.1:2223\", \"[2001:db8::1]:2223\"]", 2),
+    ] {
+        assert_eq!(parse(&text(ng)).unwrap().control.ng.len(), count);
+    }
 }
 
 #[test]

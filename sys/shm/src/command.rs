@@ -6,13 +6,15 @@
 //! | slot | bytes |
 //! | --- | --- |
 //! | header | 0..8 number, 8..16 call, 16..18 count of ops |
-//! | any op | 0 tag (1 set, 2 remove, 3 acknowledge, 4 feed), 4..6 address and 6..8 port of the endpoint |
+//! | any op | 0 tag (1 set, 2 remove, 3 acknowledge, 4 feed, 6 ice), 4..6 address and 6..8 port of the endpoint |
 //! | set | 1 kind, 2 learn, 3 flags (1 gate open, 2 handover, 4 strict payload, 8 secure, 16, 32, 64 accept, 128 capture), 8..12 peer, 12 IP version of the remote (0, 4, 6), 13 DSCP (64 default, 65 copy), 14..16 remote port, 16..32 remote address, 32..36 signal, 36..39 clock, 39 police, 40..42 leg, 42 media, 43 event type, 44..60 payload types, 60..64 hint |
 //! | acknowledge | 32..36 record, 36..40 generation |
 //! | feed | 1 from where (0 its own endpoint, 1 copy, 2 part), 2 flags (1 drop events), 3 mid's extension, 8..12 parent, 16..24 mid |
+//! | ice | 8..16 user name fragment, 16..40 password |
 
 use crate::bytes::{Block, get16, get32, get64, put16, put32, put64, zero_but};
 use crate::feed::{Feed, Feeding, Mid};
+use crate::ice::Ice;
 use crate::layout::MAX_ADDRESSES;
 use crate::record::{Dscp, Endpoint, Kind, Learn, MAX_POLICIES, StreamSpec, accept};
 use std::net::{IpAddr, SocketAddr};
@@ -27,10 +29,17 @@ pub const MAX_CLOCK_HZ: u32 = 1_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Install the stream, or bring the installed one to this specification. Its packets arrive at its own endpoint, it
-    /// has no mid and its events pass unless [`Op::Feed`] follows.
+    /// has no mid and its events pass unless [`Op::Feed`] follows. With [`Learn::Checks`], [`Op::Ice`] follows at once.
     Set(StreamSpec),
     /// Where the packets of the call's stream come from. Nothing happens if it has none at the endpoint.
     Feed(Feeding),
+    /// The ICE credentials of the stream that the op before sets: anywhere else it is refused.
+    Ice {
+        /// The stream's.
+        endpoint: Endpoint,
+        /// Ours.
+        ice: Ice,
+    },
     /// Remove the stream; nothing happens if there is none.
     Remove(Endpoint),
     /// The last meter of an ended stream was read: the record may be reused.
@@ -131,6 +140,12 @@ impl Op {
                 b[0] = 4;
                 encode_feeding(&mut b, feeding);
             }
+            Op::Ice { endpoint, ice } => {
+                b[0] = 6;
+                put_endpoint(&mut b, 4, *endpoint);
+                b[8..16].copy_from_slice(&ice.ufrag);
+                b[16..40].copy_from_slice(&ice.pwd);
+            }
         }
         b
     }
@@ -150,6 +165,7 @@ impl Op {
                 })
             }
             4 => decode_feeding(b).map(Op::Feed),
+            6 => decode_ice(b),
             _ => Err("unknown op"),
         }
     }
@@ -202,6 +218,18 @@ fn decode_feeding(b: &Block) -> Result<Feeding, &'static str> {
         mid,
         drop_events,
     })
+}
+
+fn decode_ice(b: &Block) -> Result<Op, &'static str> {
+    zero_but(b, &[0..1, 4..40])?;
+    let mut ice = Ice::NONE;
+    ice.ufrag.copy_from_slice(&b[8..16]);
+    ice.pwd.copy_from_slice(&b[16..40]);
+    if !ice.is_sound() {
+        return Err("credentials that are not of ice-chars");
+    }
+    let endpoint = get_endpoint(b, 4)?;
+    Ok(Op::Ice { endpoint, ice })
 }
 
 fn encode_spec(b: &mut Block, spec: &StreamSpec) {
@@ -343,7 +371,7 @@ mod tests {
             (0, &[0]),
             (0, &[9]),
             (1, &[3]),
-            (2, &[4]),
+            (2, &[5]),
             (39, &[16]),
             (4, &[64, 0]),
             (8, &[64, 0]),
@@ -403,11 +431,33 @@ mod tests {
                 },
                 4,
             ),
+            (
+                Op::Ice {
+                    endpoint,
+                    ice: Ice {
+                        ufrag: *b"aZ09+/zA",
+                        pwd: *b"0123456789abcdefghijklmn",
+                    },
+                },
+                40,
+            ),
         ] {
             let mut b = op.encode();
             assert_eq!(Op::decode(&b), Ok(op));
             b[stray] = 1;
             assert!(Op::decode(&b).is_err(), "{op:?}");
+        }
+        for ice in [
+            Ice::NONE,
+            Ice {
+                ufrag: *b"12345678",
+                pwd: *b"0123456789abcdefghijkl n",
+            },
+        ] {
+            assert!(
+                Op::decode(&Op::Ice { endpoint, ice }.encode()).is_err(),
+                "{ice:?}"
+            );
         }
         let header = Header {
             seq: 1,

@@ -79,6 +79,12 @@ drops! {
     NotRtp = "not-rtp",
     /// STUN, DTLS, ZRTP or a TURN channel (RFC 7983) where it was not negotiated.
     NotNegotiated = "not-negotiated",
+    /// STUN (RFC 8489) to a stream with ICE that is no sound message, or none that a lite agent takes.
+    Stun = "stun",
+    /// A connectivity check (RFC 8445, 7.3) without the stream's ICE credentials, or one that was refused.
+    StunCheck = "stun-check",
+    /// More connectivity checks at once than a stream or a worker looks at, or than the steward has room for.
+    StunLimit = "stun-limit",
     /// A compound RTCP packet of which a part does not fit (RFC 3550, A.2).
     RtcpMalformed = "rtcp-malformed",
     /// A payload type that was not negotiated, where those are to be dropped.
@@ -118,8 +124,8 @@ pub struct WorkerCounters {
     pub rx: Counter,
     /// Packets handed to an egress queue that took them.
     pub forwarded: Counter,
-    /// Packets the plane itself took. The steward: ARP, neighbour discovery, ICMP, or waiting for a next hop. The worker:
-    /// what a receiver of copies says, and what only its copies were wanted of.
+    /// Packets the plane itself took. The steward: ARP, neighbour discovery, ICMP, or waiting for a next hop. The worker: STUN
+    /// that ended here, what a receiver of copies says, and what only its copies were wanted of.
     pub consumed: Counter,
     /// Packets given to the worker that owns their stream.
     pub handed_over: Counter,
@@ -129,7 +135,7 @@ pub struct WorkerCounters {
     pub from_kernel: Counter,
     /// Copies of packets that were due to forks: each of them was then forwarded, consumed, handed over or dropped too.
     pub copied: Counter,
-    /// Packets sent on the steward's behalf.
+    /// Packets sent on the steward's behalf, and answers to connectivity checks.
     pub tx_steward: Counter,
     /// Iterations of the poll loop that found packets.
     pub polls_busy: Counter,

@@ -1,6 +1,6 @@
 //! Streams whose packets arrive at another one's endpoint: forks and shared endpoints.
 
-use crate::record::Endpoint;
+use crate::record::{Endpoint, Slot};
 
 /// The most copies that leave for one packet.
 pub const MAX_COPIES: usize = 8;
@@ -52,4 +52,41 @@ pub struct Feeding {
     pub mid: Option<Mid>,
     /// Telephone events are dropped.
     pub drop_events: bool,
+}
+
+/// Bits of [`Slot::links`](crate::Slot::links): how a stream is tied to others.
+pub mod link {
+    /// It is a copy of the parent's: a fork.
+    pub const COPY: u8 = 1 << 0;
+    /// Its packets arrive at the parent's endpoint as well.
+    pub const PART: u8 = 1 << 1;
+    /// Others are copies of it.
+    pub const COPIES: u8 = 1 << 2;
+    /// Others have their packets among those that arrive here.
+    pub const PARTS: u8 = 1 << 3;
+    /// Telephone events are dropped.
+    pub const DROP_EVENTS: u8 = 1 << 4;
+}
+
+impl Slot {
+    /// [`StreamSpec::feed`](crate::StreamSpec::feed).
+    pub fn feed(&self) -> Feed {
+        let parent = Endpoint {
+            addr: self.parent_addr.into(),
+            port: self.parent_port,
+        };
+        match self.links & (link::COPY | link::PART) {
+            0 => Feed::Own,
+            link::PART => Feed::PartOf(parent),
+            _ => Feed::CopyOf(parent),
+        }
+    }
+
+    /// [`StreamSpec::mid`](crate::StreamSpec::mid).
+    pub fn mid(&self) -> Option<Mid> {
+        (self.mid_extension != 0).then_some(Mid {
+            extension: self.mid_extension,
+            name: self.mid,
+        })
+    }
 }

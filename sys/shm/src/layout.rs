@@ -7,6 +7,7 @@
 
 use crate::cell::BlockCell;
 use crate::counters::{Drop, MAX_PORTS, MAX_WORKERS, PortCounters, WorkerCounters};
+use crate::ice::IceCells;
 use crate::record::{Head, Record, Slot};
 use crate::ring::{Line, RingState};
 use crate::sync::{AtomicU32, AtomicU64};
@@ -309,7 +310,7 @@ pub(crate) const LAYOUT_HASH: u64 = {
             mos_cq
         }
     );
-    h = layout!(h, Drops { by_reason });
+    h = layout!(h, Drops { by_reason, fed });
     h = layout!(
         h,
         Fed {
@@ -336,7 +337,6 @@ pub(crate) const LAYOUT_HASH: u64 = {
             reports,
             voip,
             drops,
-            fed,
             bucket
         }
     );
@@ -390,7 +390,16 @@ pub(crate) const LAYOUT_HASH: u64 = {
             mid
         }
     );
-    h = layout!(h, Record { head, tally, slots });
+    h = layout!(h, IceCells { words });
+    h = layout!(
+        h,
+        Record {
+            head,
+            tally,
+            slots,
+            ice
+        }
+    );
     let mut i = 0;
     while i < Drop::ALL.len() {
         h = fnv(h, Drop::ALL[i].name().as_bytes());

@@ -30,6 +30,7 @@ pub mod copies;
 pub mod counters;
 pub mod event;
 mod feed;
+mod ice;
 mod layout;
 mod life;
 #[cfg(not(loom))]
@@ -64,6 +65,7 @@ pub use control::{
 pub use counters::{MAX_WORKERS, WorkerCounters};
 pub use event::{BadEvent, Event, MediaState, Refusal, Seen, Timers};
 pub use feed::{Feed, Feeding, MAX_COPIES, MAX_PARTS, Mid};
+pub use ice::Ice;
 pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 #[cfg(not(loom))]
 pub use lifecycle::{Attached, Fate, Preview, RegionConfig, RegionError, Sizes};

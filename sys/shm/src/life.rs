@@ -4,6 +4,7 @@
 //! [`Record::free`]. All writes are the steward's. A plane may be killed between any two stores:
 //! `generation` alone decides whether a record is in use, `active` which slot is the truth.
 
+use crate::ice::Ice;
 use crate::record::{Endpoint, Record, Slot, state};
 use crate::sync::{AtomicU32, Ordering, fence};
 
@@ -61,6 +62,7 @@ impl Record {
         let active = self.head.active.load(Ordering::Relaxed);
         // SAFETY: by the contract no worker can see the record.
         unsafe { self.slots[active as usize & 1].fill(&Slot::CLOSED) };
+        self.ice.store(active, None);
         self.head.state.store(state::LIVE, Ordering::Relaxed);
         let generation = self.generation();
         // Pairs with `read`: who sees the odd generation sees all of the above.
@@ -76,17 +78,24 @@ impl Record {
         index.store(index_entry(number, active), Ordering::Release);
     }
 
-    /// Fills the idle slot and makes it the live one.
+    /// Fills the idle slot, with the ICE credentials that go with it, and makes it the live one.
     ///
     /// # Safety
     /// Every worker has passed a quiescent point since the idle slot was live.
-    pub(crate) unsafe fn flip(&self, number: u32, index: &AtomicU32, slot: &Slot) {
+    pub(crate) unsafe fn flip(
+        &self,
+        number: u32,
+        index: &AtomicU32,
+        slot: &Slot,
+        ice: Option<&Ice>,
+    ) {
         let active = self.head.active.load(Ordering::Relaxed).wrapping_add(1);
         // Pairs with the Acquire fence of `read`: who sees the new filling sees that the flip before
         // took the slot out of use.
         fence(Ordering::Release);
         // SAFETY: by the contract no worker can see the idle slot.
         unsafe { self.slots[active as usize & 1].fill(slot) };
+        self.ice.store(active, ice);
         // Pairs with `read`, and with a plane that restarts here.
         self.head.active.store(active, Ordering::Release);
         self.enter_index(number, index);
@@ -116,9 +125,14 @@ impl Record {
         self.slots[self.head.active.load(Ordering::Relaxed) as usize & 1].copy()
     }
 
-    /// What `copy` takes from a record in use and from its live slot, if both stayed what they were
+    /// The credentials that go with it. Steward only.
+    pub(crate) fn live_ice(&self) -> Option<Ice> {
+        self.ice.load(self.head.active.load(Ordering::Relaxed))
+    }
+
+    /// What `copy` takes from a record in use and from its live slot and credentials, if both stayed what they were
     /// meanwhile. For any process.
-    pub(crate) fn read<T>(&self, copy: impl Fn(&Record, Slot) -> T) -> Option<T> {
+    pub(crate) fn read<T>(&self, copy: impl Fn(&Record, Slot, Option<Ice>) -> T) -> Option<T> {
         // Pairs with `take`.
         let generation = self.head.generation.load(Ordering::Acquire);
         if generation & 1 == 0 {
@@ -127,7 +141,8 @@ impl Record {
         for _ in 0..READ_TRIES {
             // Pairs with `flip`.
             let active = self.head.active.load(Ordering::Acquire);
-            let copied = copy(self, self.slots[active as usize & 1].copy());
+            let slot = self.slots[active as usize & 1].copy();
+            let copied = copy(self, slot, self.ice.load(active));
             // Pairs with the Release fences of `take` and `flip`.
             fence(Ordering::Acquire);
             if self.head.generation.load(Ordering::Relaxed) != generation {

@@ -220,7 +220,7 @@ fn no_reader_accepts_a_torn_record() {
         // SAFETY: there are no workers.
         unsafe { record[0].take(AT, 1, 1) };
         let reader = thread::spawn(move || {
-            let copied = records[0].read(|record, slot| {
+            let copied = records[0].read(|record, slot, _| {
                 let head = &record.head;
                 (head.call.load(Ordering::Relaxed), slot.version, slot.signal)
             });
@@ -238,12 +238,12 @@ fn no_reader_accepts_a_torn_record() {
             ..slot(call * 10 + version)
         };
         // SAFETY: as above, here and below.
-        unsafe { record[0].flip(0, &index, &fill(1, 1)) };
-        unsafe { record[0].flip(0, &index, &fill(1, 2)) };
+        unsafe { record[0].flip(0, &index, &fill(1, 1), None) };
+        unsafe { record[0].flip(0, &index, &fill(1, 2), None) };
         record[0].end(&index, 2);
         record[0].free();
         unsafe { record[0].take(AT, 2, 3) };
-        unsafe { record[0].flip(0, &index, &fill(2, 1)) };
+        unsafe { record[0].flip(0, &index, &fill(2, 1), None) };
         reader.join().unwrap();
     });
 }

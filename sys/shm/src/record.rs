@@ -6,9 +6,10 @@
 //! | line | what | written by |
 //! | --- | --- | --- |
 //! | 0 | [`Head`]: identity and state | steward |
-//! | 1 to 8 | [`Tally`]: what is counted | the owner worker; drops and copies: who drops and copies |
-//! | 9 to 11 | [`Slot`] 0: policy and route | steward, while no worker can see it |
-//! | 12 to 14 | [`Slot`] 1 | likewise |
+//! | 1 to 7 | [`Tally`]: what is counted | the owner worker; drops and copies: who drops and copies |
+//! | 8 to 10 | [`Slot`] 0: policy and route | steward, while no worker can see it |
+//! | 11 to 13 | [`Slot`] 1 | likewise |
+//! | 14 | ICE credentials of either slot | as the slot |
 //!
 //! The number is odd, so that the meters of a table fall into all sets of a cache, and its first slot lines too: with
 //! sixteen they would fall into a quarter of them.
@@ -17,7 +18,9 @@
 //! changes policy and route together.
 
 use crate::cell::SlotCell;
+pub use crate::feed::link;
 use crate::feed::{Feed, Mid};
+use crate::ice::IceCells;
 use crate::sync::{AtomicU32, AtomicU64};
 use crate::tally::Tally;
 use std::net::{IpAddr, SocketAddr};
@@ -86,6 +89,9 @@ pub enum Learn {
     /// [`rank`]. The signalled address itself is locked at once.
     #[default]
     Heuristic = 3,
+    /// The source of the connectivity check that verifies first is, then of each that nominates (RFC 8445, 8.1.1): a
+    /// stream with ICE.
+    Checks = 4,
 }
 
 impl Learn {
@@ -96,6 +102,7 @@ impl Learn {
             1 => Some(Learn::Immediate),
             2 => Some(Learn::Delayed),
             3 => Some(Learn::Heuristic),
+            4 => Some(Learn::Checks),
             _ => None,
         }
     }
@@ -117,6 +124,10 @@ pub mod rank {
     pub const KNOWN: u8 = 5;
     /// It is the signalled one.
     pub const SIGNALLED: u8 = 6;
+    /// A connectivity check came from it that the stream's ICE credentials stand for.
+    pub const CHECKED: u8 = 7;
+    /// Likewise, and the other agent chose it.
+    pub const NOMINATED: u8 = 8;
 }
 
 /// DSCP of what leaves (RFC 2474).
@@ -398,20 +409,6 @@ pub mod flag {
     pub const FORMER: u16 = 1 << 15;
 }
 
-/// Bits of [`Slot::links`]: how a stream is tied to others.
-pub mod link {
-    /// It is a copy of the parent's: a fork.
-    pub const COPY: u8 = 1 << 0;
-    /// Its packets arrive at the parent's endpoint as well.
-    pub const PART: u8 = 1 << 1;
-    /// Others are copies of it.
-    pub const COPIES: u8 = 1 << 2;
-    /// Others have their packets among those that arrive here.
-    pub const PARTS: u8 = 1 << 3;
-    /// Telephone events are dropped.
-    pub const DROP_EVENTS: u8 = 1 << 4;
-}
-
 /// Policy and route of a stream: three cache lines, of which the first is enough for a usual packet.
 ///
 /// Immutable while a worker can see it. Ready-made header bytes are in network order.
@@ -579,27 +576,6 @@ impl Slot {
         mid: [0; 8],
     };
 
-    /// [`StreamSpec::feed`].
-    pub fn feed(&self) -> Feed {
-        let parent = Endpoint {
-            addr: self.parent_addr.into(),
-            port: self.parent_port,
-        };
-        match self.links & (link::COPY | link::PART) {
-            0 => Feed::Own,
-            link::PART => Feed::PartOf(parent),
-            _ => Feed::CopyOf(parent),
-        }
-    }
-
-    /// [`StreamSpec::mid`].
-    pub fn mid(&self) -> Option<Mid> {
-        (self.mid_extension != 0).then_some(Mid {
-            extension: self.mid_extension,
-            name: self.mid,
-        })
-    }
-
     /// The remote address this stream accepts packets from and its peer sends to.
     pub fn remote(&self) -> Option<SocketAddr> {
         if self.flags & flag::REMOTE == 0 {
@@ -623,6 +599,8 @@ pub struct Record {
     pub tally: Tally,
     /// Policy and route, twice.
     pub(crate) slots: [SlotCell; 2],
+    /// ICE credentials of either slot.
+    pub(crate) ice: IceCells,
 }
 
 #[cfg(not(loom))]
@@ -636,6 +614,7 @@ impl Record {
             head: Head::default(),
             tally: Tally::default(),
             slots,
+            ice: IceCells::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::address::{Address, AddressEntry, TooManyAddresses};
 use crate::cell::Shared;
 use crate::counters::{Drop, PortCounters};
+use crate::ice::Ice;
 use crate::layout::{AddressCell, PlaneInfo};
 use crate::life::entry_number;
 use crate::qsbr::Epochs;
@@ -239,9 +240,29 @@ impl TableWriter {
         self.record(number).live_slot()
     }
 
-    /// Makes `slot` the stream's policy and route, with the next version. Waits for the workers only if
-    /// the stream was updated a moment ago; then, if they do not move for a second, nothing changes.
+    /// The ICE credentials that go with it.
+    ///
+    /// # Panics
+    /// If there is no such record.
+    pub fn ice(&self, number: u32) -> Option<Ice> {
+        self.record(number).live_ice()
+    }
+
+    /// As [`TableWriter::update_with`], with the ICE credentials that the stream has.
     pub fn update(&mut self, number: u32, slot: &Slot) -> Result<(), UpdateError> {
+        let live = self.records.get(number as usize);
+        let ice = live.and_then(Record::live_ice);
+        self.update_with(number, slot, ice.as_ref())
+    }
+
+    /// Makes `slot` the stream's policy and route, with the next version, and these its ICE credentials. Waits for the workers only if
+    /// the stream was updated a moment ago; then, if they do not move for a second, nothing changes.
+    pub fn update_with(
+        &mut self,
+        number: u32,
+        slot: &Slot,
+        ice: Option<&Ice>,
+    ) -> Result<(), UpdateError> {
         if !self.is_live(number) {
             return Err(UpdateError::NotLive);
         }
@@ -250,7 +271,7 @@ impl TableWriter {
         let version = record.live_slot().version.wrapping_add(1);
         let place = self.place(record.endpoint());
         // SAFETY: every worker has reached the epoch in which the idle slot was retired.
-        unsafe { record.flip(number, place, &Slot { version, ..*slot }) };
+        unsafe { record.flip(number, place, &Slot { version, ..*slot }, ice) };
         self.notes[number as usize].retired = self.epochs.retire();
         Ok(())
     }

@@ -94,7 +94,7 @@ pub const VARIATION_FROM_MS: u32 = 20;
 pub const VARIATIONS: usize = 7;
 
 /// How many SSRCs a stream is known by at a shared endpoint.
-pub const SSRCS: usize = 12;
+pub const SSRCS: usize = 4;
 
 parts! {
     /// What every packet is counted in.
@@ -205,19 +205,8 @@ parts! {
     Drops {
         /// In the order of [`Drop::OF_STREAM`].
         by_reason: [AtomicU32; Drop::OF_STREAM.len()],
-    }
-    /// What has to do with another stream's endpoint. Written by whichever worker has a packet of that endpoint: each
-    /// word stands for itself.
-    Fed {
-        /// UDP payload of `copied`, octets.
-        copied_bytes: AtomicU64,
-        /// Packets of the parent that were due to this stream, a copy of it. What became of a copy that did not leave is in
-        /// [`Drops`].
-        copied: AtomicU32,
-        /// SSRCs that were seen to be this stream's, of those that share its parent's endpoint; 0 for none.
-        ssrcs: [AtomicU32; SSRCS],
-        /// How many were learned: the next one's place, modulo their number.
-        learned: AtomicU32,
+        /// Forks and shared endpoints: here because there is room on the line.
+        fed: Fed,
     }
     /// The token buckets that police the stream (H.248.53: sustained rate with burst size, peak rate with tolerance).
     Bucket {
@@ -230,6 +219,37 @@ parts! {
         bytes: Counter,
         /// When that was, ns of CLOCK_MONOTONIC; 0 for never.
         at_ns: Counter,
+    }
+}
+
+/// What has to do with another stream's endpoint. Written by whichever worker has a packet of that endpoint: each
+/// word stands for itself.
+#[derive(Default)]
+#[repr(C)]
+pub struct Fed {
+    /// UDP payload of `copied`, octets.
+    pub copied_bytes: AtomicU64,
+    /// Packets of the parent that were due to this stream, a copy of it. What became of a copy that did not leave is in
+    /// [`Drops`].
+    pub copied: AtomicU32,
+    /// SSRCs that were seen to be this stream's, of those that share its parent's endpoint; 0 for none.
+    pub ssrcs: [AtomicU32; SSRCS],
+    /// How many were learned: the next one's place, modulo their number.
+    pub learned: AtomicU32,
+}
+
+impl Reset for Fed {
+    fn reset(&self) {
+        let Fed {
+            copied_bytes,
+            copied,
+            ssrcs,
+            learned,
+        } = self;
+        copied_bytes.reset();
+        copied.reset();
+        ssrcs.reset();
+        learned.reset();
     }
 }
 
@@ -247,8 +267,6 @@ pub struct Tally {
     pub voip: Voip,
     /// Drops by reason.
     pub drops: Drops,
-    /// Forks and shared endpoints.
-    pub fed: Fed,
     /// Policing.
     pub bucket: Bucket,
 }
@@ -262,7 +280,6 @@ impl Tally {
             reports,
             voip,
             drops,
-            fed,
             bucket,
         } = self;
         meter.reset();
@@ -270,7 +287,6 @@ impl Tally {
         reports.reset();
         voip.reset();
         drops.reset();
-        fed.reset();
         bucket.reset();
     }
 
@@ -293,6 +309,11 @@ impl Tally {
             .wrapping_sub(word(late));
         // A reader beside the writer may see the parts of different packets.
         if others > i32::MAX as u32 { 0 } else { others }
+    }
+
+    /// Forks and shared endpoints.
+    pub fn fed(&self) -> &Fed {
+        &self.drops.fed
     }
 
     /// Packets of this stream that were dropped, for any reason.
@@ -455,6 +476,5 @@ impl Meter {
 #[cfg(not(loom))]
 const _: () = {
     assert!(size_of::<Meter>() == 64);
-    assert!(size_of::<Fed>() == 64);
-    assert!(size_of::<Tally>() == 8 * 64);
+    assert!(size_of::<Tally>() == 7 * 64);
 };

@@ -3,6 +3,7 @@
 use crate::address::Address;
 use crate::counters::{BURST_SIZES, Drop, MAX_WORKERS};
 use crate::feed::{Feed, Mid};
+use crate::ice::Ice;
 use crate::layout::PlaneInfo;
 use crate::life::entry_number;
 use crate::lifecycle::{RegionError, TableFile, open_table};
@@ -161,6 +162,8 @@ pub struct Policy {
     pub mid: Option<Mid>,
     /// Whether telephone events are dropped.
     pub drop_events: bool,
+    /// The credentials that its connectivity checks have, if it has ICE.
+    pub ice: Option<Ice>,
 }
 
 /// The meter of a stream, decoded.
@@ -336,7 +339,7 @@ impl TableView {
     /// A consistent copy of the stream; none if no stream has this number.
     pub fn stream(&self, number: u32) -> Option<StreamStat> {
         let record = self.table.records.get(number as usize)?;
-        record.read(|record, slot| decode(number, record, &slot))
+        record.read(|record, slot, ice| decode(number, record, &slot, ice))
     }
 
     /// Every stream, live or ended.
@@ -395,7 +398,7 @@ impl TableView {
     }
 }
 
-fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
+fn decode(number: u32, record: &Record, slot: &Slot, ice: Option<Ice>) -> StreamStat {
     let head = &record.head;
     StreamStat {
         number,
@@ -406,11 +409,11 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
         call: head.call.load(Ordering::Relaxed),
         created_ns: head.created_ns.load(Ordering::Relaxed),
         ended_ns: head.ended_ns.load(Ordering::Relaxed),
-        policy: decode_policy(slot),
+        policy: decode_policy(slot, ice),
         meter: decode_meter(&record.tally, slot.clock_hz),
         reports: decode_reports(&record.tally.reports),
         voip: decode_voip(&record.tally.voip),
-        copied: record.tally.fed.copies(),
+        copied: record.tally.fed().copies(),
         drops: record
             .tally
             .drops
@@ -420,7 +423,7 @@ fn decode(number: u32, record: &Record, slot: &Slot) -> StreamStat {
     }
 }
 
-fn decode_policy(slot: &Slot) -> Policy {
+fn decode_policy(slot: &Slot, ice: Option<Ice>) -> Policy {
     let is = |bit| slot.flags & bit != 0;
     Policy {
         gate_open: is(flag::GATE_OPEN),
@@ -452,6 +455,7 @@ fn decode_policy(slot: &Slot) -> Policy {
         feed: slot.feed(),
         mid: slot.mid(),
         drop_events: slot.links & link::DROP_EVENTS != 0,
+        ice,
     }
 }
 

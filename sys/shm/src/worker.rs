@@ -11,6 +11,7 @@
 
 use crate::cell::{Shared, SlotCell};
 use crate::counters::{self, WorkerCounters};
+use crate::ice::Ice;
 use crate::qsbr::Epochs;
 use crate::record::{Endpoint, Record, RecordId, Slot};
 use crate::sync::{AtomicU32, Ordering, fence};
@@ -239,6 +240,12 @@ impl<'a> Entry<'a> {
         // SAFETY: the index entry was loaded after the quiescent point that began 'a, and the steward
         // fills a slot that has left the index only after the next one, which ends 'a.
         unsafe { self.slot.get() }
+    }
+
+    /// The ICE credentials that go with the slot, if the stream has any.
+    pub fn ice(self) -> Option<Ice> {
+        let is_first = std::ptr::eq(self.slot, &self.record.slots[0]);
+        self.record.ice.load(u32::from(!is_first))
     }
 
     /// The meter. Only its owner may count there, see [`Pinned::claim`].

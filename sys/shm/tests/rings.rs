@@ -5,8 +5,8 @@ mod common;
 
 use common::{Random, config, endpoint, spec, temp_dir};
 use penstock_shm::{
-    Command, Control, ControlParts, Dscp, Endpoint, Event, Feed, Feeding, Kind, Learn, MAX_OPS,
-    Mid, Op, Plane, PlaneParts, PushError, Refusal, RegionConfig, StreamSpec,
+    Command, Control, ControlParts, Dscp, Endpoint, Event, Feed, Feeding, Ice, Kind, Learn,
+    MAX_OPS, Mid, Op, Plane, PlaneParts, PushError, Refusal, RegionConfig, StreamSpec,
 };
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -32,7 +32,7 @@ fn a_spec() -> impl Strategy<Value = StreamSpec> {
         any::<([u8; 16], u16)>().prop_map(SocketAddr::from),
     ]);
     let kind = prop::sample::select(vec![Kind::Rtp, Kind::Rtcp, Kind::Raw]);
-    let learn = (0..4u8).prop_map(|n| Learn::from_u8(n).unwrap());
+    let learn = (0..5u8).prop_map(|n| Learn::from_u8(n).unwrap());
     let dscp = (0..66u8).prop_map(|n| Dscp::from_u8(n).unwrap());
     let flags = any::<[bool; 5]>();
     let numbers = (0..=1_000_000u32, 0..128u8, 0..8u8, 0..16u8);
@@ -105,6 +105,15 @@ fn an_op() -> impl Strategy<Value = Op> {
         a_spec().prop_map(Op::Set),
         a_feeding().prop_map(Op::Feed),
         an_endpoint().prop_map(Op::Remove),
+        (an_endpoint(), "[a-zA-Z0-9+/]{32}").prop_map(|(endpoint, chars)| {
+            let (ufrag, pwd) = chars.as_bytes().split_at(8);
+            let [ufrag, pwd] = [ufrag.to_vec(), pwd.to_vec()];
+            let ice = Ice {
+                ufrag: ufrag.try_into().unwrap(),
+                pwd: pwd.try_into().unwrap(),
+            };
+            Op::Ice { endpoint, ice }
+        }),
         any::<(u32, u32)>().prop_map(|(number, generation)| Op::Acknowledge { number, generation }),
     ]
 }

@@ -7,7 +7,7 @@ use common::{config, endpoint, temp_dir};
 use penstock_shm::counters::Drop;
 use penstock_shm::tally::Last;
 use penstock_shm::{
-    Counts, Endpoint, Plane, PlaneParts, RecordId, RegionConfig, Slot, TableView, Tally,
+    Counts, Endpoint, Ice, Plane, PlaneParts, RecordId, RegionConfig, Slot, TableView, Tally,
     UpdateError, WorkerTable, flag,
 };
 use proptest::prelude::*;
@@ -308,15 +308,25 @@ fn two_workers_read_while_the_steward_writes() {
         ip6_dst: [n as u8; 16],
         ..Slot::CLOSED
     };
-    parts.table.update(number, &slot(0)).unwrap();
+    // They change with their slot.
+    let ice = |n: u32| Ice {
+        ufrag: [n as u8 | 1; 8],
+        pwd: [n as u8 | 1; 24],
+    };
+    parts
+        .table
+        .update_with(number, &slot(0), Some(&ice(0)))
+        .unwrap();
     let done = std::sync::atomic::AtomicBool::new(false);
     let whole = |s: &Slot| s.signal == s.peer && s.ip6_dst == [s.peer as u8; 16];
     let read = |mut worker: WorkerTable| {
         let mut last = 0;
         while !done.load(Relaxed) {
             let pinned = worker.pin();
-            let slot = pinned.entry(at).expect("installed").slot();
+            let entry = pinned.entry(at).expect("installed");
+            let slot = entry.slot();
             assert!(whole(slot) && slot.signal >= last);
+            assert_eq!(entry.ice(), Some(ice(slot.signal)));
             last = slot.signal;
             if last % 64 == 0 {
                 worker.offline();
@@ -330,12 +340,26 @@ fn two_workers_read_while_the_steward_writes() {
         }
         let view = TableView::open(&config.dir).unwrap();
         for n in 1..2000 {
-            parts.table.update(number, &slot(n)).unwrap();
+            parts
+                .table
+                .update_with(number, &slot(n), Some(&ice(n)))
+                .unwrap();
             let stat = view.stream(number).expect("live");
             assert_eq!((stat.policy.signal, stat.policy.peer), (n, Some(n)));
+            assert_eq!(stat.policy.ice, Some(ice(n)));
         }
         done.store(true, Relaxed);
+        parts.table.update(number, &slot(0)).unwrap();
+        assert_eq!(parts.table.ice(number), Some(ice(1999)), "kept");
     });
+    // Whoever has the record later has no part in them.
+    assert!(parts.table.remove(number, 2));
+    let generation = parts.table.head(number).generation.load(Relaxed);
+    assert!(parts.table.acknowledge(number, generation));
+    let others = (0..8).map(|n| parts.table.insert(endpoint(4, n), 2, 3).unwrap());
+    let others: Vec<u32> = others.collect();
+    assert!(others.contains(&number));
+    assert!(others.iter().all(|&other| parts.table.ice(other).is_none()));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What control and workers ask for, against a real table.
 
 mod feeds;
+mod ice;
 mod learning;
 
 use super::*;

@@ -1,5 +1,6 @@
 //! The last stages over one burst: `pass`, and `finish` for what is not usual.
 
+use super::checks::for_agent;
 use super::looks::{Look, Looks, Sixes};
 use super::ties::Share;
 use super::{Exit, Out, Outgoing, PortSide, Shared};
@@ -311,6 +312,9 @@ impl<'a> Step<'a> {
         let rules = &self.shared.rules;
         if self.is_misplaced(&mbuf, udp, guard.slot) {
             return self.drop_of(entry, mbuf, Drop::Source);
+        }
+        if let Some(ice) = for_agent(&mbuf, udp, entry) {
+            return self.check(mbuf, udp, entry, &ice);
         }
         if self.view.owner(meter) != Some(self.number) {
             // Strangers neither take a stream nor fill its owner's ring.

@@ -97,7 +97,9 @@ impl<'a> Step<'a> {
     fn copy_to(&mut self, mbuf: &Mbuf, udp: &Udp, copy: Entry<'_>) {
         let slot = copy.slot();
         self.counters.copied.add(1);
-        copy.tally().fed.count_copied(udp.length.saturating_sub(8));
+        copy.tally()
+            .fed()
+            .count_copied(udp.length.saturating_sub(8));
         let ip_len = match slot.flags & flag::EGRESS_V6 {
             0 => 20,
             _ => 40,

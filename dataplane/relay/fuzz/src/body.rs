@@ -154,7 +154,7 @@ fn divided(frame: &[u8], udp: &Udp, slot: &Slot) {
     assert!(whose.part.is_none_or(|part| part < 2));
     if let Some(ssrc) = whose.ssrc.filter(|ssrc| *ssrc != 0) {
         note(ssrc, whose.part, &all[1..]);
-        let knows = [0, 1].map(|part| tallies[part + 1].fed.knows(ssrc));
+        let knows = [0, 1].map(|part| tallies[part + 1].fed().knows(ssrc));
         assert_eq!(knows, [0, 1].map(|part| whose.part == Some(part)));
     }
 }
@@ -330,8 +330,7 @@ fn reading(tally: &Tally) -> (Vec<u64>, Vec<u32>) {
         detail,
         reports,
         voip: _,
-        drops: Drops { by_reason },
-        fed: _,
+        drops: Drops { by_reason, fed: _ },
         bucket: _,
     } = tally;
     let Meter {
@@ -508,6 +507,38 @@ fn steward(frame: &[u8], mac: [u8; 6]) {
     {
         assert!(error.len() <= 18 + 1280, "{}", error.len());
     }
+    if let Class::Udp(udp) = classify(frame, &mac, true) {
+        answered(frame, &udp, mac);
+    }
+}
+
+/// A reply is a whole datagram, back where the one in `frame` came from.
+fn answered(frame: &[u8], udp: &Udp, mac: [u8; 6]) {
+    let mut out = [0; local::REPLY_HEADERS + 9];
+    let Some(len) = local::udp_reply(frame, udp, mac, b"an answer", &mut out) else {
+        return;
+    };
+    let reply = &out[..len];
+    let them = *reply.first_chunk().expect("a frame");
+    let Class::Udp(back) = classify(reply, &them, false) else {
+        panic!("{reply:x?}");
+    };
+    assert_eq!(back.payload(reply), Some(&b"an answer"[..]));
+    assert_eq!((back.vlan, udp_error(reply, &back)), (udp.vlan, 0));
+    let [from, to] = [frame, reply].map(|frame| &frame[udp.l3..]);
+    assert_eq!(
+        source(frame, udp).map(|source| source.port()),
+        Some(back.port)
+    );
+    let addresses = if udp.v6 { 8..40 } else { 12..20 };
+    let half = addresses.len() / 2;
+    let mut swapped = from[addresses.clone()].to_vec();
+    swapped.rotate_left(half);
+    assert_eq!(swapped, to[addresses]);
+    assert_eq!(
+        local::udp_reply(frame, udp, mac, b"an answer", &mut out[..len - 1]),
+        None
+    );
 }
 
 /// A geometry that is not this frame's must do no harm.
@@ -527,6 +558,8 @@ fn misplaced(frame: &[u8], choice: &Choice<'_>) {
             port: choice.number(6),
         };
         let _ = local::port_unreachable(frame, &udp, PORT);
+        let _ = local::udp_reply(frame, &udp, PORT, b"?", &mut [0; 99]);
+        let _ = udp.payload(frame);
         let _ = addrs.find(frame, &udp);
         let slot = choice.slot(v6, source(frame, &udp), ([10; 4], 9).into());
         let _ = judged(frame, &udp, &slot, &Tally::default(), 0);

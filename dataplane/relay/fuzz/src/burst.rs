@@ -159,6 +159,7 @@ impl Known {
         let (rank, lock) = match ask {
             Ask::Adopt { rank, lock } => (rank, lock),
             Ask::Lock => (rank::NONE, true),
+            Ask::Check { .. } => unreachable!("asked by no packet that is judged"),
         };
         if matches!(ask, Ask::Adopt { .. }) {
             self.policy.remote = Some(source);

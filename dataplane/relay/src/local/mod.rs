@@ -1,11 +1,12 @@
 //! What the plane says and answers for itself: ARP (RFC 826, 5227), neighbour discovery (RFC 4861),
-//! ICMP and ICMPv6 echo, and what nobody takes here (RFC 792, 4443).
+//! ICMP and ICMPv6 echo, what nobody takes here (RFC 792, 4443), and how a datagram is answered.
 //!
-//! For the steward: these are slow, plain, and start from the frame alone.
+//! For the steward, but for [`udp_reply`]: these are slow, plain, and start from the frame alone.
 
 mod arp;
 mod icmp;
 mod nd;
+mod udp;
 
 pub use arp::{
     ArpFrame, ArpPacket, arp_announcement, arp_parse, arp_probe, arp_reply, arp_request,
@@ -15,6 +16,7 @@ pub(crate) use nd::{ADVERTISEMENT, SOLICITATION};
 pub use nd::{
     NdKind, NdPacket, nd_advertisement, nd_announcement, nd_parse, nd_probe, nd_solicitation,
 };
+pub use udp::{REPLY_HEADERS, udp_reply};
 
 use crate::headers::{Ethernet, Ipv4, Ipv6, Vlan, ethertype, protocol, view};
 use crate::sum::{bytes, fold};

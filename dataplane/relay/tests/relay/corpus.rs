@@ -82,6 +82,7 @@ proptest! {
     #[test]
     fn random_octets_do_no_harm(data in prop::collection::vec(0u8.., 0..300)) {
         run(&data);
+        crate::stun::run(&data);
     }
 
     #[test]

@@ -202,7 +202,7 @@ fn ssrcs_are_bounded() {
     for ssrc in 2..=last {
         assert_eq!(bench.passes(&packet(COMMON, ssrc, None)), VIDEOS);
     }
-    assert!(!Tally::default().fed.knows(0));
+    assert!(!Tally::default().fed().knows(0));
 }
 
 /// The parent says who may send, the part what and whether.

@@ -2,7 +2,7 @@
 
 use crate::judge::verdict_by;
 use crate::support::{Datagram, asking, policy, rtp, slot};
-use penstock_relay::learn::{Ask, Network, Sources};
+use penstock_relay::learn::{Ask, Network, Sources, checked};
 use penstock_relay::route::{self, Policy};
 use penstock_relay::{Drop, Pass, Rules};
 use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, rank};
@@ -351,4 +351,59 @@ fn what_is_held_back_can_be_learned_from() {
     };
     let locked = slot(&asking(locked, |spec| spec.gate_open = false));
     assert_eq!(judged(&locked, likely), Err(Drop::GateClosed));
+}
+
+#[test]
+fn with_ice_no_packet_moves_the_remote() {
+    let tally = Tally::default();
+    let fresh = fresh(Learn::Checks);
+    for source in [SIGNALLED, SAME_IP, STRANGER] {
+        let slot = slot(&Policy {
+            remote: None,
+            ..fresh
+        });
+        assert_eq!(ask(&slot, &tally, source, 0), Err(Drop::Source), "{source}");
+    }
+    let nominated = Policy {
+        locked: true,
+        rank: rank::NOMINATED,
+        ..adopted(Learn::Checks, FRIEND, rank::NOMINATED)
+    };
+    let handover = asking(nominated, |spec| spec.handover = true);
+    for slot in [nominated, handover].map(|policy| slot(&policy)) {
+        assert_eq!(ask(&slot, &tally, FRIEND, 0), Ok(None));
+        for now_ns in [0, 100 * SECOND] {
+            assert_eq!(ask(&slot, &tally, SIGNALLED, now_ns), Err(Drop::Source));
+        }
+    }
+}
+
+#[test]
+fn the_first_check_counts_and_then_nominations() {
+    let at = |rank| slot(&adopted(Learn::Checks, FRIEND, rank));
+    let [friend, other] = [FRIEND, STRANGER].map(|at| at.parse().unwrap());
+    let none = slot(&Policy {
+        remote: None,
+        ..fresh(Learn::Checks)
+    });
+    for (slot, source, nominates, expected) in [
+        (none, friend, false, Some(rank::CHECKED)),
+        (none, friend, true, Some(rank::NOMINATED)),
+        // That of former credentials.
+        (at(rank::NONE), other, false, Some(rank::CHECKED)),
+        (at(rank::NONE), friend, false, Some(rank::CHECKED)),
+        (at(rank::CHECKED), friend, false, None),
+        (at(rank::CHECKED), other, false, None),
+        (at(rank::CHECKED), friend, true, Some(rank::NOMINATED)),
+        (at(rank::CHECKED), other, true, Some(rank::NOMINATED)),
+        (at(rank::NOMINATED), friend, true, None),
+        (at(rank::NOMINATED), other, false, None),
+        (at(rank::NOMINATED), other, true, Some(rank::NOMINATED)),
+    ] {
+        assert_eq!(
+            checked(source, &slot, nominates),
+            expected,
+            "{slot:?} {source} {nominates}"
+        );
+    }
 }

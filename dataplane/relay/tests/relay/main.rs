@@ -16,8 +16,11 @@ mod local;
 mod meter;
 mod nd;
 mod police;
+mod reply;
 mod rewrite;
 mod route;
 mod rtcp;
+#[path = "../../fuzz/src/stun.rs"]
+mod stun;
 mod support;
 mod usual;

@@ -1,0 +1,334 @@
+//! rtpengine-ctl's commands, answered as text in its form. `control/MIGRATION-ctl.md` says which there are.
+
+use crate::log;
+use crate::service::{Service, clock};
+use crate::settings;
+use penstock_config::Config;
+use penstock_media::{Call, Dialog, Kind, Local, Media};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+/// Carries out a line; what it prints. What ends calls is begun, not waited for.
+pub(crate) fn cli(service: &Rc<Service>, line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words.as_slice() {
+        [] | ["help"] => {
+            "Available sub-commands at this level:\n\tlist\n\tterminate\n\tset\n\tget\n\tparams\n"
+                .into()
+        }
+        ["list" | "get", rest @ ..] => list(service, rest),
+        ["set", rest @ ..] => set(service, rest),
+        ["terminate", rest @ ..] => terminate(service, rest),
+        ["params", rest @ ..] => params(service, rest),
+        other => unknown("", other),
+    }
+}
+
+fn unknown(level: &str, words: &[&str]) -> String {
+    format!(
+        "Unknown or incomplete command:{level}:{}\n",
+        words.join(" ")
+    )
+}
+
+fn more() -> String {
+    "More parameters required.\n".into()
+}
+
+fn list(service: &Rc<Service>, words: &[&str]) -> String {
+    let running = |what: fn(&Config) -> u32| service.reloader.running(what);
+    match words {
+        [] | ["sessions"] => more(),
+        ["numsessions"] => numbers(service),
+        ["sessions", which] => sessions(service, which),
+        ["totals", ..] => service.totals_text(),
+        ["jsonstats"] => format!("{}\n", serde_json::Value::Object(service.groups())),
+        ["interfaces", ..] => interfaces(service),
+        ["maxsessions"] => format!(
+            "Maximum sessions configured on rtpengine: {}\n",
+            limit(running(|config| config.control.max_calls))
+        ),
+        ["maxopenfiles"] => open_files(),
+        ["timeout"] => format!("TIMEOUT={}\n", running(|c| c.timeouts.silence_s)),
+        ["silenttimeout"] => format!("SILENT_TIMEOUT={}\n", running(|c| c.timeouts.hold_s)),
+        ["offertimeout"] => format!("OFFER_TIMEOUT={}\n", running(|c| c.timeouts.hold_s)),
+        ["finaltimeout"] => format!("FINAL_TIMEOUT={}\n", running(|c| c.timeouts.final_s)),
+        ["loglevel" | "loglevels"] => format!("core = {}\n", log::level()),
+        ["transcoders"] => "No stats entries\n".into(),
+        other => unknown("", other),
+    }
+}
+
+/// rtpengine writes "none" as -1.
+fn limit(value: u32) -> i64 {
+    match value {
+        u32::MAX => -1,
+        value => value.into(),
+    }
+}
+
+fn open_files() -> String {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let limit = limit
+        .current
+        .map_or("-1".to_owned(), |count| count.to_string());
+    format!(
+        "Maximum open-files configured on rtpengine: {limit}; cat /proc/{}/limits\n",
+        std::process::id()
+    )
+}
+
+fn numbers(service: &Service) -> String {
+    let calls = service.calls.borrow();
+    // By the versions of IP that a call's medias are relayed over.
+    let (mut v4, mut v6, mut mixed) = (0, 0, 0);
+    for call in calls.iter() {
+        let mut has = [false; 2];
+        call.locals()
+            .for_each(|local| has[usize::from(local.ip.is_ipv6())] = true);
+        match has {
+            [true, true] => mixed += 1,
+            [_, true] => v6 += 1,
+            [true, _] => v4 += 1,
+            _ => {}
+        }
+    }
+    let all = calls.len();
+    format!(
+        "Current sessions own: {all}\nCurrent sessions foreign: 0\nCurrent sessions total: {all}\n\
+         Current transcoded media: 0\nCurrent sessions ipv4 only media: {v4}\n\
+         Current sessions ipv6 only media: {v6}\nCurrent sessions ip mixed  media: {mixed}\n"
+    )
+}
+
+fn sessions(service: &Service, which: &str) -> String {
+    let calls = service.calls.borrow();
+    match which {
+        "all" if calls.is_empty() => "No sessions on this media relay.\n".into(),
+        "own" if calls.is_empty() => "No own sessions on this media relay.\n".into(),
+        "foreign" => "No foreign sessions on this media relay.\n".into(),
+        "all" | "own" => {
+            let mut list: Vec<&Call> = calls.iter().collect();
+            list.sort_by_key(|call| call.key);
+            let line = |call: &Call| {
+                let created_s = call.created_us / 1_000_000;
+                format!(
+                    "callid: {:>60} | deletionmark:{:>4} | created:{created_s:>12} | proxy:- | redis_keyspace:0 | foreign:no\n",
+                    call.id, "no"
+                )
+            };
+            list.into_iter().map(line).collect()
+        }
+        id => match calls.get(id) {
+            Some(call) => session(service, call),
+            None => format!("\nCall ID not found ({id}).\n\n"),
+        },
+    }
+}
+
+fn session(service: &Service, call: &Call) -> String {
+    let marks = call.dialogs.iter().find_map(|dialog| dialog.mark);
+    let mut text = format!(
+        "\ncallid: {}\ndeletionmark: no\ncreated: {}\nproxy: -\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
+        call.id,
+        call.created_us / 1_000_000,
+        marks.unwrap_or(0) << 2,
+        call.last_signal_us / 1_000_000,
+    );
+    for dialog in &call.dialogs {
+        for side in 0..2 {
+            text += &leg(service, dialog, side);
+        }
+    }
+    text + "\n"
+}
+
+fn leg(service: &Service, dialog: &Dialog, side: usize) -> String {
+    let (own, other) = (&dialog.legs[side], &dialog.legs[1 - side]);
+    let tag = |leg: &penstock_media::Leg| leg.tags.last().cloned().unwrap_or_default();
+    let age_us = clock().unix_us.saturating_sub(own.created_us);
+    let mut text = format!(
+        "--- Tag '{}', type: {}, label '', branch '', callduration {:.6}\n",
+        tag(own),
+        ["FROM_TAG", "TO_TAG"][side],
+        age_us as f64 / 1e6
+    );
+    if !other.tags.is_empty() {
+        let peer = tag(other);
+        text += &format!("---     subscribed to '{peer}'\n---     subscription of '{peer}'\n");
+    }
+    for (media, number) in dialog.medias.iter().zip(1..) {
+        let Some(locals) = media.locals else { continue };
+        let this = &media.sides[side];
+        text += &format!(
+            "------ Media #{number} ({} over {})\n",
+            media.name, this.proto
+        );
+        text += &port(service, locals[side], this.remote, "");
+        if media.has_rtcp && media.kind == Kind::Rtp && !has_mux(media) {
+            text += &port(service, locals[side].rtcp(), this.remote_rtcp, " (RTCP)");
+        }
+    }
+    text
+}
+
+fn has_mux(media: &Media) -> bool {
+    media.sides.iter().all(|side| side.mux)
+}
+
+fn port(service: &Service, local: Local, signalled: Option<SocketAddr>, kind: &str) -> String {
+    let stat = service.link.stream(local);
+    let remote = stat.and_then(|stat| stat.policy.remote).or(signalled);
+    let (ip, port) = match remote {
+        Some(remote) => (remote.ip().to_string(), remote.port()),
+        None => (String::new(), 0),
+    };
+    let meter = stat.map(|stat| stat.meter);
+    let count = |what: fn(&penstock_shm::MeterStat) -> u64| meter.as_ref().map_or(0, what);
+    let seen_ns = count(|meter| meter.last_seen_ns);
+    let seen_s = if seen_ns > 0 {
+        clock().unix_s(seen_ns)
+    } else {
+        0
+    };
+    format!(
+        "-------- Port {:>15}:{:<5} <> {ip:>15}:{port:<5}{kind}, SSRC {:x}, {} p, {} b, {} e, {seen_s} ts\n",
+        local.ip.to_string(),
+        local.port,
+        count(|meter| meter.ssrc.unwrap_or(0).into()),
+        count(|meter| meter.packets),
+        count(|meter| meter.bytes),
+        count(|meter| meter.dropped.into()),
+    )
+}
+
+fn interfaces(service: &Service) -> String {
+    let calls = service.calls.borrow();
+    let text = service.reloader.interfaces(|interface| {
+        let found = calls.ports().find(|(name, ..)| *name == interface.name);
+        let (used, all) = found.map_or((0, 0), |(_, used, all)| (2 * used, 2 * all));
+        let version = if interface.address.is_ipv4() { 4 } else { 6 };
+        format!(
+            "Interface '{}' address '{}' (IPv{version})\n Port range: {:5} - {:5}\n Ports used: {used:5} / {all:5} ({:5.1}%)\n",
+            interface.name,
+            interface.address,
+            interface.ports.first,
+            interface.ports.last,
+            100.0 * used as f64 / all.max(1) as f64
+        )
+    });
+    text.concat()
+}
+
+fn set(service: &Service, words: &[&str]) -> String {
+    let [what, value, ..] = words else {
+        return match words {
+            [] => more(),
+            ["maxsessions" | "loglevel" | "timeout" | "silenttimeout" | "finaltimeout"] => more(),
+            other => unknown("", other),
+        };
+    };
+    // rtpengine names all timeouts by one word.
+    let (name, keys): (_, &[&str]) = match *what {
+        "maxsessions" => ("maxsessions", &["max-calls"]),
+        "timeout" => ("timeout", &["start", "silence"]),
+        "silenttimeout" => ("timeout", &["hold"]),
+        "finaltimeout" => ("timeout", &["final"]),
+        "loglevel" => ("loglevel", &["log-level"]),
+        _ => return unknown("", words),
+    };
+    let (number, remark) = match (*what, value.parse::<i64>()) {
+        ("loglevel", Ok(level)) => (log_word(level).to_owned(), ""),
+        ("maxsessions", Ok(-1)) => (u32::MAX.to_string(), "; disable feature"),
+        (_, Ok(0..)) => ((*value).to_owned(), ""),
+        _ => {
+            return format!("Fail setting {name} to {value}; no digists found\n");
+        }
+    };
+    for key in keys {
+        if let Err(error) = settings::set(service, key, &number) {
+            return format!("Fail setting {name} to {value}; {error}\n");
+        }
+    }
+    format!("Success setting {name} to {value}{remark}\n")
+}
+
+/// The level for one of syslog's severities, as rtpengine numbers them.
+fn log_word(level: i64) -> &'static str {
+    match level {
+        ..=3 => "error",
+        4 => "warn",
+        5 | 6 => "info",
+        7 => "debug",
+        8.. => "trace",
+    }
+}
+
+fn terminate(service: &Rc<Service>, words: &[&str]) -> String {
+    match words {
+        [] => more(),
+        ["all"] => {
+            service.end_all();
+            "All calls terminated by operator.\n".into()
+        }
+        ["own"] => {
+            service.end_all();
+            "All own calls terminated by operator.\n".into()
+        }
+        ["foreign"] => "All foreign calls terminated by operator.\n".into(),
+        [id, ..] if service.calls.borrow().get(id).is_none() => {
+            format!("\nCall Id not found ({id}).\n\n")
+        }
+        [id, ..] => {
+            let (service, name) = (service.clone(), (*id).to_owned());
+            tokio::task::spawn_local(async move { service.end_call(&name).await });
+            format!("\nCall Id ({id}) successfully terminated by operator.\n\n")
+        }
+    }
+}
+
+fn params(service: &Service, words: &[&str]) -> String {
+    let [before, now] = service
+        .reloader
+        .both(|config| lines(config).collect::<Vec<_>>());
+    match words {
+        [] => more(),
+        ["start"] => before.concat(),
+        ["current"] => now.concat(),
+        ["diff"] => {
+            let pairs = before.into_iter().zip(now);
+            let differing = pairs.filter(|(before, now)| before != now);
+            let line = |(before, now): (String, String)| {
+                let value = now.rsplit(" = ").next().unwrap_or_default();
+                format!("{} => {value}", before.trim_end())
+            };
+            differing.map(line).collect()
+        }
+        ["revert"] => match service.reloader.revert(service) {
+            Ok(()) => String::new(),
+            Err(error) => format!("{error}\n"),
+        },
+        other => unknown("", other),
+    }
+}
+
+/// The parameters that Penstock has, by rtpengine's names.
+fn lines(config: &Config) -> impl Iterator<Item = String> {
+    let (control, timeouts) = (&config.control, &config.timeouts);
+    let values = [
+        ("max-sessions", limit(control.max_calls)),
+        ("timeout", timeouts.silence_s.into()),
+        ("silent-timeout", timeouts.hold_s.into()),
+        ("final-timeout", timeouts.final_s.into()),
+        ("offer-timeout", timeouts.hold_s.into()),
+    ];
+    let interfaces = control.interfaces.iter().enumerate();
+    let interfaces =
+        interfaces.map(|(n, i)| format!("interface[{n}] = {}\\{}\n", i.name, i.address));
+    let values = values.map(|(name, value)| format!("{name} = {value}\n"));
+    values
+        .into_iter()
+        .chain(interfaces)
+        .collect::<Vec<_>>()
+        .into_iter()
+}

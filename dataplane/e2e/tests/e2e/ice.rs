@@ -1,0 +1,400 @@
+//! The plane as a lite agent of ICE: connectivity checks are answered, and they alone say where media goes. The streams are
+//! put into the region as control would.
+
+use penstock_e2e::region::{assert_attributed, balanced, dropped_of, endpoint, stream, totals};
+use penstock_e2e::stun::{self, CONTROLLED, Credentials, NOMINATE, Response};
+use penstock_e2e::{Lab, Phone, lab, local, meanwhile, phone_at, rtp_packet, skip, wait_for};
+use penstock_shm::counters::Drop;
+use penstock_shm::{Ice, Kind, Learn, Op, StreamSpec, TableView};
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(20);
+/// The side with ICE, its RTCP, and the other side.
+const SIDE: u16 = 20_000;
+const RTCP: u16 = 20_001;
+const FAR: u16 = 20_002;
+const FAR_RTCP: u16 = 20_003;
+
+const FIRST: Credentials = Credentials {
+    ufrag: *b"plane+/1",
+    pwd: *b"passwordofthefirstoffer0",
+};
+const SECOND: Credentials = Credentials {
+    ufrag: *b"plane+/2",
+    pwd: *b"passwordofthesecondoffer",
+};
+
+/// An agent's socket, for checks and for media.
+struct Agent {
+    socket: UdpSocket,
+    phone: Phone,
+    transaction: [u8; 12],
+}
+
+impl Agent {
+    fn new(lab: &Lab, at: SocketAddr, ssrc: u32) -> Agent {
+        let socket = lab.socket(at);
+        let phone = Phone::with(socket.try_clone().expect("a clone"), ssrc);
+        let mut transaction = *b"transaction\0";
+        transaction[0] = ssrc as u8;
+        Agent {
+            socket,
+            phone,
+            transaction,
+        }
+    }
+
+    fn next(&mut self) -> [u8; 12] {
+        self.transaction[11] += 1;
+        self.transaction
+    }
+
+    /// The response to a check with these credentials and attributes.
+    fn check(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) -> Response {
+        let request = stun::check(self.next(), of, more);
+        self.ask(to, &request, of)
+    }
+
+    fn ask(&self, to: u16, request: &[u8], of: Credentials) -> Response {
+        let answered = stun::ask(&self.socket, local(to), request, &of.pwd, SOON);
+        answered.unwrap_or_else(|| panic!("{request:x?} is not answered"))
+    }
+
+    /// A check verifies.
+    fn passes(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) {
+        let expected = Response {
+            code: 0,
+            mapped: Some(self.phone.at()),
+            software: Some("penstock".into()),
+            verified: true,
+        };
+        assert_eq!(self.check(to, of, more), expected);
+    }
+}
+
+/// The four streams of a call whose one side has ICE with these credentials.
+fn streams(table: &TableView, signal: u32, of: Credentials, far: [SocketAddr; 2]) -> Vec<Op> {
+    let at = |port| endpoint(table, local(port), 0);
+    let kinds = [(Kind::Rtp, SIDE, FAR), (Kind::Rtcp, RTCP, FAR_RTCP)];
+    let pair = |((kind, side, other), far): ((Kind, u16, u16), SocketAddr)| {
+        let near = StreamSpec {
+            kind,
+            learn: Learn::Checks,
+            // Of the candidates, the one that nobody has.
+            remote: Some(SocketAddr::from(([198, 18, 254, 1], 9))),
+            signal,
+            ..StreamSpec::new(at(side), at(other))
+        };
+        let ice = Op::Ice {
+            endpoint: at(side),
+            ice: Ice {
+                ufrag: of.ufrag,
+                pwd: of.pwd,
+            },
+        };
+        let away = StreamSpec {
+            kind,
+            learn: Learn::Off,
+            remote: Some(far),
+            signal,
+            ..StreamSpec::new(at(other), at(side))
+        };
+        [Op::Set(near), ice, Op::Set(away)]
+    };
+    kinds.into_iter().zip(far).flat_map(pair).collect()
+}
+
+/// A call's far side, and what is counted.
+struct Call {
+    table: TableView,
+    far: Phone,
+}
+
+impl Call {
+    fn dropped(&self, reason: Drop) -> u64 {
+        totals(&self.table).dropped(reason)
+    }
+
+    /// What was dropped was dropped of streams, but for what the kernel says by itself.
+    fn attributed(&self) {
+        let strays = [Drop::NotOurMac, Drop::NotOurAddress, Drop::Protocol];
+        assert_attributed(
+            &self.table,
+            &strays.map(|reason| (reason, self.dropped(reason))),
+        );
+    }
+
+    /// What the agent says arrives, and what the far side says arrives there.
+    fn flows(&mut self, agent: &mut Agent) {
+        let (ssrc, far) = (agent.phone.ssrc(), self.far.ssrc());
+        agent.phone.talk(local(SIDE));
+        let seq = agent.phone.sent();
+        let has = |phone: &mut Phone, ssrc, seq| {
+            let heard = phone
+                .listen_for(|heard| heard.rtp.get(&ssrc).is_some_and(|seqs| seqs.contains(&seq)));
+            heard.rtp.get(&ssrc).is_some_and(|seqs| seqs.contains(&seq))
+        };
+        let stat = stream(&self.table, local(SIDE));
+        assert!(
+            has(&mut self.far, ssrc, seq),
+            "from {}: {stat:?}",
+            agent.phone.at()
+        );
+        self.far.talk(local(FAR));
+        let seq = self.far.sent();
+        assert!(
+            has(&mut agent.phone, far, seq),
+            "to {}: {stat:?}",
+            agent.phone.at()
+        );
+    }
+
+    /// What the agent says is dropped for its source.
+    fn refuses(&self, agent: &mut Agent) {
+        let before = self.dropped(Drop::Source);
+        agent.phone.talk(local(SIDE));
+        assert!(wait_for(SOON, || self.dropped(Drop::Source) == before + 1));
+    }
+
+    /// The steward has made the agent the remote.
+    fn settles(&self, port: u16, agent: &Agent) {
+        let remote = || {
+            stream(&self.table, local(port))
+                .expect("the stream")
+                .policy
+                .remote
+        };
+        let is_it = || remote() == Some(agent.phone.at());
+        assert!(
+            wait_for(SOON, is_it),
+            "{:?}, not {}",
+            remote(),
+            agent.phone.at()
+        );
+    }
+}
+
+#[test]
+fn checks_are_answered_and_say_where_media_goes() {
+    let lab = lab!("ice");
+    let mut plane = lab.plane();
+    let table = lab.table();
+    let far = [phone_at(5000), phone_at(5001)];
+    lab.install(1, &streams(&table, 1, FIRST, far));
+    let mut call = Call {
+        table,
+        far: Phone::new(&lab, far[0], 0xb),
+    };
+    let [mut host, mut other] =
+        [(4000, 0xa0), (4002, 0xa1)].map(|(port, ssrc)| Agent::new(&lab, phone_at(port), ssrc));
+
+    // Nobody has checked.
+    call.refuses(&mut host);
+    call.far.talk(local(FAR));
+    assert!(wait_for(SOON, || call.dropped(Drop::NoRoute) == 1));
+
+    strangers_are_refused(&call, &mut other);
+
+    host.passes(SIDE, FIRST, &[]);
+    call.settles(SIDE, &host);
+    call.flows(&mut host);
+    call.refuses(&mut other);
+    other.passes(SIDE, FIRST, &[]);
+    call.refuses(&mut other);
+    call.flows(&mut host);
+    other.passes(SIDE, FIRST, &[NOMINATE]);
+    call.settles(SIDE, &other);
+    call.flows(&mut other);
+    call.refuses(&mut host);
+    // Consent, and a keep-alive.
+    other.passes(SIDE, FIRST, &[]);
+    let before = totals(&call.table).consumed;
+    let keeps = stun::message(0x0011, other.next(), &[], None);
+    other.phone.send(&keeps, local(SIDE));
+    assert!(wait_for(SOON, || totals(&call.table).consumed == before + 1));
+    call.flows(&mut other);
+    let sum = balanced(&call.table);
+    call.attributed();
+    assert_eq!(sum.dropped(Drop::StunLimit), 0);
+
+    // A component of its own (RFC 8445, 2).
+    let mut rtcp = Agent::new(&lab, phone_at(4001), 0xa2);
+    let mut far_rtcp = Phone::new(&lab, far[1], 0xb1);
+    rtcp.phone.report(local(RTCP));
+    let source = |port| {
+        let stat = stream(&call.table, local(port)).expect("the stream");
+        dropped_of(&stat, Drop::Source)
+    };
+    assert!(wait_for(SOON, || source(RTCP) == 1));
+    rtcp.passes(RTCP, FIRST, &[NOMINATE]);
+    call.settles(RTCP, &rtcp);
+    rtcp.phone.report(local(RTCP));
+    let heard = far_rtcp.listen_for(|heard| heard.rtcp.contains_key(&0xa2));
+    assert!(heard.rtcp.contains_key(&0xa2));
+    call.flows(&mut other);
+
+    // A restart of the plane, and one of ICE.
+    plane.kill();
+    plane = lab.plane();
+    call.flows(&mut other);
+    other.passes(SIDE, FIRST, &[]);
+    lab.install(1, &streams(&call.table, 2, SECOND, far));
+    call.flows(&mut other);
+    assert_eq!(host.check(SIDE, FIRST, &[NOMINATE]).code, 401);
+    call.flows(&mut other);
+    host.passes(SIDE, SECOND, &[]);
+    call.settles(SIDE, &host);
+    call.flows(&mut host);
+    call.refuses(&mut other);
+    plane.stop_well();
+}
+
+/// Whoever knows less than the credentials changes nothing, and is told so.
+fn strangers_are_refused(call: &Call, agent: &mut Agent) {
+    let refused = || call.dropped(Drop::StunCheck);
+    let other_pwd = Credentials {
+        pwd: SECOND.pwd,
+        ..FIRST
+    };
+    for (of, more, code) in [
+        (SECOND, &[NOMINATE][..], 401),
+        (other_pwd, &[NOMINATE], 401),
+        (FIRST, &[(0x7001, &[]), NOMINATE], 420),
+        (FIRST, &[CONTROLLED, NOMINATE], 487),
+    ] {
+        let response = agent.check(SIDE, of, more);
+        let expected = Response {
+            code,
+            verified: code > 401,
+            ..Response::default()
+        };
+        assert_eq!(response, expected, "{of:?} {more:x?}");
+    }
+    let anonymous = stun::message(0x0001, agent.next(), &[NOMINATE], None);
+    assert_eq!(agent.ask(SIDE, &anonymous, FIRST).code, 400);
+    assert!(refused() >= 5);
+    let answers = stun::message(0x0101, agent.next(), &[], None);
+    let mut damaged = stun::check(agent.next(), FIRST, &[NOMINATE]);
+    damaged[30] ^= 1;
+    for none in [answers, damaged] {
+        let before = call.dropped(Drop::Stun);
+        agent.phone.send(&none, local(SIDE));
+        assert!(wait_for(SOON, || call.dropped(Drop::Stun) == before + 1));
+    }
+    let policy = stream(&call.table, local(SIDE)).expect("the stream").policy;
+    assert_eq!((policy.remote, policy.locked), (None, false));
+    call.refuses(agent);
+}
+
+/// Who knows the user name fragment alone floods a stream: its own agent waits, all others are as before.
+#[test]
+fn a_flood_of_checks_is_bounded_and_harms_no_other_call() {
+    const FLOOD: u64 = 50_000;
+    let lab = lab!("ice_flood");
+    let _plane = lab.plane();
+    let table = lab.table();
+    let far = [phone_at(5000), phone_at(5001)];
+    lab.install(1, &streams(&table, 1, FIRST, far));
+    let mut call = Call {
+        table,
+        far: Phone::new(&lab, far[0], 0xb),
+    };
+    let mut agent = Agent::new(&lab, phone_at(4000), 0xa0);
+    agent.passes(SIDE, FIRST, &[NOMINATE]);
+    call.settles(SIDE, &agent);
+    call.flows(&mut agent);
+    let attacker = lab.socket(phone_at(6000));
+    let guess = Credentials {
+        pwd: SECOND.pwd,
+        ..FIRST
+    };
+    let seen = |call: &Call| call.dropped(Drop::StunCheck) + call.dropped(Drop::StunLimit);
+    let mut sent = 0;
+    let flood = || {
+        let transaction = u128::to_be_bytes(sent.into());
+        let forged = stun::check(*transaction.last_chunk().expect("12"), guess, &[NOMINATE]);
+        // What a full tap does not take was not sent.
+        sent += u64::from(sent < FLOOD && attacker.send_to(&forged, local(RTCP)).is_ok());
+    };
+    let start = std::time::Instant::now();
+    meanwhile(flood, || {
+        while seen(&call) < FLOOD / 2 {
+            assert!(start.elapsed() < SOON * 3, "the flood does not arrive");
+            call.flows(&mut agent);
+            agent.passes(SIDE, FIRST, &[]);
+        }
+    });
+    let sum = balanced(&call.table);
+    let seconds = start.elapsed().as_secs() + 2;
+    assert!(sum.dropped(Drop::StunLimit) > FLOOD / 4, "{sum:?}");
+    assert!(sum.dropped(Drop::StunCheck) <= 50 * seconds, "{sum:?}");
+    call.flows(&mut agent);
+    call.attributed();
+    let flooded = stream(&call.table, local(RTCP)).expect("the stream");
+    assert_eq!(flooded.policy.remote, None);
+}
+
+/// An agent of another make: it gathers, checks, nominates, and sends media where the plane answered.
+#[test]
+fn another_agent_connects() {
+    const AGENT: &str = r#"
+import asyncio, sys, aioice
+
+async def main(port, ufrag, pwd, packet):
+    ice = aioice.Connection(ice_controlling=True, components=1, use_ipv6=False)
+    ice.remote_is_lite = True
+    await ice.gather_candidates()
+    ice.remote_username, ice.remote_password = ufrag, pwd
+    await ice.add_remote_candidate(aioice.Candidate(
+        foundation="1", component=1, transport="udp", priority=2130706431,
+        host="198.18.0.1", port=port, type="host"))
+    await ice.add_remote_candidate(None)
+    await ice.connect()
+    for _ in range(200):
+        await ice.send(bytes.fromhex(packet))
+        try:
+            print((await asyncio.wait_for(ice.recv(), 0.1)).hex())
+            break
+        except asyncio.TimeoutError:
+            pass
+    await ice.close()
+
+asyncio.run(asyncio.wait_for(main(int(sys.argv[1]), *sys.argv[2:]), 60))
+"#;
+    const PYTHON: &str = "/usr/bin/python3";
+    let lab = lab!("ice_agent");
+    if lab.run(PYTHON, &["-c", "import aioice"]).0 != Some(0) {
+        return skip("ice_agent", "no python3-aioice");
+    }
+    let _plane = lab.plane();
+    let table = lab.table();
+    let far = [phone_at(5000), phone_at(5001)];
+    lab.install(1, &streams(&table, 1, FIRST, far));
+    let mut phone = Phone::new(&lab, far[0], 0xb);
+    let answers = || {
+        if !phone.listen().rtp.is_empty() {
+            phone.talk_anyway(local(FAR));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let hex = |octets: &[u8]| {
+        octets
+            .iter()
+            .map(|o| format!("{o:02x}"))
+            .collect::<String>()
+    };
+    let packet = rtp_packet(0xa, 1);
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let (ufrag, pwd, port) = (text(&FIRST.ufrag), text(&FIRST.pwd), SIDE.to_string());
+    let (code, out, err) = meanwhile(answers, || {
+        lab.run(PYTHON, &["-c", AGENT, &port, &ufrag, &pwd, &hex(&packet)])
+    });
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.starts_with("80"), "no media came: {out} {err}");
+    assert!(phone.listen().rtp.contains_key(&0xa));
+    let stat = stream(&table, local(SIDE)).expect("the stream");
+    assert!(stat.policy.latched && stat.policy.locked, "{stat:?}");
+    let refused = totals(&table).dropped(Drop::StunCheck);
+    assert_eq!(refused, 0, "{stat:?}");
+}
