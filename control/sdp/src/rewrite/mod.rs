@@ -252,8 +252,8 @@ pub struct IceLines {
     pub pwd: String,
     /// `a=ice-options:`
     pub options: Option<String>,
-    /// `a=candidate:` lines, in this order. With the option `trickle`, `a=end-of-candidates`
-    /// follows them (RFC 8840).
+    /// `a=candidate:` lines, in this order. With the option `trickle`, or where the section has it,
+    /// `a=end-of-candidates` follows them (RFC 8840).
     pub candidates: Vec<Candidate>,
 }
 

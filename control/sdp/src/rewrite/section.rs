@@ -177,6 +177,8 @@ fn ice(text: &mut Text<'_>, edit: &IceEdit) {
     if *edit == IceEdit::Keep {
         return;
     }
+    let is_end = |line: &Leaving<'_>| line.text.trim_ascii() == b"a=end-of-candidates";
+    let is_complete = text.lines.iter().any(is_end);
     text.remove(|line| line.kind.is_ice());
     let IceEdit::Own(IceLines {
         ufrag,
@@ -195,7 +197,7 @@ fn ice(text: &mut Text<'_>, edit: &IceEdit) {
     );
     lines.extend(candidates.iter().map(candidate_line));
     let is_trickle = |options: &String| options.split(' ').any(|word| word == "trickle");
-    if options.as_ref().is_some_and(is_trickle) {
+    if is_complete || options.as_ref().is_some_and(is_trickle) {
         lines.push("a=end-of-candidates".to_owned());
     }
     text.insert(Kind::IceOther, lines);
