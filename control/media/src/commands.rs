@@ -486,7 +486,7 @@ impl Work<'_> {
         for (media, said) in fork.medias.iter_mut().zip(sdp.media()) {
             let mut side = crate::call::Side::default();
             side.hear(said, options)?;
-            crate::signal::check_family(&side, &fork.leg)?;
+            crate::signal::check_family(&side, &fork.leg.facing())?;
             media.receives = side.receives && !side.declined;
             media.remote = side.remote;
             media.remote_rtcp = side.remote_rtcp.or(side.remote);
