@@ -550,3 +550,76 @@ fn text_that_would_break_its_line_is_refused() {
     assert_eq!(ice(|l| l.pwd = String::new()), word("ICE password"));
     assert_eq!(ice(|l| l.options = Some("a\n".into())), line("ICE options"));
 }
+
+/// What is made anew stands in its order, what passes where it stood.
+#[test]
+fn lines_made_anew_stand_in_order() {
+    let anew = || MediaRewrite {
+        in_order: true,
+        direction: Some(Direction::SendOnly),
+        rtcp: RtcpLine::Port(5001),
+        rtcp_mux: Some(true),
+        ..new()
+    };
+    let head = "audio 5000 RTP/AVP 0 8\nc=IN IP4 192.0.2.1\n".to_owned();
+    let came = "a=sendrecv\na=x\na=rtcp:4001\na=fmtp:8 y\na=rtcp-fb:8 nack\na=z\na=rtpmap:8 PCMA/8000/1\na=fmtp:99 gone\na=mid:m\n";
+    let want = "a=x\na=mid:m\na=rtpmap:0 PCMU/8000\na=rtpmap:8 PCMA/8000\na=fmtp:8 y\na=z\na=rtcp-fb:8 nack\n\
+        a=sendonly\na=rtcp:5001\na=rtcp-mux\n";
+    assert_eq!(section(came, anew()), head.clone() + want);
+    // What is in order stays, between other lines too.
+    let sound = "a=1\na=mid:m\na=2\na=rtpmap:0 PCMU/8000\na=rtcp-fb:0 nack\na=fmtp:0 x\na=3\na=rtpmap:8 PCMA/8000\n\
+        a=ptime:20\na=4\na=sendonly\na=5\na=rtcp:5001\na=rtcp-mux\na=6\n";
+    assert_eq!(section(sound, anew()), head.clone() + sound);
+    // A direction that is not made anew stays where it stood.
+    let passed = MediaRewrite {
+        direction: None,
+        ..anew()
+    };
+    let out = section(
+        "a=inactive\na=rtpmap:0 PCMU/8000\na=rtpmap:8 PCMA/8000\n",
+        passed,
+    );
+    assert!(
+        out.starts_with(&(head + "a=inactive\na=rtpmap:0 ")),
+        "{out}"
+    );
+}
+
+/// The session's direction goes once each section that is used has its own; lines that contradict each other are heard
+/// as rtpengine hears them.
+#[test]
+fn directions_of_session_and_section() {
+    let own = || MediaRewrite {
+        direction: Some(Direction::SendRecv),
+        ..new()
+    };
+    let both = |media: [MediaRewrite; 2]| Rewrite {
+        media: media.into(),
+        ..Rewrite::default()
+    };
+    let refused = MediaRewrite {
+        refused: true,
+        ..new()
+    };
+    assert_eq!(session("a=inactive\n", both([own(), own()])), "");
+    assert_eq!(session("a=inactive\n", both([own(), refused])), "");
+    assert_eq!(session("a=inactive\n", both([own(), new()])), "a=inactive");
+    for (one, other, want) in [
+        ("sendrecv", "inactive", Direction::Inactive),
+        ("inactive", "sendonly", Direction::SendOnly),
+        ("sendonly", "recvonly", Direction::RecvOnly),
+    ] {
+        for (first, second) in [(one, other), (other, one)] {
+            let heard = |body: String| Sdp::parse(body.as_bytes()).unwrap().media()[0].direction;
+            let media = "m=audio 4000 RTP/AVP 0\r\n";
+            assert_eq!(
+                heard(format!("{HEAD}a={first}\r\n{media}a={second}\r\n")),
+                want
+            );
+            assert_eq!(
+                heard(format!("{HEAD}{media}a={first}\r\na={second}\r\n")),
+                want
+            );
+        }
+    }
+}
