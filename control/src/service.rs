@@ -390,8 +390,8 @@ pub(crate) fn clock() -> Clock {
 /// The counter of an error.
 fn kind(error: &MediaError) -> &'static str {
     match error {
-        MediaError::UnknownCall => "unknown-call",
-        MediaError::UnknownTag => "unknown-tag",
+        MediaError::UnknownCall | MediaError::NoCall => "unknown-call",
+        MediaError::UnknownTag | MediaError::NoTag => "unknown-tag",
         MediaError::NoMatch => "no-match",
         MediaError::NoLeg => "no-leg",
         MediaError::Sdp(_) => "bad-sdp",
