@@ -160,6 +160,9 @@ impl Report<'_> {
             out.push("via-branch", branch);
         }
         out.push("created", leg.created_us / 1_000_000);
+        if let Some(label) = &leg.label {
+            out.push("label", label.as_str());
+        }
         out.push("subscriptions", peers.clone());
         out.push("subscribers", peers);
         out.push("medias", medias);
