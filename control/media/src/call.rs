@@ -105,6 +105,9 @@ pub struct Leg {
     /// Our credentials in the SDP it is given, once ICE was spoken of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice: Option<Ice>,
+    /// Whether it has offered other credentials of its own, so that it gets other ones of ours.
+    #[serde(default)]
+    pub restarts: bool,
     /// What it was told of the session.
     #[serde(default)]
     pub told: Told,

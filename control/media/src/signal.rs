@@ -276,6 +276,8 @@ impl Work<'_> {
             check_family(&media.sides[side], &dialog.legs[side])?;
         }
         dialog.hear_session(side, &places, sdp);
+        // Whoever answers was offered our credentials: they stand, whoever it is.
+        dialog.legs[side].restarts = false;
         dialog.answer_mux(offerer);
         dialog.answer_ice(offerer, options);
         dialog.answer_bundle(offerer, options);
@@ -470,6 +472,7 @@ impl Leg {
             echoed: false,
             waits: false,
             ice: None,
+            restarts: false,
             told: Default::default(),
         }
     }

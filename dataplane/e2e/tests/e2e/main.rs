@@ -30,6 +30,7 @@ mod nd;
 mod neighbour_flood;
 mod neighbour_moves;
 mod ng_block;
+mod ng_branches;
 mod ng_bundle;
 mod ng_delay;
 mod ng_echo;
