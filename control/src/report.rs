@@ -63,8 +63,8 @@ impl Clock {
     }
 }
 
-/// The report on those legs of `call` that have one of `tags`; on all if there are none. `rated` is how the call's
-/// streams sounded.
+/// The report on those legs of `call` that have one of `tags`, and on whom they talk to; on all if there are no
+/// `tags`. `rated` is how the call's streams sounded.
 pub(crate) fn report(
     call: &Call,
     tags: &[&str],
@@ -83,13 +83,21 @@ pub(crate) fn report(
         rtcp: Sum::default(),
     };
     let mut legs = Dict::default();
+    let mut untagged = 0;
     for dialog in &call.dialogs {
+        let is_meant = |tag: &&str| dialog.legs.iter().any(|leg| leg.has(tag));
+        let wanted = tags.is_empty() || tags.iter().any(is_meant);
         for side in 0..2 {
-            let leg = &dialog.legs[side];
-            let wanted = tags.is_empty() || tags.iter().any(|tag| leg.has(tag));
             let entry = report.leg(dialog, side);
-            if wanted && let Some(tag) = leg.tags.last() {
-                legs.push(tag.as_bytes(), entry);
+            match dialog.legs[side].tags.last() {
+                _ if !wanted => {}
+                Some(tag) => legs.push(tag.as_bytes(), entry),
+                // Nobody stands behind what is published.
+                None if dialog.published => {}
+                None => {
+                    untagged += 1;
+                    legs.push(format!("<untagged {untagged}>"), entry);
+                }
             }
         }
     }
@@ -131,13 +139,10 @@ struct Report<'a> {
 impl Report<'_> {
     fn leg(&mut self, dialog: &Dialog, side: usize) -> Dict {
         let leg = &dialog.legs[side];
-        let peers: Vec<Value> = dialog.legs[1 - side]
-            .tags
-            .last()
-            .map(|tag| {
-                let pairs = [("tag", tag.as_str()), ("type", "offer/answer")];
-                Dict::from_iter(pairs).into()
-            })
+        let peer = dialog.legs[1 - side].tags.last().map(String::as_str);
+        let peer = peer.or((!dialog.published).then_some(""));
+        let peers: Vec<Value> = peer
+            .map(|tag| Dict::from_iter([("tag", tag), ("type", "offer/answer")]).into())
             .into_iter()
             .collect();
         let medias: Vec<Value> = dialog
@@ -148,7 +153,16 @@ impl Report<'_> {
             .collect();
         let mut out = Dict::default();
         out.push("tag", leg.tags.last().cloned().unwrap_or_default());
+        if let Some(label) = &leg.label {
+            out.push("label", label.as_str());
+        }
+        if let Some(branch) = dialog.branch.as_deref().filter(|_| side == 1) {
+            out.push("via-branch", branch);
+        }
         out.push("created", leg.created_us / 1_000_000);
+        if let Some(label) = &leg.label {
+            out.push("label", label.as_str());
+        }
         out.push("subscriptions", peers.clone());
         out.push("subscribers", peers);
         out.push("medias", medias);
@@ -187,7 +201,7 @@ impl Report<'_> {
         let is_secure = proto.contains("SAVP");
         let is_dtls = proto.contains("UDP/TLS/");
         let flags = [
-            (true, "initialized"),
+            (leg.signal > 0, "initialized"),
             (leg.asymmetric, "asymmetric"),
             (own.sends, "send"),
             (own.receives, "recv"),

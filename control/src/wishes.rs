@@ -69,6 +69,7 @@ pub(crate) fn options(
             Some(ng::Ice::Force | ng::Ice::Optional) => IceWish::Force,
             Some(ng::Ice::Default) | None => IceWish::Default,
         },
+        trickle: given.has(Flag::TrickleIce),
         ice_keys: ice_keys(),
         codecs: codecs(given, body)?,
         reorder_codecs: given.has(Flag::ReorderCodecs),

@@ -171,7 +171,7 @@ fn bodies_that_cannot_be_relayed() {
     for (body, want) in [
         (
             "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nt=0 0\r\n".to_owned(),
-            "Failed to parse SDP: no m=",
+            "Error rewriting SDP: no m=",
         ),
         (
             good.clone() + &"m=audio 4002 RTP/AVP 8\r\n".repeat(99),

@@ -108,6 +108,9 @@ pub struct Leg {
     /// Whether it has offered other credentials of its own, so that it gets other ones of ours.
     #[serde(default)]
     pub restarts: bool,
+    /// Transport that was asked for towards it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
     /// What it was told of the session.
     #[serde(default)]
     pub told: Told,
@@ -207,6 +210,9 @@ pub struct Side {
     /// Whether it is a lite agent, which checks nothing.
     #[serde(default)]
     pub ice_lite: bool,
+    /// Whether it says that candidates may trickle (RFC 8840).
+    #[serde(default)]
+    pub trickles: bool,
     /// Whether it was given candidates.
     #[serde(default)]
     pub told_ice: bool,
@@ -251,6 +257,7 @@ impl Default for Side {
             told_mux: false,
             ice: None,
             ice_lite: false,
+            trickles: false,
             told_ice: false,
             mid: None,
             mid_extension: 0,

@@ -136,7 +136,7 @@ impl Calls {
     /// Prepares that media of the legs that fit is held back towards those that fit `to`, or no longer.
     ///
     /// # Errors
-    /// [`MediaError::UnknownCall`], [`MediaError::NoLeg`].
+    /// [`MediaError::NoCall`], [`MediaError::NoTag`], [`MediaError::NoLeg`].
     pub fn hold_back(
         &self,
         call_id: &str,
@@ -144,7 +144,7 @@ impl Calls {
         held: HeldBack,
         on: bool,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?;
+        let before = self.get(call_id).ok_or(MediaError::NoCall)?;
         let mut call = before.clone();
         let mut any = false;
         for dialog in &mut call.dialogs {
@@ -168,6 +168,7 @@ impl Calls {
                 Vec::new(),
                 Vec::new(),
             )),
+            false if from.tag.is_some() => Err(MediaError::NoTag),
             false => Err(MediaError::NoLeg),
         }
     }
@@ -201,7 +202,7 @@ impl Calls {
         options: &Options,
         now: Now,
     ) -> Result<(Pending, Subscribed), MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?.clone();
+        let before = self.get(call_id).ok_or(MediaError::NoCall)?.clone();
         let mut subscribed = Subscribed::default();
         let pending = self.prepare(before.clone(), Some(before), now, |work| {
             work.subscribe(from, tag, options, &mut subscribed)
@@ -485,7 +486,7 @@ impl Work<'_> {
         for (media, said) in fork.medias.iter_mut().zip(sdp.media()) {
             let mut side = crate::call::Side::default();
             side.hear(said, options)?;
-            crate::signal::check_family(&side, &fork.leg)?;
+            crate::signal::check_family(&side, &fork.leg.facing())?;
             media.receives = side.receives && !side.declined;
             media.remote = side.remote;
             media.remote_rtcp = side.remote_rtcp.or(side.remote);

@@ -30,6 +30,18 @@ fn name_some(calls: &[String]) -> String {
     }
 }
 
+/// What rtpengine says of a body that cannot be relayed.
+fn refusal(error: &SdpError) -> &'static str {
+    use SdpError::{NoConnection, NoMedia, NotOneLine, NotOneWord, RewriteCount};
+    match error {
+        NoConnection { .. } => "Incomplete SDP specification",
+        NoMedia | RewriteCount { .. } | NotOneWord { .. } | NotOneLine { .. } => {
+            "Error rewriting SDP"
+        }
+        _ => "Failed to parse SDP",
+    }
+}
+
 /// Why an operation was refused. The texts that rtpengine's clients match on are its own.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MediaError {
@@ -39,6 +51,12 @@ pub enum MediaError {
     /// An answer whose from-tag made no offer.
     #[error("From-tag not found")]
     UnknownTag,
+    /// A command for a call nobody offered.
+    #[error("Unknown call-ID")]
+    NoCall,
+    /// A command for a tag that the call does not have.
+    #[error("From-tag given, but no such tag exists")]
+    NoTag,
     /// No leg fits what was asked for.
     #[error("No leg of the call fits the tags, label or address")]
     NoLeg,
@@ -46,7 +64,7 @@ pub enum MediaError {
     #[error("Call-ID not found or tags didn't match")]
     NoMatch,
     /// The body is not fit to be relayed.
-    #[error("Failed to parse SDP: {0}")]
+    #[error("{what}: {0}", what = refusal(.0))]
     Sdp(#[from] SdpError),
     /// A pool is empty, or all that is left of it rests.
     #[error("Ran out of ports")]

@@ -8,7 +8,7 @@ use penstock_sdp::{Codec, Direction, MediaKind, Protocol};
 use std::net::{IpAddr, SocketAddr};
 
 /// Formats of an m= line that are remembered, and lines that describe them.
-const MAX_FORMATS: usize = 64;
+pub(crate) const MAX_FORMATS: usize = 64;
 
 impl Media {
     pub(crate) fn new(offered: &penstock_sdp::Media) -> Media {
@@ -34,6 +34,11 @@ impl Media {
 }
 
 impl Side {
+    /// Whether it offers to multiplex RTCP: by the word, or by naming one port for both (RFC 3605).
+    pub(crate) fn offers_mux(&self) -> bool {
+        self.mux || self.remote.is_some() && self.remote_rtcp == self.remote
+    }
+
     /// Takes over what a leg says of one media.
     pub(crate) fn hear(
         &mut self,

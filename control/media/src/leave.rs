@@ -1,13 +1,14 @@
 //! The body that leaves for a leg.
 
 use crate::call::{Dialog, Leg, Media, Side, Told};
-use crate::diff::Ice;
-use crate::hear::convert;
+use crate::diff::{Ice, Kind};
+use crate::hear::{MAX_FORMATS, convert, is_rtp};
 use crate::signal::{Options, RtcpAttribute, Work};
 use crate::{Family, MediaError};
 use penstock_sdp::{
-    AttributeEdits, Candidate, CodecFilter, Direction, GroupEdit, IceEdit, IceLines, MediaRewrite,
-    MidEdit, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress, with_sections,
+    AttributeEdits, Candidate, CodecFilter, Direction, ExtmapEdit, GroupEdit, IceEdit, IceLines,
+    MediaRewrite, MidEdit, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
+    with_sections,
 };
 use std::net::{IpAddr, SocketAddr};
 
@@ -66,14 +67,14 @@ impl Work<'_> {
             ice_lite: dialog.medias.iter().any(|media| media.sides[to].told_ice),
             remove_session_ice: true,
             loop_mark: options.loop_mark.clone(),
-            attributes: edits(options, |kind| kind.is_none()),
+            attributes: session_edits(options),
             media,
             ..Rewrite::default()
         };
         let told = &mut self.call.dialogs[idx].legs[to].told;
         told.keep(sdp, options, &mut rewrite)?;
         let body = sdp.rewrite(&rewrite)?;
-        let refused = self.call.dialogs[idx].refused(to, (places, sdp), &rewrite);
+        let refused = self.call.dialogs[idx].refused(to, places);
         match refused.is_empty() {
             true => Ok(body),
             false => Ok(with_sections(&body, &refused)),
@@ -116,20 +117,23 @@ impl Shape<'_> {
             Phase::Published => to,
             Phase::Offer | Phase::Answer => 1 - to,
         };
-        let relayed = media.locals.filter(|_| !media.sides[speaker].declined);
-        let Some(local) = relayed.and_then(|_| self.dialog.entry(self.position, to)) else {
-            // Nothing that it says means anything: see `refused`.
-            return MediaRewrite {
-                remove: true,
-                ..MediaRewrite::new(0, self.address)
-            };
-        };
         let protocol = match is_offer {
             true => Protocol::from_word(&own.proto),
             false => convert(&said.proto, &own.proto),
         };
+        let protocol = protocol.filter(|p| p.as_str() != said.proto);
+        let relayed = media.locals.filter(|_| !media.sides[speaker].declined);
+        let Some(local) = relayed.and_then(|_| self.dialog.entry(self.position, to)) else {
+            let is_hidden = media.hidden_from == Some(to);
+            return MediaRewrite {
+                remove: is_hidden,
+                refused: !is_hidden,
+                protocol,
+                ..MediaRewrite::new(0, self.address)
+            };
+        };
         let one_port = match is_offer {
-            true => options.mux.require,
+            true => options.mux.require || self.is_still_muxed(media),
             false => own.told_mux,
         };
         let rtcp_port = if one_port { local.port } else { local.port | 1 };
@@ -140,36 +144,41 @@ impl Shape<'_> {
                 false => ZeroAddress::Keep,
             },
             rtcp: match options.rtcp_attribute {
-                _ if !media.has_rtcp => RtcpLine::None,
+                // Of what is not known to be RTP nothing is said, though its second port is relayed.
+                _ if !media.has_rtcp || media.kind != Kind::Rtp => RtcpLine::None,
                 RtcpAttribute::Port => RtcpLine::Port(rtcp_port),
                 RtcpAttribute::Full => RtcpLine::Full(rtcp_port, self.address),
                 RtcpAttribute::None => RtcpLine::None,
             },
             rtcp_mux: media.has_rtcp.then_some(own.told_mux),
-            protocol: protocol.filter(|p| !p.as_str().eq_ignore_ascii_case(&said.proto)),
-            direction: self.direction(said),
-            formats: self.codecs(own).formats(said),
-            ptime: match is_offer {
-                true => options.ptime,
-                false => options.ptime_back,
+            protocol,
+            direction: self.direction(own, said),
+            formats: self.formats(own, said),
+            ptime: match self.phase {
+                Phase::Offer => options.ptime,
+                // Who offered a packet time is told one.
+                Phase::Answer if said.ptime.is_none() => options.ptime_back.or(ptime(own)),
+                Phase::Answer | Phase::Published => options.ptime_back,
             },
             maxptime: options.maxptime,
             mid: self.mid(media),
             ice: match (own.told_ice, self.dialog.legs[to].ice) {
                 (true, Some(ice)) => {
-                    IceEdit::Own(self.candidates(&ice, local.port, media.has_rtcp && !one_port))
+                    let has_rtcp_port = media.has_rtcp && !one_port;
+                    IceEdit::Own(self.candidates(own, &ice, local.port, has_rtcp_port))
                 }
                 _ => IceEdit::Remove,
             },
             extmap: options.extmap.clone(),
             bundle_only: !own.told_bundle,
+            in_order: true,
             attributes: edits(options, |wanted| wanted == Some(kind)),
             ..MediaRewrite::new(local.port, self.address)
         }
     }
 
     /// Each section says who sends. An old hold, by the zero address, is a new one as well.
-    fn direction(&self, said: &penstock_sdp::Media) -> Option<Direction> {
+    fn direction(&self, own: &Side, said: &penstock_sdp::Media) -> Option<Direction> {
         if self.phase == Phase::Published {
             return Some(Direction::RecvOnly);
         }
@@ -179,7 +188,27 @@ impl Shape<'_> {
             Direction::RecvOnly if is_held => Direction::Inactive,
             direction => direction,
         };
-        (!self.options.original_sendrecv).then_some(direction)
+        // With ICE the zero address is no hold: then it has to be said in words.
+        let is_said = !self.options.original_sendrecv || is_held && own.told_ice;
+        is_said.then_some(direction)
+    }
+
+    /// The leg multiplexes, and the other has ceased to: it goes on at the one port.
+    fn is_still_muxed(&self, media: &Media) -> bool {
+        let [own, other] = [self.to, 1 - self.to].map(|side| &media.sides[side]);
+        media.is_muxed(self.to) && own.told_mux && !other.offers_mux() && !self.options.mux.offer
+    }
+
+    /// The formats that may pass: an answer has none that was not offered (RFC 3264 section 6.1).
+    fn formats(&self, own: &Side, said: &penstock_sdp::Media) -> Option<Vec<String>> {
+        let filtered = self.codecs(own).formats(said);
+        // What was too long to be remembered is not judged.
+        if self.phase != Phase::Answer || !is_rtp(said) || own.formats.len() >= MAX_FORMATS {
+            return filtered;
+        }
+        let mut kept = filtered.unwrap_or_else(|| said.formats.clone());
+        kept.retain(|format| own.formats.contains(format));
+        (kept != said.formats).then_some(kept)
     }
 
     /// What is masked is masked towards who is called; one codec is chosen towards who called.
@@ -220,8 +249,12 @@ impl Shape<'_> {
         }
     }
 
-    fn candidates(&self, ice: &Ice, port: u16, has_rtcp_port: bool) -> IceLines {
+    fn candidates(&self, own: &Side, ice: &Ice, port: u16, has_rtcp_port: bool) -> IceLines {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let trickles = match self.phase {
+            Phase::Offer => self.options.trickle,
+            Phase::Answer | Phase::Published => own.trickles,
+        };
         let candidate = |component: u8, port| Candidate {
             foundation: "1".into(),
             component,
@@ -235,38 +268,23 @@ impl Shape<'_> {
         IceLines {
             ufrag: text(&ice.ufrag),
             pwd: text(&ice.pwd),
-            options: None,
+            options: trickles.then(|| "trickle".to_owned()),
             candidates,
         }
     }
 }
 
 impl Dialog {
-    /// The sections that leave as a refusal alone: their places, and their lines. Those that the speaker refused, or
-    /// that he knows nothing of.
-    fn refused(
-        &self,
-        to: usize,
-        (places, sdp): (&[usize], &Sdp),
-        rewrite: &Rewrite,
-    ) -> Vec<(usize, String)> {
+    /// Refusals of sections that the speaker knows nothing of: their places, and their lines.
+    fn refused(&self, to: usize, places: &[usize]) -> Vec<(usize, String)> {
         let seen = self.seen_by(to).into_iter().enumerate();
         let lines = seen.filter_map(|(place, idx)| {
             let media = &self.medias[idx];
-            let (proto, format) = match places.iter().position(|known| *known == idx) {
-                Some(known) => {
-                    let is_left = rewrite.media.get(known)?.remove;
-                    let said = sdp.media().get(known).filter(|_| is_left)?;
-                    (said.proto.as_str(), said.formats.first())
-                }
-                None if media.hidden_from == Some(1 - to) => {
-                    let own = &media.sides[to];
-                    (own.proto.as_str(), own.formats.first())
-                }
-                None => return None,
-            };
-            let format = format.map_or("0", String::as_str);
-            Some((place, format!("m={} 0 {proto} {format}\r\n", media.name)))
+            let is_known = places.contains(&idx) || media.hidden_from != Some(1 - to);
+            let own = Some(&media.sides[to]).filter(|_| !is_known)?;
+            let format = own.formats.first().map_or("0", String::as_str);
+            let line = format!("m={} 0 {} {format}\r\n", media.name, own.proto);
+            Some((place, line))
         });
         lines.collect()
     }
@@ -358,6 +376,21 @@ pub(crate) fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+/// The packet time that a leg asked for, ms.
+fn ptime(side: &Side) -> Option<u16> {
+    let mut described = side.described.iter();
+    described.find_map(|line| line.strip_prefix("ptime:")?.trim().parse().ok())
+}
+
+/// Edits of the session part. Extensions of all sections go with those of each.
+fn session_edits(options: &Options) -> AttributeEdits {
+    let mut all = edits(options, |kind| kind.is_none());
+    if options.extmap == ExtmapEdit::Strip {
+        all.remove.push("extmap".to_owned());
+    }
+    all
 }
 
 fn edits(

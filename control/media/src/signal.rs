@@ -37,7 +37,7 @@ pub struct Options {
     pub replace_zero_address: bool,
     /// Leave the lines that say who sends as they came.
     pub original_sendrecv: bool,
-    /// Transport of the RTP sections that leave; of an offer only.
+    /// Transport of the RTP sections that leave; of an offer only, and kept for later ones.
     pub protocol: Option<Protocol>,
     /// How sources are learned; an answer without it keeps what the offer said.
     pub learn: Option<Learn>,
@@ -65,6 +65,8 @@ pub struct Options {
     pub mux: MuxWish,
     /// What becomes of ICE (RFC 8839).
     pub ice: IceWish,
+    /// Tell the other leg that candidates may trickle (RFC 8840).
+    pub trickle: bool,
     /// Credentials nobody has, should the offering leg or the other need some; without them there is no ICE.
     pub ice_keys: Option<[Ice; 2]>,
     /// Which codecs may pass.
@@ -273,7 +275,9 @@ impl Work<'_> {
         for (&place, said) in places.iter().zip(sdp.media()) {
             let media = &mut dialog.medias[place];
             media.sides[side].hear(said, options)?;
-            check_family(&media.sides[side], &dialog.legs[side])?;
+            let (name, family) = dialog.legs[side].facing();
+            let local = media.locals.map(|locals| Family::of(locals[side].ip));
+            check_family(&media.sides[side], &(name, local.or(family)))?;
         }
         dialog.hear_session(side, &places, sdp);
         // Whoever answers was offered our credentials: they stand, whoever it is.
@@ -348,6 +352,24 @@ impl Work<'_> {
         Ok(local)
     }
 
+    /// What faces either leg in one section: what it has, else the family of the address `said` if the interface has
+    /// one, for the other leg too unless it is to be faced by another family than the one that offers.
+    fn faced(&self, idx: usize, from: usize, position: usize, said: Option<IpAddr>) -> [Facing; 2] {
+        let dialog = &self.call.dialogs[idx];
+        let locals = dialog.medias.get(position).and_then(|media| media.locals);
+        let is_bridged = dialog.legs[0].family != dialog.legs[1].family;
+        let spoken = said.filter(|said| !said.is_unspecified()).map(Family::of);
+        [0, 1].map(|side| {
+            let (name, family) = dialog.legs[side].facing();
+            let own = match locals {
+                Some(locals) => Some(Family::of(locals[side].ip)),
+                None if is_bridged && side != from => None,
+                None => spoken.filter(|own| self.pools.facing(&name, Some(*own)).is_some()),
+            };
+            (name, own.or(family))
+        })
+    }
+
     pub(crate) fn offer_media(
         &mut self,
         idx: usize,
@@ -361,6 +383,13 @@ impl Work<'_> {
         if position == dialog.medias.len() {
             dialog.medias.push(Media::new(offered));
         }
+        let faced = self.faced(
+            idx,
+            from,
+            position,
+            options.source_address.or(offered.address),
+        );
+        let dialog = &mut self.call.dialogs[idx];
         let media = &mut dialog.medias[position];
         if !media.is_like(offered) {
             // Another kind of media in an old place (RFC 3264 section 8.3.3): the ports stay.
@@ -377,28 +406,18 @@ impl Work<'_> {
         media.sides[from].hear(offered, options)?;
         media.sides[from].declined |= media.hidden_from.is_some();
         let has_moved = before.is_some() && media.sides[from].remote != before;
-        check_family(&media.sides[from], &dialog.legs[from])?;
+        check_family(&media.sides[from], &faced[from])?;
         media.clock_hz = clock(offered);
         if is_new {
             media.sides[1 - from].declined = false;
         }
-        media.sides[1 - from].proto = match options.protocol {
-            Some(wanted) if is_rtp(offered) && !offered.is_rejected() => {
-                let word = wanted.as_str().to_owned();
-                if convert(&offered.proto, &word).is_none() {
-                    let from = offered.proto.clone();
-                    return Err(MediaError::Profile { from, to: word });
-                }
-                word
-            }
-            _ => offered.proto.clone(),
-        };
+        let transport = &mut dialog.legs[1 - from].transport;
+        media.sides[1 - from].proto = transport_of(offered, options, transport)?;
         if media.sides[from].declined {
             media.locals = None;
             return Ok(());
         }
         let has_ports = media.locals.is_some();
-        let faced = [0, 1].map(|side| dialog.legs[side].facing());
         if !has_ports {
             let locals = [self.take(&faced[0])?, self.take(&faced[1])?];
             self.call.dialogs[idx].medias[position].locals = Some(locals);
@@ -473,6 +492,7 @@ impl Leg {
             waits: false,
             ice: None,
             restarts: false,
+            transport: None,
             told: Default::default(),
         }
     }
@@ -509,16 +529,40 @@ impl Leg {
     }
 }
 
+/// The transport that an offered section leaves with: that asked for now or, where it fits, before.
+fn transport_of(
+    offered: &penstock_sdp::Media,
+    options: &Options,
+    asked: &mut Option<String>,
+) -> Result<String, MediaError> {
+    let own = || Ok(offered.proto.clone());
+    if !is_rtp(offered) || offered.is_rejected() {
+        return own();
+    }
+    if let Some(wanted) = options.protocol {
+        *asked = Some(wanted.as_str().to_owned());
+    }
+    match asked {
+        None => own(),
+        Some(to) if convert(&offered.proto, to).is_some() => Ok(to.clone()),
+        Some(_) if options.protocol.is_none() => own(),
+        Some(to) => Err(MediaError::Profile {
+            from: offered.proto.clone(),
+            to: to.clone(),
+        }),
+    }
+}
+
 /// A leg can only be reached from an address of its own family.
-pub(crate) fn check_family(said: &Side, leg: &Leg) -> Result<(), MediaError> {
-    let Some(family) = leg.family else {
+pub(crate) fn check_family(said: &Side, (name, family): &Facing) -> Result<(), MediaError> {
+    let Some(family) = *family else {
         return Ok(());
     };
     for remote in [said.remote, said.remote_rtcp].into_iter().flatten() {
         if Family::of(remote.ip()) != family {
             return Err(MediaError::Family {
                 address: remote.ip(),
-                interface: leg.interface.clone(),
+                interface: name.clone(),
             });
         }
     }

@@ -29,6 +29,7 @@ impl Dialog {
                 self.legs[side].restarts = true;
             }
             own.ice = ufrag;
+            own.trickles = said.trickle;
             own.mid.clone_from(&said.mid);
             let extension = said.extmaps.iter().find(|map| map.uri == MID_URI);
             own.mid_extension = extension
@@ -43,13 +44,14 @@ impl Dialog {
     pub(crate) fn offer_mux(&mut self, from: usize, options: &Options) {
         let wish = options.mux;
         for media in self.medias.iter_mut().filter(|media| media.has_rtcp) {
-            let offered = media.sides[from].mux;
+            let offered = media.sides[from].offers_mux();
+            let stands = media.is_muxed(1 - from);
             media.mux = match (wish.demux || wish.accept, wish.reject) {
                 (true, _) => Mux::Accept,
                 (false, true) => Mux::Reject,
                 (false, false) => Mux::Pass,
             };
-            let passes = offered && !wish.demux && !wish.reject;
+            let passes = (offered || stands) && !wish.demux;
             media.sides[1 - from].told_mux = wish.offer || wish.require || passes;
         }
     }
@@ -86,7 +88,7 @@ impl Dialog {
         for media in &mut self.medias {
             let can = media.is_relayed() && options.ice != IceWish::Remove;
             let own = &mut media.sides[offerer];
-            own.told_ice = can && own.ice.is_some();
+            own.told_ice = can && (own.ice.is_some() || options.ice == IceWish::Force);
         }
         self.key(offerer, options.ice_keys.map(|keys| keys[0]));
     }

@@ -113,7 +113,7 @@ fn media_is_held_back_and_let_go() {
     assert_eq!(hold(NONE, HeldBack::Silence, false).0, [true, true]);
     assert_eq!(hold(tag("b"), HeldBack::Dtmf, true).1, [false, true]);
     let error = calls.hold_back("c", (tag("x"), NONE), HeldBack::Media, true);
-    assert_eq!(error.unwrap_err(), MediaError::NoLeg);
+    assert_eq!(error.unwrap_err(), MediaError::NoTag);
     let at = Selector {
         address: Some([10, 0, 0, 2].into()),
         ..NONE

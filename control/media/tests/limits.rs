@@ -97,7 +97,7 @@ fn what_cannot_be_relayed_takes_no_port() {
         (String::new(), "Failed to parse SDP"),
         (
             "v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nt=0 0\r\n".into(),
-            "Failed to parse SDP: no m=",
+            "Error rewriting SDP: no m=",
         ),
         (sdp("phone.example.com", 4000, ""), "Failed to parse SDP"),
         (many(99), "Failed to parse SDP: 100 media"),

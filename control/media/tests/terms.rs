@@ -123,12 +123,56 @@ fn multiplexing_is_refused() {
         reject: true,
         ..MuxWish::default()
     };
-    let [out, back] = exchange(&mut calls, &with(wish), MUX, "");
+    // To the leg that offered it; the other is offered it as with rtpengine, and no answer comes of that.
+    let [out, back] = exchange(&mut calls, &with(wish), MUX, MUX);
     assert!(
-        !out.contains("rtcp-mux") && !back.contains("rtcp-mux"),
+        out.contains("rtcp-mux") && !back.contains("rtcp-mux"),
         "{out}{back}"
     );
     assert_eq!(streams(&calls).len(), 4);
+}
+
+/// Who multiplexes goes on at the one port though the other leg ceases to; a port of its own for both says the same
+/// as the word.
+#[test]
+fn multiplexing_is_given_up_or_meant() {
+    let mut calls = calls(8);
+    let options = with(MuxWish::default());
+    exchange(&mut calls, &options, MUX, MUX);
+    let [out, back] = exchange(&mut calls, &options, "", MUX);
+    let rtp = port_of(&out);
+    assert!(
+        out.contains(MUX) && out.contains(&format!("a=rtcp:{rtp}\r\n")),
+        "{out}"
+    );
+    assert!(!back.contains("rtcp-mux"), "{back}");
+
+    let mut other = self::calls(8);
+    let [out, back] = exchange(&mut other, &options, "a=rtcp:4000\r\n", "");
+    assert!(
+        out.contains(MUX) && !back.contains("rtcp-mux"),
+        "{out}{back}"
+    );
+}
+
+/// Whoever says that candidates may trickle is told that there are no more; the other leg only on request.
+#[test]
+fn candidates_have_an_end() {
+    let trickle = format!("{ICE}a=ice-options:trickle\r\n");
+    let mut one = calls(8);
+    let options = with(MuxWish::default());
+    let [out, back] = exchange(&mut one, &options, &trickle, ICE);
+    let says = |body: &str| {
+        body.contains("a=ice-options:trickle\r\n") && body.ends_with("a=end-of-candidates\r\n")
+    };
+    assert!(says(&back) && !out.contains("trickle"), "{out}{back}");
+    let mut two = calls(8);
+    let asked = Options {
+        trickle: true,
+        ..options
+    };
+    let [out, back] = exchange(&mut two, &asked, ICE, ICE);
+    assert!(says(&out) && !back.contains("trickle"), "{out}{back}");
 }
 
 const ICE: &str = "a=ice-ufrag:u1u1\r\na=ice-pwd:p1p1p1p1p1p1p1p1p1p1p1\r\na=candidate:1 1 UDP 2130706431 10.0.0.1 4000 typ host\r\n";
@@ -174,7 +218,7 @@ fn ice_is_taken_out_or_forced() {
     let mut two = calls(8);
     let [out, back] = exchange(&mut two, &force, "", ICE);
     assert!(out.contains("a=ice-pwd:bbbbbbbb"), "{out}");
-    assert!(!back.contains("ice"), "not offered: {back}");
+    assert!(back.contains("a=ice-pwd:aaaaaaaa"), "{back}");
     let [a, b] = rtp(&two);
     assert_eq!((a.ice, b.ice), (None, Some(KEYS[1])));
 }

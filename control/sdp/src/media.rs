@@ -97,6 +97,14 @@ pub enum Direction {
 }
 
 impl Direction {
+    /// What counts of two lines that contradict each other, in one section or in session and section:
+    /// the first of recvonly, sendonly, inactive and sendrecv, as rtpengine has it.
+    fn and(self, other: Self) -> Self {
+        let narrow = [Self::RecvOnly, Self::SendOnly, Self::Inactive];
+        let stated = |known: &Self| [self, other].contains(known);
+        narrow.into_iter().find(stated).unwrap_or_default()
+    }
+
     /// The attribute's name.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -155,7 +163,8 @@ pub struct Media {
     pub formats: Vec<String>,
     /// Address from the section's c= line, else the session's. `None` only if rejected.
     pub address: Option<IpAddr>,
-    /// Direction from the section, else the session.
+    /// Direction from the section and the session: of several that contradict each other, the first of
+    /// recvonly, sendonly, inactive and sendrecv.
     pub direction: Direction,
     /// Whether the section itself has a direction line.
     pub has_direction: bool,
@@ -177,6 +186,8 @@ pub struct Media {
     pub ice_ufrag: Option<String>,
     /// `a=ice-pwd:` of the section, else the session.
     pub ice_pwd: Option<String>,
+    /// Whether the section or the session says that candidates may trickle (RFC 8840).
+    pub trickle: bool,
     /// Whether the section has candidates.
     pub has_candidates: bool,
     /// What keys it uses.
@@ -227,6 +238,7 @@ pub(crate) struct Defaults {
     pub(crate) address: Option<IpAddr>,
     direction: Option<Direction>,
     ice: bool,
+    trickle: bool,
     ufrag: Option<String>,
     pwd: Option<String>,
     keys: Keys,
@@ -244,7 +256,9 @@ impl Defaults {
                     found.address.get_or_insert(address);
                 }
                 Kind::Direction => {
-                    found.direction.get_or_insert(direction(text));
+                    let direction = direction(text);
+                    let known = found.direction.unwrap_or_default();
+                    found.direction = Some(known.and(direction));
                 }
                 Kind::Candidate => found.ice = true,
                 Kind::IceUfrag => {
@@ -253,6 +267,10 @@ impl Defaults {
                 }
                 Kind::IcePwd => {
                     found.pwd.get_or_insert_with(|| value_text(text));
+                }
+                Kind::IceOptions => {
+                    let value = value(text);
+                    found.trickle |= words(value).any(|word| &value[word] == b"trickle");
                 }
                 Kind::Crypto => found.keys.crypto.push(value_text(text)),
                 Kind::Fingerprint => found.keys.fingerprints.push(value_text(text)),
@@ -272,6 +290,7 @@ impl Defaults {
     fn over(mut self, session: &Self) -> Self {
         self.address = self.address.or(session.address);
         self.ice |= session.ice;
+        self.trickle |= session.trickle;
         self.ufrag = self.ufrag.or_else(|| session.ufrag.clone());
         self.pwd = self.pwd.or_else(|| session.pwd.clone());
         if self.keys.fingerprints.is_empty() {
@@ -323,7 +342,7 @@ pub(crate) fn read(
         proto: mline.proto,
         formats: mline.formats,
         address: own.address,
-        direction: stated.or(session.direction).unwrap_or_default(),
+        direction: (stated.unwrap_or_default()).and(session.direction.unwrap_or_default()),
         has_direction: stated.is_some(),
         rtcp: all(Kind::Rtcp).find_map(|line| rtcp(value(line))),
         rtcp_mux: has(Kind::RtcpMux),
@@ -334,6 +353,7 @@ pub(crate) fn read(
         ice: own.ice,
         ice_ufrag: own.ufrag,
         ice_pwd: own.pwd,
+        trickle: own.trickle,
         has_candidates: has(Kind::Candidate),
         keys: own.keys,
         mid: all(Kind::Mid).next().map(value_text),

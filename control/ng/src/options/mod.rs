@@ -147,7 +147,8 @@ impl Options {
     pub fn interfaces(&self) -> Option<[Option<&str>; 2]> {
         let [from, to] = match self.direction.as_slice() {
             [] => [None, None],
-            [one] => [Some(one), Some(one)],
+            // One alone says of no side that it is meant.
+            [_] => [None, None],
             [from, to] => [Some(from), Some(to)],
             _ => return None,
         };

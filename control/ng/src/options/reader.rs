@@ -224,6 +224,7 @@ impl Reader {
                 options.bundle = Some(Bundle::Accept);
                 add(&mut options.rtcp_mux, RtcpMux::Offer);
                 add(&mut options.rtcp_mux, RtcpMux::Require);
+                add(&mut options.flags, Flag::TrickleIce);
                 add(&mut options.flags, Flag::NoRtcpAttribute);
                 add(&mut options.flags, Flag::GenerateMid);
             }
@@ -318,9 +319,15 @@ impl Reader {
             Key::FromInterface => self.options.from_interface = named(key, value)?,
             Key::ToInterface => self.options.to_interface = named(key, value)?,
             Key::Address => self.options.address = Some(address(key, value)?),
-            Key::MediaAddress => self.options.media_address = Some(address(key, value)?),
+            Key::MediaAddress => match address(key, value) {
+                Ok(address) => self.options.media_address = Some(address),
+                Err(_) => self.nonsense(key, value)?,
+            },
             Key::ReceivedFrom => self.options.received_from = Some(address(key, value)?),
-            Key::Tos => self.options.tos = Some(number(key, value, "a number")?),
+            Key::Tos => match number(key, value, "a number") {
+                Ok(tos) => self.options.tos = Some(tos),
+                Err(_) => self.nonsense(key, value)?,
+            },
             Key::DeleteDelay => {
                 self.options.delete_delay_s =
                     Some(number(key, value, "a number of seconds, 0 or more")?);
@@ -379,24 +386,22 @@ impl Reader {
                 }
                 Key::RecordCall => self.pick(key, word, RecordCall::find, |_, _| {}),
                 Key::T38 => self.pick(key, word, T38::find, |_, _| {}),
-                Key::AddressFamily => match AddressFamily::find(word) {
-                    Some(Known::Word(family)) => self.options.address_family = Some(family),
-                    _ => return Err(bad(key, "IP4 or IP6")),
-                },
-                Key::TransportProtocol => match Transport::find(word) {
-                    Some(Known::Word(transport)) => {
-                        self.options.transport_protocol = Some(transport)
-                    }
-                    _ => {
-                        return Err(bad(
-                            key,
-                            "RTP/AVP, another of the known profiles, or accept",
-                        ));
-                    }
-                },
+                Key::AddressFamily => self.pick(key, word, AddressFamily::find, |o, family| {
+                    o.address_family = Some(family)
+                }),
+                Key::TransportProtocol => self.pick(key, word, Transport::find, |o, transport| {
+                    o.transport_protocol = Some(transport)
+                }),
                 _ => self.unknown(word.to_owned()),
             }
         }
+        Ok(())
+    }
+
+    /// A value that means nothing under its key, which then has none, as with rtpengine.
+    fn nonsense(&mut self, key: Key, value: &Value) -> Result<(), RequestError> {
+        let written = format!("{}-{}", key.name(), words(key, value)?.join("-"));
+        self.unknown(canonical_word(written.as_bytes()));
         Ok(())
     }
 
@@ -407,6 +412,7 @@ impl Reader {
                 o.ice_lite = Some(lite)
             }),
             None if word == "reject" => self.raise(Flag::RejectIce),
+            None if word == "trickle" => self.raise(Flag::TrickleIce),
             None => self.pick(Key::Ice, word, Ice::find, |o, ice| o.ice = Some(ice)),
         }
     }

@@ -35,6 +35,7 @@ words! {
         StripExtmap = "strip-extmap": "header extensions leave the SDP",
         SingleCodec = "single-codec": "an answer keeps its first codec",
         ReorderCodecs = "reorder-codecs": "codecs of an answer in the order of the offer",
+        TrickleIce = "trickle-ICE": "the SDP says that candidates may trickle",
         RejectIce = "reject-ICE": "ICE offered is not accepted",
         BlockDtmf = "block-DTMF": "as the command, with the offer or answer",
         BlockMedia = "block-media": "as the command, with the offer or answer",
@@ -42,14 +43,13 @@ words! {
         Directional = "directional": "one way only",
         Bidirectional = "bidirectional": "both ways, which is the default",
         Egress = "egress": "a subscription to what the participant is sent",
-        WebRtc = "WebRTC": "transport-protocol=UDP/TLS/RTP/SAVPF ICE=force rtcp-mux=[offer require] bundle=accept no-rtcp-attribute generate-mid",
+        WebRtc = "WebRTC": "transport-protocol=UDP/TLS/RTP/SAVPF ICE=force rtcp-mux=[offer require] bundle=accept trickle-ICE no-rtcp-attribute generate-mid",
     }
     ignored {
         "pierce-NAT": "nothing is sent before there is media to send",
         "allow-no-codec-media": "media that the lists would leave without a codec keeps those it came with",
         "RTCP-mirror" | "mirror-RTCP": "a subscriber's RTCP is metered and goes no further",
         "always-transcode": NO_TRANSCODER,
-        "trickle-ICE": ICE_LITE,
         "fragment": ICE_LITE,
         "generate-RTCP": "RTCP is relayed from end to end",
         "recrypt": NO_KEYS,

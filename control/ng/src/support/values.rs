@@ -88,7 +88,6 @@ words! {
     }
     ignored {
         "force-relay": "Penstock is the only candidate, as with `default`",
-        "trickle": "Penstock is ICE-lite and needs no candidates of the other side",
         "ice2": "nothing of RFC 8445 is left out for it",
     }
 }

@@ -1,6 +1,7 @@
 //! The body that leaves.
 //!
-//! A line that is replaced keeps its place; of several lines that say the same, the first does. A
+//! A line that is replaced keeps its place, unless [`MediaRewrite::in_order`] says otherwise; of
+//! several lines that say the same, the first does. A
 //! new line of a section is put where it belongs in this order: m=, i=, c=, b=, `a=mid:`, the codecs
 //! with `a=ptime:` and `a=maxptime:`, direction, `a=rtcp:`, `a=rtcp-mux`, keys, ICE. What has no
 //! place in it stays where it stood. A new line of the session goes to its end. The session's
@@ -8,6 +9,7 @@
 
 mod attributes;
 mod check;
+mod order;
 mod section;
 mod session;
 mod text;
@@ -124,6 +126,10 @@ pub enum GroupEdit {
 pub struct MediaRewrite {
     /// The whole section leaves the body; the rest of this record has no effect then.
     pub remove: bool,
+    /// The section is refused: besides its m= line, with port 0, and its c= line, only what means
+    /// nothing to a relay is left. Of the rest of this record only the address and the transport have
+    /// an effect then.
+    pub refused: bool,
     /// New UDP port; 0 rejects the section. A section that came with port 0 keeps it. A
     /// port count in the m= line is dropped: one pair is relayed.
     pub port: u16,
@@ -138,7 +144,7 @@ pub struct MediaRewrite {
     pub rtcp_mux: Option<bool>,
     /// New transport for the m= line.
     pub protocol: Option<Protocol>,
-    /// New direction.
+    /// New direction. If every section that leaves in use has one, that of the session goes away.
     pub direction: Option<Direction>,
     /// The formats of the m= line, in this order, out of those it has. `a=rtpmap`, `a=fmtp` and
     /// `a=rtcp-fb` of the others leave with them; those kept follow the order of the m= line.
@@ -155,6 +161,10 @@ pub struct MediaRewrite {
     pub extmap: ExtmapEdit,
     /// Whether `a=bundle-only` (RFC 9143) is removed.
     pub bundle_only: bool,
+    /// Lines of the codecs, `a=mid:`, direction, `a=rtcp:` and `a=rtcp-mux` stand in the order of
+    /// this module's documentation, wherever they came; each codec has an rtpmap, and lines of
+    /// payload types that the m= line does not have go away.
+    pub in_order: bool,
     /// Other attributes.
     pub attributes: AttributeEdits,
 }
@@ -164,6 +174,7 @@ impl MediaRewrite {
     pub fn new(port: u16, address: IpAddr) -> Self {
         Self {
             remove: false,
+            refused: false,
             port,
             address,
             zero_address: ZeroAddress::Keep,
@@ -178,6 +189,7 @@ impl MediaRewrite {
             ice: IceEdit::Keep,
             extmap: ExtmapEdit::Keep,
             bundle_only: false,
+            in_order: false,
             attributes: AttributeEdits::default(),
         }
     }
@@ -240,8 +252,8 @@ pub struct IceLines {
     pub pwd: String,
     /// `a=ice-options:`
     pub options: Option<String>,
-    /// `a=candidate:` lines, in this order. With the option `trickle`, `a=end-of-candidates`
-    /// follows them (RFC 8840).
+    /// `a=candidate:` lines, in this order. With the option `trickle`, or where the section has it,
+    /// `a=end-of-candidates` follows them (RFC 8840).
     pub candidates: Vec<Candidate>,
 }
 

@@ -1,11 +1,12 @@
 //! What is changed in one media section.
 
+use super::order::{self, payload_type};
 use super::text::{Leaving, Text};
 use super::{
     Candidate, ExtmapEdit, IceEdit, IceLines, MediaRewrite, MidEdit, RtcpLine, ZeroAddress,
     attributes, typed_address,
 };
-use crate::kind::{Kind, value};
+use crate::kind::Kind;
 use crate::line::words;
 use crate::media::{Media, extmap};
 use std::borrow::Cow;
@@ -14,6 +15,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Makes all changes but those of o= lines.
 pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
+    if change.refused {
+        return refuse(text, media, change);
+    }
     let formats = formats(media, change);
     if let Some(first) = text.lines.first_mut() {
         first.text = Cow::Owned(media_line(&first.text, media, change, formats.as_deref()));
@@ -37,6 +41,10 @@ pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
         text.set(Kind::Direction, format!("a={}", direction.as_str()));
     }
     rtcp(text, change);
+    if change.in_order {
+        order::codecs(text, media, formats.as_deref().unwrap_or(&media.formats));
+        order::others(text, change.direction.is_some());
+    }
     ice(text, &change.ice);
     match &change.extmap {
         ExtmapEdit::Keep => {}
@@ -47,6 +55,22 @@ pub(super) fn edit(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
         text.remove(|line| line.kind == Kind::BundleOnly);
     }
     attributes::edit(text, &change.attributes);
+}
+
+/// What a section in use would say of itself goes away.
+fn refuse(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
+    let change = MediaRewrite {
+        protocol: change.protocol,
+        ..MediaRewrite::new(0, change.address)
+    };
+    if let Some(first) = text.lines.first_mut() {
+        first.text = Cow::Owned(media_line(&first.text, media, &change, None));
+    }
+    connection(text, media, &change);
+    text.remove(|line| {
+        let is_of_use = line.kind.rank() >= Kind::Mid.rank() || line.kind == Kind::BundleOnly;
+        is_of_use && payload_type(line) != Some(b"*")
+    });
 }
 
 /// The formats that leave, if they are others than those that came, or in another order.
@@ -107,33 +131,7 @@ fn follow_formats(text: &mut Text<'_>, media: &Media, formats: &[String]) {
         |line: &Leaving<'_>| payload_type(line).and_then(|word| place.get(word)) == Some(&None);
     text.remove(is_gone);
 
-    let find =
-        |line: &Leaving<'_>| payload_type(line).and_then(|word| place.get(word).copied().flatten());
-    let slots: Vec<(usize, usize)> = text
-        .lines
-        .iter()
-        .enumerate()
-        .filter_map(|(at, line)| Some((at, find(line)?)))
-        .collect();
-    let mut sorted = slots.clone();
-    sorted.sort_by_key(|&(_, place)| place);
-    let moved: Vec<_> = sorted
-        .iter()
-        .map(|&(from, _)| (text.lines[from].kind, text.lines[from].text.clone()))
-        .collect();
-    for (&(to, _), (kind, line)) in slots.iter().zip(moved) {
-        text.lines[to].kind = kind;
-        text.lines[to].text = line;
-    }
-}
-
-/// The format that an rtpmap, fmtp or rtcp-fb line speaks of.
-fn payload_type<'l>(line: &'l Leaving<'_>) -> Option<&'l [u8]> {
-    if !matches!(line.kind, Kind::Rtpmap | Kind::Fmtp | Kind::RtcpFb) {
-        return None;
-    }
-    let value = value(&line.text);
-    words(value).next().map(|word| &value[word])
+    text.sort(|line| payload_type(line).and_then(|word| place.get(word).copied().flatten()));
 }
 
 /// One c= line: in the place of the first, else after m= and i=, as RFC 8866 wants it.
@@ -179,6 +177,8 @@ fn ice(text: &mut Text<'_>, edit: &IceEdit) {
     if *edit == IceEdit::Keep {
         return;
     }
+    let is_end = |line: &Leaving<'_>| line.text.trim_ascii() == b"a=end-of-candidates";
+    let is_complete = text.lines.iter().any(is_end);
     text.remove(|line| line.kind.is_ice());
     let IceEdit::Own(IceLines {
         ufrag,
@@ -197,7 +197,7 @@ fn ice(text: &mut Text<'_>, edit: &IceEdit) {
     );
     lines.extend(candidates.iter().map(candidate_line));
     let is_trickle = |options: &String| options.split(' ').any(|word| word == "trickle");
-    if options.as_ref().is_some_and(is_trickle) {
+    if is_complete || options.as_ref().is_some_and(is_trickle) {
         lines.push("a=end-of-candidates".to_owned());
     }
     text.insert(Kind::IceOther, lines);

@@ -31,6 +31,13 @@ pub(super) fn edit(text: &mut Text<'_>, medias: &[Media], rewrite: &Rewrite) {
             text.remove(|line| line.kind == Kind::IceLite);
         }
     }
+    let mut used = rewrite
+        .media
+        .iter()
+        .filter(|change| !change.remove && !change.refused);
+    if used.all(|change| change.direction.is_some()) {
+        text.remove(|line| line.kind == Kind::Direction);
+    }
     if let Some(mark) = &rewrite.loop_mark {
         let stands = |text: &[u8]| value_text(text) == *mark;
         let mut lines = text.lines.iter();
@@ -85,7 +92,7 @@ fn tags<'a>(medias: &'a [Media], rewrite: &'a Rewrite) -> HashMap<&'a [u8], Opti
     let changed = |(media, change): (&'a Media, &'a super::MediaRewrite)| {
         let old = media.mid.as_deref()?;
         match &change.mid {
-            _ if change.remove => Some((old.as_bytes(), None)),
+            _ if change.remove || change.refused => Some((old.as_bytes(), None)),
             MidEdit::Keep => None,
             MidEdit::Remove => Some((old.as_bytes(), None)),
             MidEdit::Set(new) => Some((old.as_bytes(), Some(new.as_str()))),

@@ -58,6 +58,25 @@ impl<'a> Text<'a> {
             .retain(|line| line.kind != kind || !std::mem::replace(&mut seen, true));
     }
 
+    /// Lines that have a key change places among themselves, so that the keys ascend.
+    pub(super) fn sort<K: Ord>(&mut self, key: impl Fn(&Leaving<'a>) -> Option<K>) {
+        let keyed = |(at, line)| Some((key(line)?, at));
+        let mut keys: Vec<(K, usize)> = self.lines.iter().enumerate().filter_map(keyed).collect();
+        if keys.is_sorted() {
+            return;
+        }
+        let slots: Vec<usize> = keys.iter().map(|(_, at)| *at).collect();
+        keys.sort();
+        let moved: Vec<_> = keys
+            .iter()
+            .map(|&(_, from)| (self.lines[from].kind, self.lines[from].text.clone()))
+            .collect();
+        for (to, (kind, text)) in slots.into_iter().zip(moved) {
+            self.lines[to].kind = kind;
+            self.lines[to].text = text;
+        }
+    }
+
     /// Writes `text` in the place of the first line of `kind`; the others go away. Without one it
     /// is put where its kind belongs.
     pub(super) fn set(&mut self, kind: Kind, text: String) {

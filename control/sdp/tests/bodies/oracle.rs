@@ -43,6 +43,7 @@ pub fn check(body: &[u8], seed: u64) {
     if kept().any(turns_ice) {
         return;
     }
+    order(&out, &rewrite);
     let twice = Rewrite {
         media: kept().map(|(_, change)| change.clone()).collect(),
         ..rewrite.clone()
@@ -111,7 +112,15 @@ fn section(is: &Media, was: &Media, change: &MediaRewrite, rewrite: &Rewrite) {
         is.rtcp_mux_only,
         change.rtcp_mux != Some(false) && was.rtcp_mux_only
     );
-    assert_eq!(is.direction, change.direction.unwrap_or(was.direction));
+    // Else the session's own may contradict it.
+    if change.direction.is_none()
+        || rewrite
+            .media
+            .iter()
+            .all(|change| change.direction.is_some())
+    {
+        assert_eq!(is.direction, change.direction.unwrap_or(was.direction));
+    }
     assert_eq!(
         is.has_direction,
         was.has_direction || change.direction.is_some()
@@ -127,6 +136,29 @@ fn section(is: &Media, was: &Media, change: &MediaRewrite, rewrite: &Rewrite) {
             assert!(!rewrite.remove_session_ice || !is.ice);
         }
         IceEdit::Keep => assert_eq!(is.has_candidates, was.has_candidates),
+    }
+}
+
+/// What is made anew stands in its order.
+fn order(out: &[u8], rewrite: &Rewrite) {
+    let text = String::from_utf8_lossy(out).replace('\r', "\n");
+    let sections = text.split("\nm=").skip(1);
+    let kept = rewrite.media.iter().filter(|change| !change.remove);
+    for (section, change) in sections.zip(kept).filter(|(_, change)| change.in_order) {
+        let ranks = section.lines().filter_map(|line| {
+            let name = line.strip_prefix("a=")?.split(':').next()?;
+            match name.trim_ascii().to_ascii_lowercase().as_str() {
+                "mid" => Some(0),
+                "rtpmap" | "fmtp" => Some(1),
+                "sendrecv" | "sendonly" | "recvonly" | "inactive" => {
+                    change.direction.is_some().then_some(2)
+                }
+                "rtcp" => Some(3),
+                "rtcp-mux" => Some(4),
+                _ => None,
+            }
+        });
+        assert!(ranks.is_sorted(), "{section}");
     }
 }
 
@@ -339,6 +371,7 @@ fn media_edits(media: &Media, idx: usize, address: IpAddr, dice: &mut Dice) -> M
             ExtmapEdit::StripNamed(uris),
         ]),
         bundle_only: dice.below(2) == 0,
+        in_order: dice.below(2) == 0,
         attributes: attribute_edits(dice),
         ..MediaRewrite::new(port, address)
     }

@@ -9,6 +9,7 @@ mod client;
 mod corpus;
 mod normal;
 mod rules;
+mod spelling;
 
 use client::Client;
 use corpus::Case;
@@ -49,6 +50,8 @@ struct Answers {
     body: String,
     theirs: Vec<String>,
     ours: Vec<String>,
+    /// What rtpengine said to the same in its own spelling, where it does not know the case's.
+    respelled: Option<Vec<String>>,
 }
 
 fn setup() -> Setup {
@@ -133,7 +136,8 @@ impl Both {
 
     /// The case's requests to both, and the call's end.
     fn answers(&mut self, number: usize, case: &Case) -> Vec<Answers> {
-        let mut names = [Names::default(), Names::default()];
+        let mut names = [Names::default(), Names::default(), Names::default()];
+        let mut is_respelled = false;
         let call = json!(format!("call-{number}"));
         let mut sent = String::new();
         let mut all = Vec::new();
@@ -149,19 +153,33 @@ impl Both {
             let sdp = sdp.unwrap_or_default().to_owned();
             sent.push_str(&sdp);
             names.iter_mut().for_each(|names| names.sent(&sdp));
-            let [theirs, ours] = &mut names;
+            let [theirs, ours, respelled] = &mut names;
+            let spelled = spelling::of_10_5(&request);
+            is_respelled |= spelled.is_some();
+            // In a call of its own, with all that came before.
+            let mut spelled = spelled.unwrap_or_else(|| request.clone());
+            if spelled.get("call-id") == Some(&call) {
+                spelled.insert("call-id".to_owned(), json!(format!("spelled-{number}")));
+            }
             all.push(Answers {
                 step: step.text.clone(),
                 sent: sent.clone(),
                 body: sdp,
                 theirs: theirs.lines(&self.rtpengine.ask(&request)),
                 ours: ours.lines(&self.penstock.ask(&request)),
+                respelled: Some(respelled.lines(&self.rtpengine.ask(&spelled))),
             });
+        }
+        if !is_respelled {
+            all.iter_mut().for_each(|answers| answers.respelled = None);
         }
         let end = json!({"command": "delete", "call-id": call, "flags": ["fast"]});
         let end = end.as_object().expect("a request");
         self.rtpengine.ask(end);
         self.penstock.ask(end);
+        let mut end = end.clone();
+        end.insert("call-id".to_owned(), json!(format!("spelled-{number}")));
+        self.rtpengine.ask(&end);
         all
     }
 }
@@ -382,6 +400,7 @@ fn lists_that_are_not_true_are_found() {
             body: String::new(),
             theirs: lines(theirs),
             ours: lines(ours),
+            respelled: None,
         };
         let case = Case {
             name: name.into(),

@@ -20,18 +20,30 @@ pub enum Rule {
     TodaysKeys,
     /// A media without ICE is called `ICE controlling`.
     IdleIceFlag,
+    /// What 10.5 cannot read is asked of it in its own spelling.
+    Spelling,
+    /// What a relay without codecs and recordings cannot do is refused in a sentence.
+    NotSupported,
+    /// Encryption on one side alone is refused in a sentence.
+    NoKeys,
+    /// Where ICE is removed, nothing of it is left.
+    IceRemoved,
     /// A body with ICE says `a=ice-lite`.
     IceLite,
 }
 
 impl Rule {
-    const ALL: [(Rule, &'static str); 7] = [
+    const ALL: [(Rule, &'static str); 11] = [
         (Rule::MediaConnection, "media-connection"),
         (Rule::WhereTheyStood, "where-they-stood"),
         (Rule::Keys, "keys"),
         (Rule::ErrorDetail, "error-detail"),
         (Rule::TodaysKeys, "todays-keys"),
         (Rule::IdleIceFlag, "idle-ice-flag"),
+        (Rule::Spelling, "spelling"),
+        (Rule::NotSupported, "not-supported"),
+        (Rule::NoKeys, "no-keys"),
+        (Rule::IceRemoved, "ice-removed"),
         (Rule::IceLite, "ice-lite"),
     ];
 
@@ -88,6 +100,29 @@ pub fn open(path: &Path) -> Vec<String> {
 /// An answer of both, as the rules let it be compared.
 pub fn apply(rules: &[Rule], answers: &Answers) -> [Vec<String>; 2] {
     let [mut theirs, mut ours] = [answers.theirs.clone(), answers.ours.clone()];
+    if rules.contains(&Rule::Spelling)
+        && let Some(respelled) = &answers.respelled
+    {
+        theirs.clone_from(respelled);
+    }
+    if rules.contains(&Rule::NotSupported) && theirs.first() == ours.first() {
+        let is_refusal = |line: &String| line.contains(" is not supported: ");
+        if ours.iter().any(is_refusal) {
+            theirs.clone_from(&ours);
+        }
+    }
+    if rules.contains(&Rule::NoKeys) {
+        let is_refusal =
+            |line: &String| line.ends_with(": media is not encrypted or decrypted here");
+        if ours.iter().any(is_refusal) {
+            theirs.clone_from(&ours);
+        }
+    }
+    if rules.contains(&Rule::IceRemoved) && !theirs.iter().any(|l| l.starts_with("a=ice-ufrag")) {
+        let is_left =
+            |line: &String| line == "a=ice-options:trickle" || line == "a=end-of-candidates";
+        theirs.retain(|line| !is_left(line));
+    }
     if rules.contains(&Rule::MediaConnection) {
         theirs = media_connection(&theirs);
     }
@@ -107,8 +142,19 @@ pub fn apply(rules: &[Rule], answers: &Answers) -> [Vec<String>; 2] {
         }
     }
     if rules.contains(&Rule::TodaysKeys) {
-        let is_todays = |line: &str| line == "/created_ts" || line.contains("/stats_out/");
+        const TODAYS: [&str; 4] = [
+            "/created_ts",
+            "/last redis update",
+            "/last kernel packet",
+            "/last user packet",
+        ];
+        let is_todays = |line: &str| {
+            TODAYS.iter().any(|key| line.ends_with(key)) || line.contains("/stats_out/")
+        };
         ours.retain(|line| !is_todays(line));
+        for line in ours.iter_mut().filter(|line| line.contains("/flags: ")) {
+            *line = line.replace(", kernelized", "");
+        }
         theirs.retain(|line| !is_todays(line));
     }
     if rules.contains(&Rule::IdleIceFlag) {
@@ -126,7 +172,9 @@ pub fn apply(rules: &[Rule], answers: &Answers) -> [Vec<String>; 2] {
         if !is_in_order(&ours, &answers.body) {
             ours.push("(lines passed on are not in the order in which they came)".into());
         }
-        [theirs, ours] = [passed_first(theirs), passed_first(ours)];
+        let step = &answers.step;
+        let has_direction = !step.contains("original-sendrecv");
+        [theirs, ours] = [theirs, ours].map(|lines| passed_first(lines, has_direction));
     }
     [theirs, ours]
 }
@@ -160,12 +208,15 @@ fn media_connection(lines: &[String]) -> Vec<String> {
 }
 
 /// In each section: m=, c=, what is passed on in the order of the alphabet, what is made anew in its own.
-fn passed_first(lines: Vec<String>) -> Vec<String> {
+/// The direction is made anew unless `has_direction` says that it passes.
+fn passed_first(lines: Vec<String>, has_direction: bool) -> Vec<String> {
+    const DIRECTIONS: [&str; 4] = ["a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"];
+    let is_anew = |line: &str| is_made_anew(line) && (has_direction || !DIRECTIONS.contains(&line));
     let sections = sections(&lines);
     let mut out = sections[0].to_vec();
     for section in &sections[1..] {
         let (anew, mut passed): (Vec<_>, Vec<_>) =
-            section.iter().cloned().partition(|line| is_made_anew(line));
+            section.iter().cloned().partition(|line| is_anew(line));
         passed.sort();
         let head = anew.iter().take_while(|l| l.starts_with(['m', 'c']));
         let head = head.count();
@@ -179,7 +230,10 @@ fn passed_first(lines: Vec<String>) -> Vec<String> {
 /// Whether lines that are passed on follow each other as in the body that came.
 fn is_in_order(ours: &[String], body: &str) -> bool {
     let came: Vec<&str> = body.lines().collect();
-    let passed = ours.iter().filter(|line| !is_made_anew(line));
+    // What is said of feedback goes with its payload type.
+    let passed = ours
+        .iter()
+        .filter(|line| !is_made_anew(line) && !line.starts_with("a=rtcp-fb:"));
     let mut rest = came.as_slice();
     passed
         .filter(|line| came.contains(&line.as_str()))
@@ -247,6 +301,7 @@ mod tests {
             body: body.replace('|', "\r\n"),
             theirs: lines(theirs),
             ours: lines(ours),
+            respelled: None,
         }
     }
 
@@ -333,6 +388,50 @@ mod tests {
         let ice = "m=a|a=ice-ufrag:x";
         assert!(alike(rule, ice, &format!("a=ice-lite|{ice}"), ""));
         assert!(!alike(rule, "m=a|c=b", "a=ice-lite|m=a|c=b", ""));
+    }
+
+    #[test]
+    fn a_spelling_that_is_known_is_compared() {
+        let mut asked = answers("c=A", "c=B", "");
+        assert_ne!(apply(&[Rule::Spelling], &asked)[0], asked.ours);
+        asked.respelled = Some(lines("c=B"));
+        assert_eq!(apply(&[Rule::Spelling], &asked)[0], asked.ours);
+        assert_ne!(apply(&[], &asked)[0], asked.ours);
+    }
+
+    #[test]
+    fn an_error_may_say_that_there_is_no_codec() {
+        let rule = Rule::NotSupported;
+        let theirs = "result: error|error-reason: Unknown call-ID";
+        let ours = "result: error|error-reason: play media is not supported: no codecs";
+        assert!(alike(rule, theirs, ours, ""));
+        assert!(!alike(rule, "result: ok", ours, ""));
+        assert!(!alike(rule, ours, theirs, ""));
+    }
+
+    #[test]
+    fn an_offer_may_be_refused_for_want_of_keys() {
+        let refused = "result: error|error-reason: Cannot convert A to B: media is not encrypted or decrypted here";
+        assert!(alike(Rule::NoKeys, "result: ok|m=a", refused, ""));
+        assert!(!alike(
+            Rule::NoKeys,
+            "result: ok|m=a",
+            "result: error|error-reason: No",
+            ""
+        ));
+    }
+
+    #[test]
+    fn what_is_left_of_ice_may_go() {
+        let rule = Rule::IceRemoved;
+        let left = "m=a|c=b|a=ice-options:trickle|a=end-of-candidates";
+        assert!(alike(rule, left, "m=a|c=b", ""));
+        assert!(!alike(
+            rule,
+            &format!("{left}|a=ice-ufrag:x"),
+            "m=a|c=b|a=ice-ufrag:x",
+            ""
+        ));
     }
 
     #[test]

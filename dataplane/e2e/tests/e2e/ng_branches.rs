@@ -80,6 +80,11 @@ fn the_branch_that_lost_takes_nothing_along() {
     let sides = [&lost, &won].map(|branch| branch.answers(&ng));
     assert_ne!(sides[0], sides[1]);
 
+    let reply = ng.done(&json!({"command": "query", "call-id": "c"}));
+    for (tag, label) in [("a", "caller"), (lost.tag, lost.via), (won.tag, won.via)] {
+        assert_eq!(reply["tags"][tag]["label"], label, "{reply}");
+    }
+
     // One is given up in the middle of the other's talk.
     let media = || exchange(&mut caller, sides[1], &mut won.phone, won.side);
     meanwhile(media, || {
