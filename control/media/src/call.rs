@@ -39,7 +39,7 @@ pub struct Dialog {
     pub legs: [Leg; 2],
     /// By position of the m= line.
     pub medias: Vec<Media>,
-    /// When either leg last said something new, ns of [`crate::Now::mono`].
+    /// When either leg last said something new, or other packets were to be expected, ns of [`crate::Now::mono`].
     #[serde(default)]
     pub heard_ns: u64,
     /// How sources are learned.

@@ -143,6 +143,7 @@ impl Calls {
         (from, to): (Selector<'_>, Selector<'_>),
         held: HeldBack,
         on: bool,
+        now: Now,
     ) -> Result<Pending, MediaError> {
         let before = self.get(call_id).ok_or(MediaError::NoCall)?;
         let mut call = before.clone();
@@ -158,6 +159,7 @@ impl Calls {
                     HeldBack::Silence => blocked.silence = on,
                     HeldBack::Dtmf => blocked.dtmf = on,
                 }
+                dialog.expects_anew(now);
                 any = true;
             }
         }
