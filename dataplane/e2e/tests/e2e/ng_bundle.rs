@@ -3,7 +3,7 @@
 use crate::bundle::packet;
 use penstock_e2e::body::{sections, values};
 use penstock_e2e::region::{balanced, live};
-use penstock_e2e::{Lab, Ng, answer_request, lab, offer_request, phone_at, with};
+use penstock_e2e::{Lab, Ng, answer_request, lab, offer_request, phone_at, rtcp_packet, with};
 use serde_json::json;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -51,9 +51,13 @@ impl Way {
     /// A packet goes this way, and comes out that way, unchanged and from there.
     fn goes(&self, packet: &[u8], out: &Way) {
         self.socket.send_to(packet, self.side).expect("sent");
+        out.hears(packet);
+    }
+
+    fn hears(&self, packet: &[u8]) {
         let mut buf = [0; 2048];
-        let (n, from) = out.socket.recv_from(&mut buf).expect("a packet");
-        assert_eq!((&buf[..n], from), (packet, out.side), "from {}", self.side);
+        let (n, from) = self.socket.recv_from(&mut buf).expect("a packet");
+        assert_eq!((&buf[..n], from), (packet, self.side));
     }
 }
 
@@ -151,4 +155,54 @@ fn a_section_may_be_refused() {
         ng.delete("c");
     }
     assert_eq!(live(&table), []);
+}
+
+/// Who subscribes to the bundle gets its sections one by one, each with its reports.
+#[test]
+fn its_sections_are_copied_apart() {
+    let lab = lab!("ng_bundle_copies");
+    let plane = lab.plane();
+    let control = lab.control();
+    let (ng, table) = (lab.ng(), lab.table());
+    let told = call(&ng, &body([5000, 5002], false));
+    let (a, b) = ways(&lab, &told);
+    let subscribe =
+        json!({"command": "subscribe request", "call-id": "c", "from-tag": "a", "to-tag": "s"});
+    let offer = ng.told(&subscribe);
+    assert_eq!(values(&offer, "rtcp-mux").len(), 2, "{offer}");
+    let ports = [(6000, 0), (6002, 1)];
+    let copies = ports.map(|(port, media)| Way::new(&lab, port, sections(&offer)[media]));
+    let answer = body([6000, 6002], false);
+    let answered =
+        json!({"command": "subscribe answer", "call-id": "c", "to-tag": "s", "sdp": answer});
+    ng.done(&answered);
+    let mut seq = 0;
+    let mut flows = || {
+        for (media, copy) in copies.iter().enumerate() {
+            seq += 1;
+            let ssrc = 0xa0 + media as u32;
+            for packet in [
+                packet(TYPES[media], ssrc, seq, None),
+                rtcp_packet(ssrc, seq.into()),
+            ] {
+                a.goes(&packet, &b[media]);
+                copy.hears(&packet);
+            }
+        }
+    };
+    (0..20).for_each(|_| flows());
+    assert_eq!(balanced(&table).copied, 80);
+    // Whoever of the two daemons dies, the copies go on.
+    control.kill();
+    flows();
+    let control = lab.control();
+    flows();
+    plane.kill();
+    let _plane = lab.plane();
+    flows();
+    ng.done(&json!({"command": "unsubscribe", "call-id": "c", "to-tag": "s"}));
+    a.goes(&packet(TYPES[0], 0xa0, 100, None), &b[0]);
+    let lost: u32 = live(&table).iter().map(|s| s.meter.dropped).sum();
+    assert_eq!((live(&table).len(), lost), (4, 0));
+    drop(control);
 }
