@@ -246,11 +246,7 @@ impl Service {
         if self.carry_out(pending).await.is_err() {
             self.stats.error("store");
         }
-        let (service, key) = (self.clone(), ended.call.key);
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(Duration::from_secs(delay_s.into())).await;
-            service.look(key);
-        });
+        self.look_in(ended.call.key, Duration::from_secs(delay_s.into()));
         Some(ended)
     }
 

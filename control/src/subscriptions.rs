@@ -16,10 +16,10 @@ impl Service {
         };
         let [from, to] =
             [&block.source, &block.sink].map(|who| who.as_ref().map(selector).unwrap_or_default());
-        let prepared = self
-            .calls
-            .borrow()
-            .hold_back(&block.call_id, (from, to), held, block.on);
+        let prepared =
+            self.calls
+                .borrow()
+                .hold_back(&block.call_id, (from, to), held, block.on, now());
         match self.change(prepared).await {
             Ok(_) => Reply::ok(),
             Err(failure) => self.refuse(failure, false),

@@ -176,9 +176,10 @@ fn pair(
     Some([0, 1].map(|side| {
         let sign = sign(locals[side]);
         let seen = sign.and_then(|sign| sign.last_seen);
+        let is_blocked = dialog.legs[side].blocked.media;
         let moment = seen.or(sign.map(|sign| sign.since)).unwrap_or_default();
         Flow {
-            is_expected: is_answered && media.gate_open(side),
+            is_expected: is_answered && dialog.lets_pass(media, side) && !is_blocked,
             was_seen: seen.is_some(),
             quiet: now.mono.saturating_sub(moment.max(start)),
         }

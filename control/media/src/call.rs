@@ -39,7 +39,7 @@ pub struct Dialog {
     pub legs: [Leg; 2],
     /// By position of the m= line.
     pub medias: Vec<Media>,
-    /// When either leg last said something new, ns of [`crate::Now::mono`].
+    /// When either leg last said something new, or other packets were to be expected, ns of [`crate::Now::mono`].
     #[serde(default)]
     pub heard_ns: u64,
     /// How sources are learned.
@@ -105,6 +105,9 @@ pub struct Leg {
     /// Our credentials in the SDP it is given, once ICE was spoken of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice: Option<Ice>,
+    /// Whether it has offered other credentials of its own, so that it gets other ones of ours.
+    #[serde(default)]
+    pub restarts: bool,
     /// Transport that was asked for towards it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,

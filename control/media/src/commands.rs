@@ -143,6 +143,7 @@ impl Calls {
         (from, to): (Selector<'_>, Selector<'_>),
         held: HeldBack,
         on: bool,
+        now: Now,
     ) -> Result<Pending, MediaError> {
         let before = self.get(call_id).ok_or(MediaError::NoCall)?;
         let mut call = before.clone();
@@ -158,6 +159,7 @@ impl Calls {
                     HeldBack::Silence => blocked.silence = on,
                     HeldBack::Dtmf => blocked.dtmf = on,
                 }
+                dialog.expects_anew(now);
                 any = true;
             }
         }
@@ -514,7 +516,11 @@ fn section(body: &mut String, media: &crate::Media, side: usize, at: SocketAddr,
         true => "a=inactive\r\n",
         false => "a=sendonly\r\n",
     });
-    if media.has_rtcp {
-        let _ = write!(body, "a=rtcp:{}\r\n", port | 1);
-    }
+    // Reports that come with the media leave with the copies of it.
+    let is_muxed = media.is_muxed(0) && media.is_muxed(1);
+    let _ = match (media.has_rtcp, is_muxed) {
+        (false, _) => Ok(()),
+        (true, false) => write!(body, "a=rtcp:{}\r\n", port | 1),
+        (true, true) => write!(body, "a=rtcp:{port}\r\na=rtcp-mux\r\n"),
+    };
 }

@@ -219,7 +219,7 @@ impl Work<'_> {
         dialog.strict_payload = options.strict_payload;
         let is_new = dialog.hears(from, sdp.as_bytes(), self.now);
         dialog.legs[from].describe(is_new, options);
-        dialog.steer(from, options);
+        dialog.steer(from, options, self.now);
         if let Some(label) = &options.to_label {
             dialog.legs[1 - from].label = Some(label.clone());
         }
@@ -271,7 +271,7 @@ impl Work<'_> {
         }
         let is_new = dialog.hears(side, sdp.as_bytes(), self.now);
         dialog.legs[side].describe(is_new, options);
-        dialog.steer(side, options);
+        dialog.steer(side, options, self.now);
         self.mark(options.tos);
         let dialog = &mut self.call.dialogs[idx];
         for (&place, said) in places.iter().zip(sdp.media()) {
@@ -282,6 +282,8 @@ impl Work<'_> {
             check_family(&media.sides[side], &(name, local.or(family)))?;
         }
         dialog.hear_session(side, &places, sdp);
+        // Whoever answers was offered our credentials: they stand, whoever it is.
+        dialog.legs[side].restarts = false;
         dialog.answer_mux(offerer);
         dialog.answer_ice(offerer, options);
         dialog.answer_bundle(offerer, options);
@@ -450,12 +452,22 @@ impl Dialog {
     }
 
     /// Takes over what a message of leg `side` says of the dialog's media as a whole.
-    fn steer(&mut self, side: usize, options: &Options) {
+    fn steer(&mut self, side: usize, options: &Options, now: Now) {
+        let ways = |dialog: &Dialog| (dialog.dropped, [0, 1].map(|s| dialog.legs[s].echoed));
+        let before = ways(self);
         self.dropped = options.drop.unwrap_or(self.dropped);
         if let Some([own, other]) = options.echo {
             self.legs[side].echoed = own;
             self.legs[1 - side].echoed = other;
         }
+        if ways(self) != before {
+            self.expects_anew(now);
+        }
+    }
+
+    /// Other packets are expected from now on.
+    pub(crate) fn expects_anew(&mut self, now: Now) {
+        self.heard_ns = now.mono.as_nanos() as u64;
     }
 
     /// The sections that the SDP of a leg has.
@@ -469,7 +481,7 @@ impl Dialog {
         let is_new = self.legs[side].hears(body);
         self.ends_us = None;
         if is_new {
-            self.heard_ns = now.mono.as_nanos() as u64;
+            self.expects_anew(now);
         }
         is_new
     }
@@ -491,6 +503,7 @@ impl Leg {
             echoed: false,
             waits: false,
             ice: None,
+            restarts: false,
             transport: None,
             told: Default::default(),
         }

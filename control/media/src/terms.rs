@@ -24,9 +24,9 @@ impl Dialog {
             let own = &mut media.sides[side];
             own.ice_lite = is_lite;
             let ufrag = said.ice_ufrag.clone();
-            // Other credentials than before: a restart (RFC 8839 section 4.4.1.1.1), which ours follow.
+            // Other credentials than before: a restart (RFC 8839 section 4.4.1.1.1). Ours follow once it is told them.
             if own.ice.is_some() && own.ice != ufrag {
-                self.legs[side].ice = None;
+                self.legs[side].restarts = true;
             }
             own.ice = ufrag;
             own.trickles = said.trickle;
@@ -97,7 +97,9 @@ impl Dialog {
     fn key(&mut self, side: usize, fresh: Option<Ice>) {
         let speaks = self.medias.iter().any(|media| media.sides[side].told_ice);
         let leg = &mut self.legs[side];
-        leg.ice = leg.ice.or(fresh).filter(|_| speaks);
+        let stands = leg.ice.filter(|_| !leg.restarts);
+        leg.restarts = false;
+        leg.ice = stands.or(fresh).filter(|_| speaks);
         if leg.ice.is_none() {
             for media in &mut self.medias {
                 media.sides[side].told_ice = false;

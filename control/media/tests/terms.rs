@@ -248,11 +248,20 @@ fn ice_restarts() {
         "{out}{back}"
     );
     let restart = ICE.replace("u1u1", "u2u2");
+    let body = sdp("10.0.0.1", 4000, &restart);
+    let offered = offer(&mut calls, parties("c", "a", None), &body, &fresh, 2.0);
+    offered.unwrap();
+    let [a, b] = rtp(&calls).map(|stream| stream.ice);
+    assert_eq!([a, b], [Some(KEYS[0]), Some(KEYS[1])], "until it is told");
     let [out, back] = exchange(&mut calls, &fresh, &restart, ICE);
     assert!(
         out.contains("bbbbbbbb") && back.contains("cccccccc"),
         "{out}{back}"
     );
+    // Another phone answers: it was offered the same as the first one.
+    let another = ICE.replace("u1u1", "u3u3");
+    exchange(&mut calls, &fresh, &restart, &another);
+    assert_eq!(rtp(&calls)[1].ice, Some(KEYS[1]));
 }
 
 fn bundle(ip: &str, ports: [u16; 2], group: bool) -> String {

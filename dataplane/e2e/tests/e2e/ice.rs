@@ -26,14 +26,14 @@ const SECOND: Credentials = Credentials {
 };
 
 /// An agent's socket, for checks and for media.
-struct Agent {
-    socket: UdpSocket,
-    phone: Phone,
+pub(crate) struct Agent {
+    pub(crate) socket: UdpSocket,
+    pub(crate) phone: Phone,
     transaction: [u8; 12],
 }
 
 impl Agent {
-    fn new(lab: &Lab, at: SocketAddr, ssrc: u32) -> Agent {
+    pub(crate) fn new(lab: &Lab, at: SocketAddr, ssrc: u32) -> Agent {
         let socket = lab.socket(at);
         let phone = Phone::with(socket.try_clone().expect("a clone"), ssrc);
         let mut transaction = *b"transaction\0";
@@ -51,7 +51,7 @@ impl Agent {
     }
 
     /// The response to a check with these credentials and attributes.
-    fn check(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) -> Response {
+    pub(crate) fn check(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) -> Response {
         let request = stun::check(self.next(), of, more);
         self.ask(to, &request, of)
     }
@@ -62,7 +62,7 @@ impl Agent {
     }
 
     /// A check verifies.
-    fn passes(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) {
+    pub(crate) fn passes(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) {
         let expected = Response {
             code: 0,
             mapped: Some(self.phone.at()),
