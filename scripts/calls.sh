@@ -57,6 +57,7 @@ address = "$outer.1/24"
 
 [control]
 ng = "127.0.0.1:2223"
+http = "127.0.0.1:2225"
 socket = "$LAB_DIR/control.sock"
 store = "/dev/shm/penstock-$LAB.redb"
 

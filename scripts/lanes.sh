@@ -4,7 +4,7 @@
 # A lane is a function: `stage` names its phones, `callee` and `caller` start them, and `hears A B HOW` says what B
 # must hear of A (sipp/lane.py has the words). Sourced by scripts/run, which calls `run_lanes` once everything is up.
 
-LANES=(hold hold-inactive hold-zero cancel cancel-early busy decline fork fork-tidy serial ipv6 networks)
+LANES=(hold hold-inactive hold-zero cancel cancel-early busy decline fork fork-tidy serial ipv6 networks websocket)
 
 declare -A LANE_SAYS=(
     [hold]="the caller holds with sendonly, and resumes"
@@ -19,6 +19,7 @@ declare -A LANE_SAYS=(
     [serial]="one phone is busy, the next one answers"
     [ipv6]="the caller has IPv4, the callee IPv6"
     [networks]="caller and callee are in networks of their own, by two logical interfaces"
+    [websocket]="Kamailio asks Penstock over a WebSocket"
 )
 
 lane_hold() { holds sendonly recvonly "IN IP4 ${PHONE[alice]}" whole; }
@@ -96,6 +97,14 @@ lane_networks() {
     hears dave alice whole
 }
 
+lane_websocket() {
+    stage alice bob
+    callee bob bob
+    caller alice websocket bob -d 4000
+    hears alice bob whole
+    hears bob alice whole
+}
+
 # stage WHO...: the phones' voices, and captures of what they and Kamailio say.
 stage() {
     local who names=()
@@ -105,7 +114,7 @@ stage() {
         expected+=(--phone "$who=${PHONE[$who]}")
     done
     python3 "$ROOT/scripts/sipp/voice.py" "$round" 1 "$seconds" "${names[@]}"
-    capture hub lo "udp port 2223"
+    capture hub lo "udp port 2223 or tcp port 2225"
     for who in "${names[@]}"; do capture "$who"; done
     captures_run hub "${names[@]}"
 }
@@ -180,7 +189,8 @@ judge_lane() {
 # extract_lane NAME: what lane.py needs of a capture, one line a packet.
 extract_lane() {
     if [[ $1 == hub ]]; then
-        tshark -r "$round/hub.pcap" -T fields -e frame.time_epoch -e udp.dstport -e udp.payload >"$round/hub.ng"
+        tshark -r "$round/hub.pcap" -Y "udp.length > 8 || tcp.len > 0" -T fields -e tcp.stream \
+            -e udp.dstport -e udp.payload -e tcp.dstport -e tcp.payload >"$round/hub.ng"
         return
     fi
     tshark -r "$round/$1.pcap" -d udp.port==20000-20003,rtp -Y "rtp || sip" -T fields -E occurrence=f \

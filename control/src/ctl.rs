@@ -1,4 +1,4 @@
-//! rtpengine-ctl's commands, answered as text in its form. `control/MIGRATION-ctl.md` says which there are.
+//! rtpengine-ctl's commands, answered as text in its form. `control/MIGRATION.md` says which there are.
 
 use crate::log;
 use crate::service::{Service, clock};

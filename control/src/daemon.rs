@@ -2,6 +2,7 @@
 
 use crate::front::{Front, Sockets};
 use crate::link::Link;
+use crate::load::{self, Load};
 use crate::records::Records;
 use crate::reload::Reloader;
 use crate::service::{Service, now};
@@ -96,6 +97,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         ratings: RefCell::default(),
         reloader: Reloader::new(path.into(), config),
         loop_mark: loop_mark()?,
+        load: Load::new(&config.limits),
         statistics: Statistics::default(),
         records,
     });
@@ -122,6 +124,7 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
     });
     tokio::task::spawn_local(ageing::run(service.clone()));
     tokio::task::spawn_local(quality::run(service.clone()));
+    tokio::task::spawn_local(load::run(service.clone()));
     tokio::task::spawn_local(statistics::run(service.clone()));
     tokio::task::spawn_local(socket::run(cli, service.clone()));
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {

@@ -34,6 +34,7 @@ mod front;
 mod history;
 mod lanes;
 mod link;
+mod load;
 pub mod log;
 mod plan;
 mod quality;

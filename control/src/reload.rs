@@ -127,6 +127,7 @@ impl Reloader {
         let mut calls = service.calls.borrow_mut();
         calls.configure(wanted).map_err(|held| held.to_string())?;
         self.gate.configure(&new.control);
+        service.load.configure(&new.limits);
         service.timeouts.set(ageing::timeouts(&new.timeouts));
         let rule = quality::Rule::new(&new.quality);
         if service.quality.replace(rule) != rule {
@@ -158,7 +159,13 @@ fn compare(old: &Config, new: &Config) -> Reloaded {
                 a.requests_per_s == b.requests_per_s,
             ),
             ("[timeouts]", old.timeouts == new.timeouts),
+            (
+                "[control] delete_delay_s",
+                a.delete_delay_s == b.delete_delay_s,
+            ),
             ("[quality]", old.quality == new.quality),
+            ("[limits]", old.limits == new.limits),
+            ("[templates]", old.templates == new.templates),
             ("[[police]]", old.police == new.police),
         ]),
         restart: differing(&[

@@ -149,6 +149,9 @@ impl Report<'_> {
         let mut out = Dict::default();
         out.push("tag", leg.tags.last().cloned().unwrap_or_default());
         out.push("created", leg.created_us / 1_000_000);
+        if let Some(label) = &leg.label {
+            out.push("label", label.as_str());
+        }
         out.push("subscriptions", peers.clone());
         out.push("subscribers", peers);
         out.push("medias", medias);

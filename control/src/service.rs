@@ -4,6 +4,7 @@
 
 use crate::lanes::Lanes;
 use crate::link::{Link, LinkError};
+use crate::load::Load;
 use crate::records::{Ended, Records};
 use crate::reload::Reloader;
 use crate::report::{self, Clock};
@@ -44,6 +45,7 @@ pub(crate) struct Service {
     pub(crate) reloader: Reloader,
     /// What `loop-protect` knows this relay by.
     pub(crate) loop_mark: String,
+    pub(crate) load: Load,
     pub(crate) statistics: Statistics,
     pub(crate) records: Records,
 }
@@ -73,9 +75,9 @@ impl Service {
         self.stats.request(request.command());
         match request {
             Request::Ping => Reply::pong(),
-            Request::Offer(signal) => self.signal(&signal, Calls::offer).await,
+            Request::Offer(signal) => self.begin(&signal, Calls::offer).await,
             Request::Answer(signal) => self.signal(&signal, Calls::answer).await,
-            Request::Publish(signal) => self.signal(&signal, Calls::publish).await,
+            Request::Publish(signal) => self.begin(&signal, Calls::publish).await,
             Request::Delete(delete) => self.delete(&delete).await,
             Request::Block(block) => self.block(&block).await,
             Request::SubscribeRequest(subscribe) => self.subscribe(&subscribe).await,
@@ -110,6 +112,19 @@ impl Service {
             _ => {}
         }
         true
+    }
+
+    /// What a call may begin with: not while there is too much to do.
+    async fn begin(&self, signal: &Signal, prepare: Prepare) -> Reply {
+        let is_new = self.calls.borrow().get(&signal.call_id).is_none();
+        let Some(text) = self.load.exceeded().filter(|_| is_new) else {
+            return self.signal(signal, prepare).await;
+        };
+        self.stats.error("load-limit");
+        match signal.options.load_limit {
+            true => Reply::load_limit(text),
+            false => Reply::error(reason::SESSION_LIMIT),
+        }
     }
 
     async fn signal(&self, signal: &Signal, prepare: Prepare) -> Reply {
@@ -186,7 +201,10 @@ impl Service {
     }
 
     async fn delete(self: &Rc<Self>, delete: &Delete) -> Reply {
-        let delay = delete.options.delete_delay_s.unwrap_or(0);
+        let by_default = self
+            .reloader
+            .running(|config| config.control.delete_delay_s);
+        let delay = delete.options.delete_delay_s.unwrap_or(by_default);
         let prepared = self.calls.borrow_mut().delete(
             &delete.call_id,
             (delete.from_tag.as_deref(), delete.to_tag.as_deref()),
@@ -412,6 +430,7 @@ impl Service {
             started_ns: 0,
             ratings: RefCell::default(),
             loop_mark: "0".into(),
+            load: Load::default(),
             reloader: Reloader::new(dir.into(), &config),
             statistics: Statistics::default(),
             records: Records::default(),

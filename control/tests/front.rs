@@ -300,7 +300,7 @@ fn http_says_what_is_wrong() {
     );
     assert_eq!(
         page.post("/cli", "text/plain", b"no such\n").text(),
-        "Unknown or incomplete command::no such command\n"
+        "Unknown or incomplete command::no such\n"
     );
 }
 

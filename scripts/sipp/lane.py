@@ -25,7 +25,7 @@ from pathlib import Path
 PACKETS_PER_SECOND = 50
 # How long a packet may be on its way when a call ends, in seconds.
 ON_ITS_WAY = 0.02
-NG_PORT = 2223
+NG_PORTS = {"2223", "2225"}
 # The plane's address in each network.
 PLANE = {"198.18.0.0/24": "198.18.0.1", "198.18.1.0/24": "198.18.1.1", "2001:db8:18::/64": "2001:db8:18::1"}
 COLUMNS = ("calls", "sent", "received", "lost", "withheld", "streams", "ports")
@@ -169,14 +169,43 @@ def bdecode(data, at=0):
     return data[colon + 1 : end], end
 
 
+def frames(stream):
+    """The messages of one way of a WebSocket (RFC 6455 section 5.2), from after its handshake."""
+    if stream.startswith((b"GET ", b"HTTP/")):
+        stream = stream.split(b"\r\n\r\n", 1)[1]
+    while len(stream) > 1:
+        opcode, is_masked, length, at = stream[0] & 15, stream[1] & 128, stream[1] & 127, 2
+        if length > 125:
+            at = 4 if length == 126 else 10
+            length = int.from_bytes(stream[2:at])
+        mask = stream[at : at + 4] if is_masked else bytes(4)
+        at += len(mask) if is_masked else 0
+        if opcode in (1, 2):
+            yield bytes(byte ^ mask[n % 4] for n, byte in enumerate(stream[at : at + length]))
+        stream = stream[at + length :]
+
+
+def ng_messages(directory):
+    """Whether it is a request, and its bytes; those of a WebSocket last, requests first."""
+    streams = {}
+    for line in (directory / "hub.ng").open():
+        stream, udp_port, datagram, tcp_port, segment = line.rstrip("\n").split("\t")
+        if stream:
+            way = tcp_port not in NG_PORTS, stream
+            streams[way] = streams.get(way, b"") + bytes.fromhex(segment)
+        else:
+            yield udp_port in NG_PORTS, bytes.fromhex(datagram)
+    for is_reply, stream in sorted(streams):
+        yield from ((not is_reply, message) for message in frames(streams[is_reply, stream]))
+
+
 def check_ng(directory):
     """Every request was asked once and answered once, and by no error."""
     asked = {}
-    for line in (directory / "hub.ng").open():
-        _, port, payload = line.split()
-        cookie, body = bytes.fromhex(payload).split(b" ", 1)
+    for is_request, message in ng_messages(directory):
+        cookie, body = message.split(b" ", 1)
         said, _ = bdecode(body)
-        if int(port) == NG_PORT:
+        if is_request:
             if cookie in asked:
                 yield f"Kamailio had to repeat {said[b'command'].decode()}"
             asked[cookie] = said[b"command"]

@@ -223,7 +223,11 @@ impl Front {
                 return self.send_now(to, reply.to_vec());
             }
         }
-        match Request::parse(&datagram.dict) {
+        let parsed = self.service.reloader.running(|config| {
+            let template = |name: &str| config.templates.get(name).map(String::as_str);
+            Request::parse_with(&datagram.dict, template)
+        });
+        match parsed {
             Ok(request) => self.queue(Job {
                 request,
                 peer,

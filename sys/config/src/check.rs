@@ -1,6 +1,6 @@
 //! What a file can get wrong although every value fits: one sentence per problem.
 
-use crate::{Address, Config, Control, Interface, Police, Port, Quality};
+use crate::{Address, Config, Control, Interface, Limits, Police, Port, Quality};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -37,7 +37,23 @@ pub(crate) fn problems(config: &Config) -> Vec<String> {
     rules(config, &mut found);
     control(config, &mut found);
     quality(&config.quality, &mut found);
+    limits(&config.limits, &mut found);
     found
+}
+
+fn limits(limits: &Limits, found: &mut Vec<String>) {
+    if !(limits.load >= 0.0 && limits.load.is_finite()) {
+        found.push(format!(
+            "[limits] load is {}; it must be 0 (no limit) or more",
+            limits.load
+        ));
+    }
+    if !(0.0..=100.0).contains(&limits.cpu_percent) {
+        found.push(format!(
+            "[limits] cpu_percent is {}; it must be 0 (no limit) to 100",
+            limits.cpu_percent
+        ));
+    }
 }
 
 fn quality(quality: &Quality, found: &mut Vec<String>) {

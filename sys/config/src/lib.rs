@@ -11,6 +11,7 @@ pub use parts::{
 };
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -77,6 +78,12 @@ pub struct Config {
     /// `[[police]]`
     #[serde(default)]
     pub police: Vec<Police>,
+    /// `[limits]`
+    #[serde(default)]
+    pub limits: Limits,
+    /// `[templates]`: flag strings of ng, by name.
+    #[serde(default)]
+    pub templates: BTreeMap<String, String>,
 }
 
 /// Where the two processes meet.
@@ -247,6 +254,8 @@ pub struct Control {
     pub port_rest_s: u32,
     /// Calls at one time.
     pub max_calls: u32,
+    /// Seconds that a delete without `delete-delay` waits.
+    pub delete_delay_s: u32,
     /// CPU of control's thread.
     pub core: Option<usize>,
     /// The file of call detail records.
@@ -268,6 +277,7 @@ impl Default for Control {
             store: "/run/penstock/calls.redb".into(),
             port_rest_s: 2,
             max_calls: 16_000,
+            delete_delay_s: 0,
             core: None,
             cdr: None,
             interfaces: Vec::new(),
@@ -375,6 +385,18 @@ impl Default for Timeouts {
             final_s: 0,
         }
     }
+}
+
+/// What the machine may have to do before new calls are refused; 0 is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Load average over a minute.
+    pub load: f64,
+    /// Processor time in use over half a second, percent of all CPUs.
+    pub cpu_percent: f64,
+    /// Octets a second that all ports receive.
+    pub bytes_per_s: u64,
 }
 
 /// How media is rated, and from where on it is reported as poor; a limit of 0 is none.

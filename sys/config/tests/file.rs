@@ -60,7 +60,7 @@ fn every_commented_key_is_a_key() {
         *(if is_table { &mut tables } else { &mut keys }) += 1;
         i = end;
     }
-    assert_eq!((keys, tables), (9, 2));
+    assert_eq!((keys, tables), (10, 2));
 }
 
 #[test]
