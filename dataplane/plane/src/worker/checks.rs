@@ -2,7 +2,7 @@
 //!
 //! A check touches no meter, so nobody has to be asked; what it changes of the stream is the steward's to do, by the queue of
 //! latches. What verifies costs two HMACs, some microseconds: it is bounded per stream and per worker, and only who
-//! names the stream's user name fragment gets so far.
+//! names the stream's user name fragment gets so far. Others cost a look at their attributes; few of them get an answer.
 
 use super::stages::Step;
 use super::{Exit, Outgoing};
@@ -22,7 +22,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 const PER_STREAM: u32 = 50;
 /// Checks that a worker verifies in a second: an eighth of its time.
 const PER_WORKER: u32 = 50_000;
-/// Refusals that a worker answers in a second. They may go to whom a stranger names.
+/// Refusals of strangers that a worker answers in a second. They may go to whom a stranger names.
 const REFUSALS: u32 = 100;
 /// Streams beyond so many share a place with others.
 const PLACES: usize = 8192;
@@ -59,6 +59,11 @@ impl Limits {
         }
         place.checks = place.checks.saturating_add(1);
         place.checks <= PER_STREAM && self.all.take(now_ns)
+    }
+
+    /// Whether the sender may be told of one more refusal now. Who has verified is told always, as of success.
+    fn tells(&mut self, refusal: Refusal, now_ns: u64) -> bool {
+        refusal.is_signed() || self.refusals.take(now_ns)
     }
 }
 
@@ -156,11 +161,13 @@ impl Step<'_> {
                 (None, Some(request.answer(source, ice, software)))
             }
             Err(Fault::Drop(reason)) => (Some(reason), None),
-            Err(Fault::Refuse(refusal)) => {
-                let is_told = self.out.checks.refusals.take(self.now_ns);
-                let answer = is_told.then(|| request.refuse(refusal, ice));
-                (Some(Drop::StunCheck), answer)
-            }
+            Err(Fault::Refuse(refusal)) => match self.out.checks.tells(refusal, self.now_ns) {
+                true if request.is_sound() => {
+                    (Some(Drop::StunCheck), Some(request.refuse(refusal, ice)))
+                }
+                true => (Some(Drop::Stun), None),
+                false => (Some(Drop::StunCheck), None),
+            },
         };
         Outcome { dropped, answer }
     }
@@ -178,6 +185,9 @@ impl Step<'_> {
         let record = self.view.number(entry);
         if !self.out.checks.take(record, self.now_ns) {
             return Err(Fault::Drop(Drop::StunLimit));
+        }
+        if !request.is_sound() {
+            return Err(Fault::Drop(Drop::Stun));
         }
         let nominates = request.verify(ice)?.nominates;
         if learn::checked(source, entry.slot(), nominates).is_none() {
@@ -262,6 +272,20 @@ mod tests {
         assert_eq!(taken(&mut limits, 1, now_ns, 100_000), PER_STREAM as usize);
         assert_eq!(taken(&mut limits, 2, now_ns, 10), 10);
         assert_eq!(taken(&mut limits, 1, now_ns + SECOND_NS, 10), 10);
+    }
+
+    #[test]
+    fn strangers_leave_who_verified_its_answer() {
+        let mut limits = Limits::new();
+        let strangers = (0..10 * REFUSALS).map(|n| match n % 2 {
+            0 => Refusal::BadRequest,
+            _ => Refusal::Unauthenticated,
+        });
+        let told = strangers.filter(|refusal| limits.tells(*refusal, SECOND_NS));
+        assert_eq!(told.count(), REFUSALS as usize);
+        for refusal in [Refusal::RoleConflict, Refusal::UnknownAttribute] {
+            assert!(limits.tells(refusal, SECOND_NS), "{refusal:?}");
+        }
     }
 
     #[test]
