@@ -4,11 +4,11 @@
 //! latches. What verifies costs two HMACs, some microseconds: it is bounded per stream and per worker, and only who
 //! names the stream's user name fragment gets so far. Others cost a look at their attributes; few of them get an answer.
 
+use super::Exit;
 use super::stages::Step;
-use super::{Exit, Outgoing};
 use crate::slow::{Latch, ToWorker};
 use crate::steward::Bucket;
-use penstock_dpdk::Mbuf;
+use penstock_dpdk::{Mbuf, TxBatch};
 use penstock_relay::learn::{self, Ask};
 use penstock_relay::local::{REPLY_HEADERS, udp_reply};
 use penstock_relay::stun::{self, Answer, Message, Refusal, Request};
@@ -111,16 +111,20 @@ impl Step<'_> {
                 answer: None,
             },
         };
-        match dropped {
+        let answered = match answer {
+            Some(answer) => self.reply(mbuf, udp, entry, &answer),
+            None => {
+                self.free(mbuf);
+                Ok(())
+            }
+        };
+        // A check whose answer is lost is a check lost: who asked asks again.
+        match dropped.or(answered.err()) {
             Some(reason) => {
                 entry.tally().count_dropped(reason);
                 self.counters.drops[reason as usize].add(1);
             }
             None => self.counters.consumed.add(1),
-        }
-        match answer {
-            Some(answer) => self.reply(mbuf, udp, entry, &answer),
-            None => self.free(mbuf),
         }
     }
 
@@ -207,8 +211,17 @@ impl Step<'_> {
         pushed.map_err(|_| Fault::Drop(Drop::StunLimit))
     }
 
-    /// Sends an answer in place of what it answers.
-    fn reply(&mut self, mut mbuf: Mbuf, udp: &Udp, entry: Entry<'_>, answer: &Answer) {
+    /// Sends an answer in place of what it answers, which is not counted yet.
+    ///
+    /// # Errors
+    /// Why it was not sent.
+    fn reply(
+        &mut self,
+        mut mbuf: Mbuf,
+        udp: &Udp,
+        entry: Entry<'_>,
+        answer: &Answer,
+    ) -> Result<(), Drop> {
         let mut frame = [0; REPLY_HEADERS + Answer::MOST];
         let written = udp_reply(
             mbuf.frame(),
@@ -220,24 +233,27 @@ impl Step<'_> {
         match written.and_then(|len| frame.get(..len)) {
             Some(frame) if mbuf.set_data(frame) => {
                 self.capture(&mbuf, entry, Direction::Egress);
-                self.send_own(mbuf);
+                self.send_own(mbuf)
             }
-            _ => self.free(mbuf),
+            _ => {
+                self.free(mbuf);
+                Err(Drop::Malformed)
+            }
         }
     }
 
-    /// Sends a packet of the plane's own where one was received. It is not sent again: who asked asks again.
-    fn send_own(&mut self, mbuf: Mbuf) {
-        // What is collected for the queue is others'.
-        self.flush();
+    /// Sends a packet of the plane's own where one was received: by itself, so that media which waits for the burst's end leaves
+    /// in one burst.
+    fn send_own(&mut self, mbuf: Mbuf) -> Result<(), Drop> {
         let port = self.port;
         match self.out.exits.get_mut(usize::from(port)) {
-            Some(Exit::Own(tx, Outgoing { batch, .. })) => {
-                let sent = match batch.push(mbuf) {
-                    Ok(()) => tx.send(batch).sent,
-                    Err(_) => 0,
-                };
-                self.counters.tx_steward.add(sent as u64);
+            Some(Exit::Own(tx, _)) => {
+                let mut alone = TxBatch::new();
+                alone.push(mbuf).map_err(|_| Drop::Malformed)?;
+                match tx.send(&mut alone).sent {
+                    0 => return Err(Drop::TxFull),
+                    sent => self.counters.tx_steward.add(sent as u64),
+                }
             }
             Some(&mut Exit::Through(sender)) => {
                 let packet = ToWorker {
@@ -246,10 +262,12 @@ impl Step<'_> {
                     relayed: false,
                     stream: None,
                 };
-                let _ = self.shared.queues.send(sender, packet);
+                let pushed = self.shared.queues.send(sender, packet);
+                pushed.map_err(|_| Drop::TxFull)?;
             }
-            None => {}
+            None => return Err(Drop::NoRoute),
         }
+        Ok(())
     }
 
     /// Frees a packet that is counted already.
