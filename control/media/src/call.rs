@@ -63,6 +63,9 @@ pub struct Dialog {
     /// Whether its media is dropped.
     #[serde(default)]
     pub dropped: bool,
+    /// Whether the last offer asked for its bundle to be accepted.
+    #[serde(default)]
+    pub accepts_bundle: bool,
     /// When it ends, if it was deleted with a delay, microseconds since 1970. Signalling takes that back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_us: Option<u64>,

@@ -229,7 +229,14 @@ impl Work<'_> {
         // What the offer no longer names is gone; the caller releases the ports.
         let mut places = dialog.seen_by(from);
         for gone in places.drain(sdp.media().len().min(places.len())..).rev() {
-            dialog.medias.remove(gone);
+            // Others name sections by their place: one that stands before another stays, refused.
+            match gone + 1 == dialog.medias.len() {
+                true => drop(dialog.medias.pop()),
+                false => {
+                    dialog.medias[gone].sides[from].declined = true;
+                    dialog.medias[gone].locals = None;
+                }
+            }
         }
         let next = dialog.medias.len();
         places.extend(next..next + sdp.media().len() - places.len());
@@ -240,7 +247,7 @@ impl Work<'_> {
             return Err(MediaError::TooManyMedia);
         }
         let dialog = &mut self.call.dialogs[idx];
-        dialog.hear_session(from, &places, sdp);
+        dialog.hear_session(from, (&places, sdp), true);
         dialog.offer_mux(from, options);
         dialog.offer_ice(from, options);
         dialog.offer_bundle(from, options);
@@ -281,7 +288,7 @@ impl Work<'_> {
             let local = media.locals.map(|locals| Family::of(locals[side].ip));
             check_family(&media.sides[side], &(name, local.or(family)))?;
         }
-        dialog.hear_session(side, &places, sdp);
+        dialog.hear_session(side, (&places, sdp), false);
         // Whoever answers was offered our credentials: they stand, whoever it is.
         dialog.legs[side].restarts = false;
         dialog.answer_mux(offerer);
@@ -447,6 +454,7 @@ impl Dialog {
             branch: None,
             published: false,
             dropped: false,
+            accepts_bundle: false,
             ends_us: None,
         }
     }
