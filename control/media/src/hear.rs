@@ -72,8 +72,9 @@ impl Side {
         };
         let address = said.address.filter(|address| !address.is_unspecified());
         let Some(address) = address else {
-            // The older hold: nothing may be sent there, and where it was is where it will be.
-            self.receives = false;
+            // The older hold: nothing may be sent there, and where it was is where it will be. With ICE, checks say where
+            // that is.
+            self.receives &= !said.is_zero_address();
             return Ok(());
         };
         let rtcp = match said.rtcp {

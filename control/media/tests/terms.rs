@@ -381,3 +381,27 @@ fn sections_of_a_kind_leave_the_body() {
     );
     assert_eq!(streams(&calls).len(), 2);
 }
+
+/// A browser offers before it has candidates: the zero address is no hold, and the other leg is told ours.
+#[test]
+fn an_address_that_is_yet_to_be_found_is_no_hold() {
+    for wish in [IceWish::Default, IceWish::Remove] {
+        let mut calls = calls(8);
+        let options = Options {
+            ice: wish,
+            ..with(MuxWish::default())
+        };
+        let body = sdp("0.0.0.0", 9, &ICE.replace("a=candidate", "a=x-candidate"));
+        let out = offer(&mut calls, parties("c", "a", None), &body, &options, 0.0).unwrap();
+        assert!(
+            out.contains("c=IN IP4 203.0.113.1\r\n") && !out.contains("sendonly"),
+            "{out}"
+        );
+        let body = sdp("10.0.0.2", 5000, "");
+        let p = parties("c", "a", Some("b"));
+        answer(&mut calls, p, &body, &with(MuxWish::default()), 1.0).unwrap();
+        assert_eq!(gates(&calls), [true, true]);
+        let [a, _] = rtp(&calls);
+        assert_eq!((a.remote, a.ice), (None, Some(KEYS[0])));
+    }
+}
