@@ -262,6 +262,8 @@ fn ice_restarts() {
     let another = ICE.replace("u1u1", "u3u3");
     exchange(&mut calls, &fresh, &restart, &another);
     assert_eq!(rtp(&calls)[1].ice, Some(KEYS[1]));
+    let [out, _] = exchange(&mut calls, &fresh, &restart, &another);
+    assert!(out.contains("bbbbbbbb"), "{out}");
 }
 
 fn bundle(ip: &str, ports: [u16; 2], group: bool) -> String {
