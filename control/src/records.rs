@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -29,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A call, or some of its dialogs, as they were when they ended.
 pub(crate) struct Ended {
     /// With all its dialogs.
-    pub(crate) call: Call,
+    pub(crate) call: Rc<Call>,
     /// Numbers of the dialogs that go on.
     pub(crate) rest: Vec<u16>,
     /// The last meters of its streams.
@@ -317,7 +318,7 @@ mod tests {
 
     fn ended(id: &str) -> Ended {
         Ended {
-            call: Call {
+            call: Rc::new(Call {
                 id: id.into(),
                 key: 1,
                 created_us: 5,
@@ -326,7 +327,7 @@ mod tests {
                 captures: 0,
                 forks: Vec::new(),
                 dialogs: Vec::new(),
-            },
+            }),
             rest: Vec::new(),
             meters: HashMap::new(),
             rated: Vec::new(),

@@ -251,7 +251,7 @@ impl Service {
     }
 
     /// A call as it stands.
-    fn standing(&self, call: Call) -> Ended {
+    fn standing(&self, call: Rc<Call>) -> Ended {
         Ended {
             rest: call.dialogs.iter().map(|dialog| dialog.number).collect(),
             meters: self.meters(&call),

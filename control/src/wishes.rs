@@ -66,7 +66,8 @@ pub(crate) fn options(
         ice: match given.ice {
             _ if given.has(Flag::RejectIce) => IceWish::Remove,
             Some(ng::Ice::Remove) => IceWish::Remove,
-            Some(ng::Ice::Force | ng::Ice::Optional) => IceWish::Force,
+            Some(ng::Ice::Force) => IceWish::Force,
+            Some(ng::Ice::Optional) => IceWish::Optional,
             Some(ng::Ice::Default) | None => IceWish::Default,
         },
         trickle: given.has(Flag::TrickleIce),

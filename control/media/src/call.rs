@@ -426,7 +426,8 @@ impl Media {
 
     /// Whether either leg's transport has that part.
     pub(crate) fn has_proto(&self, part: &str) -> bool {
-        let has = |side: &Side| side.proto.to_ascii_uppercase().contains(part);
+        let is_part = |bytes: &[u8]| bytes.eq_ignore_ascii_case(part.as_bytes());
+        let has = |side: &Side| side.proto.as_bytes().windows(part.len()).any(is_part);
         self.sides.iter().any(has)
     }
 

@@ -10,6 +10,7 @@ use crate::{MediaError, Now};
 use penstock_sdp::Sdp;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Legs of a call; `None` is any.
@@ -87,7 +88,7 @@ impl Calls {
         delay: Duration,
         now: Now,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::NoMatch)?.clone();
+        let before = self.shared(call_id).ok_or(MediaError::NoMatch)?;
         let has = |leg: &Leg, tag: Option<&str>| tag.is_none_or(|tag| leg.has(tag));
         let ends = |dialog: &Dialog| {
             let [a, b] = &dialog.legs;
@@ -98,13 +99,13 @@ impl Calls {
             dialog.is_of(branch) && (fits(a, b) || fits(b, a))
         };
         let forked = |fork: &Fork| from_tag.is_some_and(|tag| fork.leg.has(tag));
-        let mut call = before.clone();
+        let mut call = Call::clone(before);
         call.last_signal_us = now.unix_us;
         if delay.is_zero() {
             call.dialogs.retain(|dialog| !ends(dialog));
             call.forks.retain(|fork| !forked(fork));
             let counts = |call: &Call| (call.dialogs.len(), call.forks.len());
-            if counts(&call) == counts(&before) {
+            if counts(&call) == counts(before) {
                 return Err(MediaError::NoMatch);
             }
         } else {
@@ -118,17 +119,17 @@ impl Calls {
                 return Err(MediaError::NoMatch);
             }
         }
-        Ok(ended(before, call))
+        Ok(ended(before.clone(), call))
     }
 
     /// Prepares the end of the dialogs whose delay is over; `None` if there are none.
     pub fn expire(&self, key: u64, now: Now) -> Option<Pending> {
-        let before = self.by_key(key)?;
+        let before = self.shared_by_key(key)?;
         let is_over = |dialog: &Dialog| dialog.ends_us.is_some_and(|ends| ends <= now.unix_us);
         if !before.dialogs.iter().any(is_over) {
             return None;
         }
-        let mut call = before.clone();
+        let mut call = Call::clone(before);
         call.dialogs.retain(|dialog| !is_over(dialog));
         Some(ended(before.clone(), call))
     }
@@ -145,8 +146,8 @@ impl Calls {
         on: bool,
         now: Now,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::NoCall)?;
-        let mut call = before.clone();
+        let before = self.shared(call_id).ok_or(MediaError::NoCall)?;
+        let mut call = Call::clone(before);
         let mut any = false;
         for dialog in &mut call.dialogs {
             for side in 0..2 {
@@ -204,9 +205,9 @@ impl Calls {
         options: &Options,
         now: Now,
     ) -> Result<(Pending, Subscribed), MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::NoCall)?.clone();
+        let before = self.shared(call_id).ok_or(MediaError::NoCall)?.clone();
         let mut subscribed = Subscribed::default();
-        let pending = self.prepare(before.clone(), Some(before), now, |work| {
+        let pending = self.prepare_change(before, now, |work| {
             work.subscribe(from, tag, options, &mut subscribed)
         })?;
         Ok((pending, subscribed))
@@ -224,9 +225,9 @@ impl Calls {
         options: &Options,
         now: Now,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?.clone();
+        let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?.clone();
         let sdp = Sdp::parse(sdp)?;
-        self.prepare(before.clone(), Some(before), now, |work| {
+        self.prepare_change(before, now, |work| {
             work.subscribe_answer(tag, &sdp, options)
         })
     }
@@ -242,8 +243,8 @@ impl Calls {
         to_tag: &str,
         now: Now,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?.clone();
-        let mut call = before.clone();
+        let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?.clone();
+        let mut call = Call::clone(&before);
         let find = |tag: &str| {
             let dialogs = before.dialogs.iter().enumerate().rev();
             let mut sides = dialogs.flat_map(|(idx, dialog)| {
@@ -255,8 +256,8 @@ impl Calls {
         let (one, other) = (find(from_tag)?, find(to_tag)?);
         if one.0 == other.0 {
             return Ok(Pending::new(
-                Some(before.clone()),
                 Some(before),
+                Some(call),
                 Vec::new(),
                 Vec::new(),
             ));
@@ -281,8 +282,8 @@ impl Calls {
     /// # Errors
     /// [`MediaError::UnknownCall`], [`MediaError::NoLeg`].
     pub fn unsubscribe(&self, call_id: &str, tag: &str) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?;
-        let mut call = before.clone();
+        let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?;
+        let mut call = Call::clone(before);
         call.forks.retain(|fork| !fork.leg.has(tag));
         match call.forks.len() == before.forks.len() {
             true => Err(MediaError::NoLeg),
@@ -292,7 +293,7 @@ impl Calls {
 }
 
 /// What is left of a call: copies end with what they are copies of, a call with its last dialog.
-fn ended(before: Call, mut call: Call) -> Pending {
+fn ended(before: Rc<Call>, mut call: Call) -> Pending {
     let numbers: Vec<u16> = call.dialogs.iter().map(|dialog| dialog.number).collect();
     for fork in &mut call.forks {
         fork.medias.retain(|media| numbers.contains(&media.dialog));

@@ -45,9 +45,8 @@ impl Side {
         said: &penstock_sdp::Media,
         options: &Options,
     ) -> Result<(), MediaError> {
-        // TCP does not pass through here: such a section is refused on the leg's behalf.
-        let is_tcp = said.proto.to_ascii_uppercase().starts_with("TCP");
-        self.declined = said.is_rejected() || is_tcp;
+        // What goes past the relay needs no port of it.
+        self.declined = said.is_rejected() || goes_past(said);
         self.formats = said.formats.iter().take(MAX_FORMATS).cloned().collect();
         if self.declined {
             return Ok(());
@@ -111,6 +110,12 @@ pub(crate) fn convert(own: &str, wanted: &str) -> Option<Protocol> {
 
 pub(crate) fn is_rtp(said: &penstock_sdp::Media) -> bool {
     said.proto.to_ascii_uppercase().contains("RTP/")
+}
+
+/// MSRP (RFC 4975) names its way in its own lines, and is left alone.
+pub(crate) fn goes_past(said: &penstock_sdp::Media) -> bool {
+    let proto = said.proto.to_ascii_uppercase();
+    proto == "TCP/MSRP" || proto == "TCP/TLS/MSRP"
 }
 
 fn kind(said: &penstock_sdp::Media) -> Kind {

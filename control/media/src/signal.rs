@@ -165,8 +165,10 @@ pub enum IceWish {
     Default,
     /// It is taken out.
     Remove,
-    /// It is offered.
+    /// It is offered, and answered even to who did not offer it.
     Force,
+    /// It is offered.
+    Optional,
 }
 
 /// How what leaves is marked.

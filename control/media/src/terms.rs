@@ -78,7 +78,7 @@ impl Dialog {
                 && match options.ice {
                     IceWish::Default => offered,
                     IceWish::Remove => false,
-                    IceWish::Force => true,
+                    IceWish::Force | IceWish::Optional => true,
                 };
         }
         self.key(to, options.ice_keys.map(|keys| keys[1]));

@@ -57,7 +57,7 @@ fn codecs_in_all_forms() {
         assert_eq!(options(form).codecs, want, "{form}");
     }
     assert_eq!(string("transcode=[PCMA]").codecs.transcode, ["PCMA"]);
-    assert_eq!(flag("always transcode").codecs.accept, ["all"]);
+    assert_eq!(flag("always transcode").codecs, Codecs::default());
     let ignored = string("codec-set-opus/48000/1/16000 codec-ignore=[CN] codec=[set=[x]]");
     assert_eq!(
         (ignored.codecs, ignored.unknown.len()),

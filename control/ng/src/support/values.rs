@@ -84,7 +84,7 @@ words! {
         Remove = "remove": "ICE leaves the SDP",
         Force = "force": "Penstock's candidates are the only ones",
         Default = "default": "as `force` if the SDP came with ICE, else none",
-        Optional = "optional": "as `force`",
+        Optional = "optional": "as `force`, but an answer has ICE only if the offer had",
     }
     ignored {
         "force-relay": "Penstock is the only candidate, as with `default`",
