@@ -244,7 +244,7 @@ fn ice_restarts() {
     };
     let [out, back] = exchange(&mut calls, &fresh, ICE, ICE);
     assert!(
-        out.contains("bbbbbbbb") && back.contains("aaaaaaaa"),
+        out.contains("ufrag:bbbbbbbb") && back.contains("ufrag:aaaaaaaa"),
         "{out}{back}"
     );
     let restart = ICE.replace("u1u1", "u2u2");
@@ -255,7 +255,7 @@ fn ice_restarts() {
     assert_eq!([a, b], [Some(KEYS[0]), Some(KEYS[1])], "until it is told");
     let [out, back] = exchange(&mut calls, &fresh, &restart, ICE);
     assert!(
-        out.contains("bbbbbbbb") && back.contains("cccccccc"),
+        out.contains("ufrag:bbbbbbbb") && back.contains("ufrag:cccccccc"),
         "{out}{back}"
     );
     // Another phone answers: it was offered the same as the first one.
@@ -263,7 +263,7 @@ fn ice_restarts() {
     exchange(&mut calls, &fresh, &restart, &another);
     assert_eq!(rtp(&calls)[1].ice, Some(KEYS[1]));
     let [out, _] = exchange(&mut calls, &fresh, &restart, &another);
-    assert!(out.contains("bbbbbbbb"), "{out}");
+    assert!(out.contains("ufrag:bbbbbbbb"), "{out}");
 }
 
 fn bundle(ip: &str, ports: [u16; 2], group: bool) -> String {
