@@ -73,8 +73,8 @@ impl Side {
         };
         let address = said.address.filter(|address| !address.is_unspecified());
         let Some(address) = address.filter(|_| said.port != 0) else {
-            // The older hold: nothing may be sent there, and where it was is where it will be. With ICE it says
-            // that candidates are still to come, and they are not waited for.
+            // The older hold: nothing may be sent there, and where it was is where it will be. With ICE, checks say where
+            // that is.
             self.receives &= !said.is_zero_address();
             return Ok(());
         };
