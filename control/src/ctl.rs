@@ -24,6 +24,12 @@ pub(crate) fn cli(service: &Rc<Service>, line: &str) -> String {
     }
 }
 
+/// Whether a line changes nothing.
+pub(crate) fn only_looks(line: &str) -> bool {
+    let word = line.split_whitespace().next();
+    matches!(word, None | Some("help" | "list" | "get"))
+}
+
 fn unknown(level: &str, words: &[&str]) -> String {
     format!(
         "Unknown or incomplete command:{level}:{}\n",
