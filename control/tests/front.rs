@@ -236,6 +236,13 @@ fn who_does_not_read_or_does_not_finish_is_cut_off() {
     slow[3]
         .write_all(b"GET /ping HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         .unwrap();
+    // One that asks and never reads, until neither side's buffers hold any more.
+    let mut unread = connect(http);
+    let get = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(2000);
+    unread.write_all(&get).unwrap();
+    world.until("who does not read is cut off over HTTP", || {
+        world.stats()["transports"]["http"]["idle"] == 1
+    });
     world.until("both are cut off", || {
         assert_eq!(world.ng(json!({"command": "ping"}))["result"], "pong");
         world.stats()["transports"]["tcp"]["idle"] == 2

@@ -18,6 +18,7 @@
 //! channel to its task.
 
 use super::gate::Verdict;
+use super::patient::Patient;
 use super::{
     Connection, Doors, Event, Front, Gate, PATIENCE, Peer, ReplyTo, Transport, metrics, ws,
 };
@@ -117,6 +118,7 @@ pub(super) struct Client {
 
 /// Serves a connection to its end, or until it is a WebSocket's.
 pub(super) async fn serve(asks: Asks, stream: TcpStream, connection: Connection) {
+    let doors = asks.doors.clone();
     let client = Arc::new(Client {
         asks,
         ip: connection.ip,
@@ -129,10 +131,22 @@ pub(super) async fn serve(asks: Asks, stream: TcpStream, connection: Connection)
         .header_read_timeout(PATIENCE)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, PATIENCE)),
+            TowerToHyperService::new(app),
+        )
         .with_upgrades();
     // A client that hangs up, or speaks no HTTP, is no event.
-    let _ = served.await;
+    if served.await.is_err_and(|error| is_stalled(&error)) {
+        doors.count(Transport::Http, Event::Idle);
+    }
+}
+
+/// Whether the client took no reply off.
+fn is_stalled(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::TimedOut)
 }
 
 async fn handle(
