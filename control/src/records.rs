@@ -101,7 +101,7 @@ impl Records {
         let asked = self.orders.as_ref().map(|o| o.try_send(Order::Reopen));
         match asked {
             Some(Err(TrySendError::Full(_))) => {
-                Err("the call records' disk is too slow; their file was not opened anew".into())
+                Err("the configuration is in force, but the call records' disk is too slow: their file was not opened anew".into())
             }
             _ => Ok(()),
         }
