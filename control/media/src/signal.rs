@@ -242,6 +242,7 @@ impl Work<'_> {
         dialog.offer_mux(from, options);
         dialog.offer_ice(from, options);
         dialog.offer_bundle(from, options);
+        self.alternate(idx, 1 - from, options);
         self.leave(idx, 1 - from, (&places, sdp), options, Phase::Offer)
     }
 
@@ -283,6 +284,7 @@ impl Work<'_> {
         dialog.answer_mux(offerer);
         dialog.answer_ice(offerer, options);
         dialog.answer_bundle(offerer, options);
+        self.alternate(idx, offerer, options);
         self.leave(idx, offerer, (&places, sdp), options, Phase::Answer)
     }
 
@@ -391,9 +393,9 @@ impl Work<'_> {
         let media = &mut dialog.medias[position];
         if !media.is_like(offered) {
             // Another kind of media in an old place (RFC 3264 section 8.3.3): the ports stay.
-            let locals = media.locals;
             *media = Media {
-                locals,
+                locals: media.locals,
+                alternates: std::mem::take(&mut media.alternates),
                 ..Media::new(offered)
             };
         }
@@ -413,6 +415,7 @@ impl Work<'_> {
         media.sides[1 - from].proto = transport_of(offered, options, transport)?;
         if media.sides[from].declined {
             media.locals = None;
+            media.alternates = Default::default();
             return Ok(());
         }
         let has_ports = media.locals.is_some();
@@ -421,7 +424,9 @@ impl Work<'_> {
             self.call.dialogs[idx].medias[position].locals = Some(locals);
         } else if options.fresh_ports && has_moved {
             let local = self.take(&faced[1 - from])?;
-            if let Some(locals) = &mut self.call.dialogs[idx].medias[position].locals {
+            let media = &mut self.call.dialogs[idx].medias[position];
+            media.alternates[1 - from].clear();
+            if let Some(locals) = &mut media.locals {
                 locals[1 - from] = local;
             }
         }
@@ -489,6 +494,7 @@ impl Leg {
             echoed: false,
             waits: false,
             ice: None,
+            ice_restarts: false,
             transport: None,
             told: Default::default(),
         }

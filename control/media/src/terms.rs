@@ -24,10 +24,8 @@ impl Dialog {
             let own = &mut media.sides[side];
             own.ice_lite = is_lite;
             let ufrag = said.ice_ufrag.clone();
-            // Other credentials than before: a restart (RFC 8839 section 4.4.1.1.1), which ours follow.
-            if own.ice.is_some() && own.ice != ufrag {
-                self.legs[side].ice = None;
-            }
+            // Other credentials than before: a restart, which ours follow. Until they are told, checks have the former ones.
+            self.legs[side].ice_restarts |= own.ice.is_some() && own.ice != ufrag;
             own.ice = ufrag;
             own.trickles = said.trickle;
             own.mid.clone_from(&said.mid);
@@ -97,7 +95,9 @@ impl Dialog {
     fn key(&mut self, side: usize, fresh: Option<Ice>) {
         let speaks = self.medias.iter().any(|media| media.sides[side].told_ice);
         let leg = &mut self.legs[side];
-        leg.ice = leg.ice.or(fresh).filter(|_| speaks);
+        let former = leg.ice.filter(|_| !leg.ice_restarts);
+        leg.ice_restarts = false;
+        leg.ice = former.or(fresh).filter(|_| speaks);
         if leg.ice.is_none() {
             for media in &mut self.medias {
                 media.sides[side].told_ice = false;
