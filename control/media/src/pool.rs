@@ -264,7 +264,10 @@ impl Pool {
     }
 
     fn take(&mut self, now: Duration) -> Option<Local> {
-        let (port, _) = self.free.pop_front_if(|&mut (_, ready)| ready <= now)?;
+        if !self.is_ready(now) {
+            return None;
+        }
+        let (port, _) = self.free.pop_front()?;
         self.set_used(port, true);
         Some(self.local(port))
     }
