@@ -1,5 +1,6 @@
 //! rtpengine-ctl's commands, answered as text in its form. `control/MIGRATION.md` says which there are.
 
+use crate::facing;
 use crate::log;
 use crate::service::{Service, clock};
 use crate::settings;
@@ -93,8 +94,9 @@ fn numbers(service: &Service) -> String {
     let (mut v4, mut v6, mut mixed) = (0, 0, 0);
     for call in calls.iter() {
         let mut has = [false; 2];
-        call.locals()
-            .for_each(|local| has[usize::from(local.ip.is_ipv6())] = true);
+        let medias = call.dialogs.iter().flat_map(|dialog| &dialog.medias);
+        let locals = medias.filter_map(|media| media.locals).flatten();
+        locals.for_each(|local| has[usize::from(local.ip.is_ipv6())] = true);
         match has {
             [true, true] => mixed += 1,
             [_, true] => v6 += 1,
@@ -188,15 +190,18 @@ fn leg(service: &Service, dialog: &Dialog, side: usize) -> String {
         text += &format!("---     subscribed to '{peer}'\n---     subscription of '{peer}'\n");
     }
     for (media, number) in dialog.medias.iter().zip(1..) {
-        let Some(locals) = media.locals else { continue };
+        if media.locals.is_none() {
+            continue;
+        }
         let this = &media.sides[side];
         text += &format!(
             "------ Media #{number} ({} over {})\n",
             media.name, this.proto
         );
-        text += &port(service, locals[side], this.remote, "");
+        let at = |second| facing::locals(media, side, second).collect::<Vec<Local>>();
+        text += &port(service, at(false), this.remote, "");
         if media.has_rtcp && media.kind == Kind::Rtp && !has_mux(media) {
-            text += &port(service, locals[side].rtcp(), this.remote_rtcp, " (RTCP)");
+            text += &port(service, at(true), this.remote_rtcp, " (RTCP)");
         }
     }
     text
@@ -206,8 +211,19 @@ fn has_mux(media: &Media) -> bool {
     media.sides.iter().all(|side| side.mux)
 }
 
-fn port(service: &Service, local: Local, signalled: Option<SocketAddr>, kind: &str) -> String {
-    let stat = service.link.stream(local);
+/// What came to the first of the endpoints, or to another that stands for it.
+fn port(
+    service: &Service,
+    locals: Vec<Local>,
+    signalled: Option<SocketAddr>,
+    kind: &str,
+) -> String {
+    let Some(&first) = locals.first() else {
+        return String::new();
+    };
+    let meters = |local| service.link.stream(local);
+    let (local, stat) = facing::joined(locals.into_iter(), &meters).unzip();
+    let local = local.unwrap_or(first);
     let remote = stat.and_then(|stat| stat.policy.remote).or(signalled);
     let (ip, port) = match remote {
         Some(remote) => (remote.ip().to_string(), remote.port()),

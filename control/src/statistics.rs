@@ -12,7 +12,7 @@ mod groups;
 use crate::records::Ended;
 use crate::report::Sum;
 use crate::service::Service;
-use penstock_media::{Kind, Local, Now};
+use penstock_media::{Kind, Media, Now};
 use penstock_ng::{Reply, Request};
 use serde_json::{Map, Value as Json, json};
 use std::cell::{Cell, RefCell};
@@ -137,8 +137,8 @@ impl Statistics {
         for dialog in gone {
             was_answered |= has_answered(dialog);
             let relayed = dialog.medias.iter().filter(|m| m.kind == Kind::Rtp);
-            for locals in relayed.filter_map(|media| media.locals) {
-                calls.media(locals, ended);
+            for media in relayed.filter(|media| media.locals.is_some()) {
+                calls.media(media, ended);
             }
         }
         if ended.rest.is_empty() {
@@ -183,8 +183,9 @@ impl Statistics {
 }
 
 impl Calls {
-    fn media(&mut self, locals: [Local; 2], ended: &Ended) {
-        let meters = locals.map(|local| ended.meters.get(&local));
+    fn media(&mut self, media: &Media, ended: &Ended) {
+        let meters = [0, 1].map(|side| ended.facing(media, side, false));
+        let meters = meters.map(|joined| joined.map(|(_, stat)| stat));
         let heard = meters.map(|stat| stat.is_some_and(|stat| stat.meter.packets > 0));
         match heard {
             [false, false] => self.zero_way += 1,

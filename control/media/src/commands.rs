@@ -331,6 +331,7 @@ fn join(call: &Call, one: (usize, usize), other: (usize, usize), now: Now) -> Di
         let locals = own.locals.zip(peer.locals);
         medias.push(crate::Media {
             locals: locals.map(|(own, peer)| [own[a.1], peer[b.1]]),
+            alternates: [own.alternates[a.1].clone(), peer.alternates[b.1].clone()],
             sides: [own.sides[a.1].clone(), peer.sides[b.1].clone()],
             hidden_from: None,
             ..own.clone()
@@ -390,6 +391,7 @@ impl Work<'_> {
             own.told_mux = own.mux;
         }
         dialog.answer_ice(0, options);
+        self.alternate(idx, 0, options);
         self.leave(idx, 0, (&places, sdp), options, Phase::Published)
     }
 

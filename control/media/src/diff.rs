@@ -54,6 +54,9 @@ pub enum Feed {
     /// They arrive at that endpoint, among others': those of its kind (RTCP multiplexed with RTP, RFC 5761), of its
     /// payload types, mid or SSRC (BUNDLE, RFC 9143). What arrives at its own endpoint passes as well.
     PartOf(Local),
+    /// They arrive at its own endpoint, another candidate (RFC 8445) for what that endpoint is: checks say at which of them
+    /// the leg is, and all that is sent to it leaves from there.
+    AltOf(Local),
 }
 
 /// ICE credentials of a lite agent (RFC 8445 section 2.5): who checks connectivity with them is answered, and is where media

@@ -18,6 +18,7 @@ impl Media {
             has_rtcp: is_rtp(offered),
             clock_hz: clock(offered),
             locals: None,
+            alternates: Default::default(),
             sides: [Side::default(), Side::default()],
             hidden_from: None,
             mux: Mux::Pass,

@@ -4,17 +4,6 @@ mod common;
 use common::*;
 use penstock_media::*;
 
-const KEYS: [Ice; 2] = [
-    Ice {
-        ufrag: *b"aaaaaaaa",
-        pwd: *b"aaaaaaaaaaaaaaaaaaaaaaaa",
-    },
-    Ice {
-        ufrag: *b"bbbbbbbb",
-        pwd: *b"bbbbbbbbbbbbbbbbbbbbbbbb",
-    },
-];
-
 fn with(mux: MuxWish) -> Options {
     Options {
         mux,
