@@ -30,6 +30,7 @@ pub mod cli;
 mod ctl;
 pub mod daemon;
 mod ending;
+mod facing;
 mod front;
 mod history;
 mod lanes;

@@ -58,6 +58,7 @@ impl Addresses {
             Feed::Own => shm::Feed::Own,
             Feed::CopyOf(parent) => shm::Feed::CopyOf(self.endpoint(parent)?),
             Feed::PartOf(parent) => shm::Feed::PartOf(self.endpoint(parent)?),
+            Feed::AltOf(parent) => shm::Feed::AltOf(self.endpoint(parent)?),
         })
     }
 
@@ -65,7 +66,7 @@ impl Addresses {
     fn missing(&self, stream: &Stream) -> Local {
         let parent = match stream.feed {
             Feed::Own => None,
-            Feed::CopyOf(parent) | Feed::PartOf(parent) => Some(parent),
+            Feed::CopyOf(parent) | Feed::PartOf(parent) | Feed::AltOf(parent) => Some(parent),
         };
         let mut all = [Some(stream.local), parent].into_iter().flatten();
         all.find(|local| self.endpoint(*local).is_none())

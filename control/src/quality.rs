@@ -1,5 +1,6 @@
 //! Rates the media of all calls, and says when it is poor and when it no longer is.
 
+use crate::facing;
 use crate::history::{History, Measure};
 use crate::service::{Service, now};
 use penstock_media::{Call, Kind, Limits, Local, Measured, Media, mos};
@@ -233,8 +234,10 @@ impl Service {
         let streams = calls.entry(key).or_default();
         let speech = speech(call);
         // Ports that the call no longer has.
-        streams.retain(|rated| speech.iter().flatten().any(|(_, at)| *at == rated.local));
+        let stands = |at| speech.iter().flatten().any(|(_, all)| all.contains(&at));
+        streams.retain(|rated| stands(rated.local));
         for legs in speech {
+            let legs = legs.map(|(leg, locals)| (leg, self.heard(locals, key)));
             let trips = legs.map(|(_, local)| self.round_trip_ms(local, key));
             let both = trips[0].zip(trips[1]).map(|(a, b)| a + b);
             for ((leg, local), trip) in legs.into_iter().zip(trips) {
@@ -263,6 +266,13 @@ impl Service {
         }
     }
 
+    /// Where of these endpoints the leg is heard.
+    fn heard(&self, locals: Vec<Local>, key: u64) -> Local {
+        let first = locals[0];
+        let meters = |local| self.link.stream(local).filter(|stat| stat.call == key);
+        facing::heard(locals.into_iter(), &meters).unwrap_or(first)
+    }
+
     /// Between the plane and the leg that sends here, by its RTCP on either port.
     fn round_trip_ms(&self, local: Local, key: u64) -> Option<f64> {
         let trip_us = |local| {
@@ -278,15 +288,19 @@ impl Service {
     }
 }
 
-/// The audio of a call: leg and where it arrives, of both sides of each media.
-fn speech(call: &Call) -> Vec<[(u16, Local); 2]> {
+/// The audio of a call: leg and where it may arrive, of both sides of each media.
+fn speech(call: &Call) -> Vec<[(u16, Vec<Local>); 2]> {
     let mut streams = Vec::new();
     for dialog in &call.dialogs {
         let audio = |media: &&Media| media.kind == Kind::Rtp && media.name == "audio";
         for media in dialog.medias.iter().filter(audio) {
-            if let Some([a, b]) = media.locals {
+            if media.locals.is_some() {
                 let leg = dialog.number.wrapping_mul(2);
-                streams.push([(leg, a), (leg.wrapping_add(1), b)]);
+                let at = |side: usize| {
+                    let number = leg.wrapping_add(side as u16);
+                    (number, media.facing(side).collect())
+                };
+                streams.push([at(0), at(1)]);
             }
         }
     }

@@ -5,6 +5,7 @@
 //! feed before the next: a reader finds at most that one line bad, and none after it. The file is opened anew on
 //! request, for log rotation.
 
+use crate::facing;
 use crate::quality::Rated;
 use penstock_media::{Call, Dialog, Kind, Leg, Local, Media, Now};
 use penstock_shm::StreamStat;
@@ -38,6 +39,27 @@ pub(crate) struct Ended {
     pub(crate) rated: Vec<Rated>,
     /// `delete`, `operator`, or why it ended by itself.
     pub(crate) why: &'static str,
+}
+
+impl Ended {
+    /// What came from a leg in a media, and where: its RTP, or, with `second`, at the port after it.
+    pub(crate) fn facing(
+        &self,
+        media: &Media,
+        side: usize,
+        second: bool,
+    ) -> Option<(Local, StreamStat)> {
+        let locals: Vec<Local> = facing::locals(media, side, second).collect();
+        facing::joined(locals.into_iter(), &|local| {
+            self.meters.get(&local).copied()
+        })
+    }
+
+    fn rated_of(&self, media: &Media, side: usize) -> impl Iterator<Item = &Rated> {
+        let locals: Vec<Local> = media.facing(side).collect();
+        let rated = self.rated.iter();
+        rated.filter(move |rated| locals.contains(&rated.local()))
+    }
 }
 
 /// What the writer is told.
@@ -101,7 +123,7 @@ impl Records {
         let asked = self.orders.as_ref().map(|o| o.try_send(Order::Reopen));
         match asked {
             Some(Err(TrySendError::Full(_))) => {
-                Err("the call records' disk is too slow; their file was not opened anew".into())
+                Err("the configuration is in force, but the call records' disk is too slow: their file was not opened anew".into())
             }
             _ => Ok(()),
         }
@@ -233,9 +255,15 @@ fn section(ended: &Ended, media: &Media, side: usize) -> Value {
     let mut streams = Vec::new();
     if let Some(locals) = media.locals {
         let local = locals[side];
-        streams.push(stream(ended, local, own.remote, media.kind));
-        if media.has_rtcp && ended.meters.contains_key(&local.rtcp()) {
-            streams.push(stream(ended, local.rtcp(), own.remote_rtcp, Kind::Rtcp));
+        let rtp = ended.facing(media, side, false);
+        let mut line = stream(local, rtp, own.remote, media.kind);
+        if let Some((_, stat)) = rtp.filter(|_| media.kind == Kind::Rtp) {
+            sounded(&mut line, &stat, ended.rated_of(media, side));
+        }
+        streams.push(line);
+        let rtcp = ended.facing(media, side, true);
+        if media.has_rtcp && rtcp.is_some() {
+            streams.push(stream(local, rtcp, own.remote_rtcp, Kind::Rtcp));
         }
     }
     json!({
@@ -248,20 +276,21 @@ fn section(ended: &Ended, media: &Media, side: usize) -> Value {
     })
 }
 
-/// What arrived from a leg at one port.
+/// What arrived from a leg: at which of its endpoints, else at the one of its m= line, and its meters.
 fn stream(
-    ended: &Ended,
-    local: Local,
+    first: Local,
+    joined: Option<(Local, StreamStat)>,
     signalled: Option<std::net::SocketAddr>,
     kind: Kind,
 ) -> Value {
+    let local = joined.map_or(first, |(local, _)| local);
     let mut line = json!({
         "kind": match kind { Kind::Rtp => "rtp", Kind::Rtcp => "rtcp", Kind::Raw => "raw" },
         "local": std::net::SocketAddr::new(local.ip, local.port).to_string(),
         "vlan": local.vlan,
         "signalled": signalled,
     });
-    let Some(stat) = ended.meters.get(&local) else {
+    let Some((_, stat)) = joined else {
         return line;
     };
     let meter = &stat.meter;
@@ -277,18 +306,19 @@ fn stream(
     line["bytes"] = meter.bytes.into();
     line["dropped"] = meter.dropped.into();
     line["drops"] = drops.into();
-    if kind == Kind::Rtp {
-        let known = ended.rated.iter().find(|rated| rated.local() == local);
-        let sources = known.map_or(&[][..], Rated::sources);
-        line["lost"] = meter.lost.into();
-        line["late"] = meter.late.into();
-        line["duplicates"] = meter.duplicates.into();
-        line["jitter_ms"] = json!((meter.jitter_ms * 100.0).round() / 100.0);
-        line["ssrc"] = json!(meter.ssrc);
-        line["payload_type"] = json!(meter.payload_type);
-        line["quality"] = sources.iter().map(quality).collect();
-    }
     line
+}
+
+/// What is said of RTP alone.
+fn sounded<'a>(line: &mut Value, stat: &StreamStat, rated: impl Iterator<Item = &'a Rated>) {
+    let meter = &stat.meter;
+    line["lost"] = meter.lost.into();
+    line["late"] = meter.late.into();
+    line["duplicates"] = meter.duplicates.into();
+    line["jitter_ms"] = json!((meter.jitter_ms * 100.0).round() / 100.0);
+    line["ssrc"] = json!(meter.ssrc);
+    line["payload_type"] = json!(meter.payload_type);
+    line["quality"] = rated.flat_map(Rated::sources).map(quality).collect();
 }
 
 /// How one source sounded. MOS 1 to 5; averages over the call.

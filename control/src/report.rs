@@ -1,5 +1,6 @@
 //! The body of a `query` or `delete` reply, in rtpengine's structure.
 
+use crate::facing;
 use crate::history::{History, MAX_ENTRIES, Sample};
 use crate::quality::Rated;
 use penstock_media::{Call, Dialog, Kind, Local, Media};
@@ -153,9 +154,6 @@ impl Report<'_> {
             .collect();
         let mut out = Dict::default();
         out.push("tag", leg.tags.last().cloned().unwrap_or_default());
-        if let Some(label) = &leg.label {
-            out.push("label", label.as_str());
-        }
         if let Some(branch) = dialog.branch.as_deref().filter(|_| side == 1) {
             out.push("via-branch", branch);
         }
@@ -174,27 +172,27 @@ impl Report<'_> {
         let mut streams: Vec<Value> = Vec::new();
         let (mut ingress, mut egress) = (Vec::new(), Vec::new());
         if let Some(locals) = media.locals {
-            let at = |kind| Place {
+            let rtp = Place {
                 media,
                 side,
-                kind,
-                local: locals[side],
-                peer: locals[1 - side],
+                kind: media.kind,
+                second: false,
+                first: locals[side],
                 signalled: own.remote,
             };
-            streams.push(self.stream(&at(media.kind)).into());
+            streams.push(self.stream(&rtp).into());
             if media.has_rtcp {
-                let rtp = at(Kind::Rtcp);
                 let rtcp = Place {
-                    local: rtp.local.rtcp(),
-                    peer: rtp.peer.rtcp(),
+                    kind: Kind::Rtcp,
+                    second: true,
+                    first: rtp.first.rtcp(),
                     signalled: own.remote_rtcp,
                     ..rtp
                 };
                 streams.push(self.stream(&rtcp).into());
             }
-            ingress = self.sources(media, locals[side]);
-            egress = self.sources(media, locals[1 - side]);
+            ingress = self.sources(media, side);
+            egress = self.sources(media, 1 - side);
         }
         let leg = &dialog.legs[side];
         let proto = own.proto.to_ascii_uppercase();
@@ -210,6 +208,7 @@ impl Report<'_> {
             (is_secure && !is_dtls, "SDES"),
             // Keys are never ours: what is encrypted passes unopened.
             (is_secure || media.kind == Kind::Raw, "passthrough"),
+            (own.ice.is_some() && own.told_ice, "ICE"),
             (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
         let mut out = Dict::default();
@@ -224,9 +223,15 @@ impl Report<'_> {
     }
 
     fn stream(&mut self, place: &Place<'_>) -> Dict {
-        let Place { media, local, .. } = *place;
-        let stat = (self.meters)(local);
-        let peer = (self.meters)(place.peer);
+        let Place { media, side, .. } = *place;
+        let joined = |side| {
+            let locals = facing::locals(media, side, place.second);
+            let locals: Vec<Local> = locals.collect();
+            facing::joined(locals.into_iter(), self.meters)
+        };
+        let (local, stat) = joined(side).unzip();
+        let local = local.unwrap_or(place.first);
+        let peer = joined(1 - side).map(|(_, stat)| stat);
         let sum = Sum::of(stat.as_ref());
         let total = match place.kind {
             Kind::Rtcp => &mut self.rtcp,
@@ -258,7 +263,7 @@ impl Report<'_> {
             && let Some(stat) = &stat
         {
             out.push("SSRC", u64::from(ssrc));
-            self.quality(ssrc, local, stat);
+            self.quality(ssrc, (media, side), stat);
         }
         out.push("ingress SSRCs", source(stat.as_ref()));
         out.push("egress SSRCs", source(peer.as_ref()));
@@ -267,30 +272,41 @@ impl Report<'_> {
         out
     }
 
-    /// The sources heard at an endpoint, the latest last.
-    fn sources(&self, media: &Media, local: Local) -> Vec<Value> {
+    /// What was rated of a leg's media.
+    fn rated(&self, media: &Media, side: usize) -> impl Iterator<Item = &History> {
+        let locals: Vec<Local> = media.facing(side).collect();
+        let rated = self.rated.iter();
+        let own = rated.filter(move |rated| locals.contains(&rated.local()));
+        own.flat_map(Rated::sources)
+    }
+
+    /// The sources heard of a leg, the latest last.
+    fn sources(&self, media: &Media, side: usize) -> Vec<Value> {
         if media.kind != Kind::Rtp {
             return Vec::new();
         }
-        let now = (self.meters)(local).and_then(|stat| stat.meter.ssrc);
-        let known = self.rated.iter().find(|rated| rated.local() == local);
-        let known = known.map_or(&[][..], Rated::sources);
-        let mut ssrcs: Vec<u32> = known.iter().map(|history| history.ssrc).collect();
-        ssrcs.extend(now.filter(|ssrc| !ssrcs.contains(ssrc)));
+        let at = facing::heard(media.facing(side), self.meters);
+        let now = at.and_then(self.meters).and_then(|stat| stat.meter.ssrc);
+        let mut ssrcs: Vec<u32> = Vec::new();
+        for ssrc in self.rated(media, side).map(|known| known.ssrc).chain(now) {
+            if !ssrcs.contains(&ssrc) {
+                ssrcs.push(ssrc);
+            }
+        }
         let entry = |ssrc| Dict::from_iter([("SSRC", u64::from(ssrc))]).into();
         ssrcs.into_iter().map(entry).collect()
     }
 
     /// Enters the sources of a stream: all that were rated, and the present one.
-    fn quality(&mut self, now: u32, local: Local, stat: &StreamStat) {
+    fn quality(&mut self, now: u32, (media, side): (&Media, usize), stat: &StreamStat) {
         let lost = u64::try_from(stat.meter.lost).unwrap_or(0);
         let unrated = || Dict::from_iter([("cumulative loss", lost)]);
         self.ssrcs.entry(now).or_insert_with(unrated);
-        let known = self.rated.iter().find(|rated| rated.local() == local);
-        for history in known.map_or(&[][..], Rated::sources) {
-            let entry = quality(history, self.progression);
-            self.ssrcs.insert(history.ssrc, entry);
-        }
+        let known = self.rated(media, side);
+        let known: Vec<_> = known
+            .map(|history| (history.ssrc, quality(history, self.progression)))
+            .collect();
+        self.ssrcs.extend(known);
     }
 }
 
@@ -301,8 +317,10 @@ struct Place<'a> {
     /// Of the leg that it faces.
     side: usize,
     kind: Kind,
-    local: Local,
-    peer: Local,
+    /// It is the port after the first.
+    second: bool,
+    /// Where it is by the m= line.
+    first: Local,
     signalled: Option<std::net::SocketAddr>,
 }
 

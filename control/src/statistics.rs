@@ -12,7 +12,7 @@ mod groups;
 use crate::records::Ended;
 use crate::report::Sum;
 use crate::service::Service;
-use penstock_media::{Kind, Local, Now};
+use penstock_media::{Kind, Media, Now};
 use penstock_ng::{Reply, Request};
 use serde_json::{Map, Value as Json, json};
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Records looked at before other tasks get their turn.
-const BATCH: u32 = 1024;
+const BATCH: u32 = 64;
 
 /// Clients that are counted by themselves; all count in the totals.
 const MAX_CLIENTS: usize = 64;
@@ -137,8 +137,8 @@ impl Statistics {
         for dialog in gone {
             was_answered |= has_answered(dialog);
             let relayed = dialog.medias.iter().filter(|m| m.kind == Kind::Rtp);
-            for locals in relayed.filter_map(|media| media.locals) {
-                calls.media(locals, ended);
+            for media in relayed.filter(|media| media.locals.is_some()) {
+                calls.media(media, ended);
             }
         }
         if ended.rest.is_empty() {
@@ -183,8 +183,9 @@ impl Statistics {
 }
 
 impl Calls {
-    fn media(&mut self, locals: [Local; 2], ended: &Ended) {
-        let meters = locals.map(|local| ended.meters.get(&local));
+    fn media(&mut self, media: &Media, ended: &Ended) {
+        let meters = [0, 1].map(|side| ended.facing(media, side, false));
+        let meters = meters.map(|joined| joined.map(|(_, stat)| stat));
         let heard = meters.map(|stat| stat.is_some_and(|stat| stat.meter.packets > 0));
         match heard {
             [false, false] => self.zero_way += 1,
@@ -269,7 +270,7 @@ impl Statistics {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use penstock_ng::{Dict, Value};
+    use penstock_ng::{Dict, SECTIONS, Support, Value};
 
     fn get<'a>(dict: &'a Dict, path: &[&str]) -> &'a Value {
         let (first, rest) = path.split_first().unwrap();
@@ -311,6 +312,34 @@ mod tests {
         assert_eq!(*get(proxy, &["offerduration"]), Value::from("0.003000"));
         assert_eq!(*get(proxy, &["errorcount"]), Value::from(2_u64));
         assert_eq!(*get(proxy, &["proxy"]), Value::from("127.0.0.1"));
+    }
+
+    /// rtpengine's statistics have no row for these.
+    const WITHOUT: [&str; 2] = ["connect", "cli"];
+
+    #[test]
+    fn every_command_has_a_row_or_is_known_to_have_none() {
+        let commands = SECTIONS.iter().find(|section| section.title == "Commands");
+        let known = commands.unwrap().rows;
+        let has_row = |name| COMMANDS.iter().any(|(command, ..)| *command == name);
+        let supported = known
+            .iter()
+            .filter(|row| matches!(row.support, Support::Supported(_)));
+        for row in supported {
+            assert_ne!(
+                has_row(row.name),
+                WITHOUT.contains(&row.name),
+                "{}",
+                row.name
+            );
+        }
+        for name in COMMANDS
+            .map(|(command, ..)| command)
+            .into_iter()
+            .chain(WITHOUT)
+        {
+            assert!(known.iter().any(|row| row.name == name), "{name}");
+        }
     }
 
     #[test]

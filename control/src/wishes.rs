@@ -80,7 +80,7 @@ pub(crate) fn options(
         attributes: attributes(given),
         generate_mid: given.has(Flag::GenerateMid),
         accept_bundle: given.bundle == Some(ng::Bundle::Accept),
-        offer_bundle: false,
+        offer_bundle: given.bundle == Some(ng::Bundle::Offer),
         extmap: match (given.has(Flag::StripExtmap), &given.extmap_strip) {
             (true, _) => ExtmapEdit::Strip,
             (false, names) if names.iter().any(|name| name == "all") => ExtmapEdit::Strip,

@@ -171,13 +171,14 @@ fn pair(
     start: Duration,
     now: Now,
 ) -> Option<[Flow; 2]> {
-    let locals = media.locals.filter(|_| media.is_relayed())?;
+    media.locals.filter(|_| media.is_relayed())?;
     let is_answered = dialog.legs.iter().all(|leg| leg.signal > 0);
     Some([0, 1].map(|side| {
-        let sign = sign(locals[side]);
-        let seen = sign.and_then(|sign| sign.last_seen);
+        let signs = || media.facing(side).filter_map(sign);
+        let seen = signs().filter_map(|sign| sign.last_seen).max();
+        let since = signs().map(|sign| sign.since).max();
+        let moment = seen.or(since).unwrap_or_default();
         let is_blocked = dialog.legs[side].blocked.media;
-        let moment = seen.or(sign.map(|sign| sign.since)).unwrap_or_default();
         Flow {
             is_expected: is_answered && dialog.lets_pass(media, side) && !is_blocked,
             was_seen: seen.is_some(),

@@ -63,6 +63,9 @@ pub struct Dialog {
     /// Whether its media is dropped.
     #[serde(default)]
     pub dropped: bool,
+    /// Whether the last offer asked for its bundle to be accepted.
+    #[serde(default)]
+    pub accepts_bundle: bool,
     /// When it ends, if it was deleted with a delay, microseconds since 1970. Signalling takes that back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_us: Option<u64>,
@@ -160,6 +163,10 @@ pub struct Media {
     pub clock_hz: u32,
     /// The RTP endpoints facing either leg; `None` while the section is refused.
     pub locals: Option<[Local; 2]>,
+    /// More RTP endpoints facing either leg, at other addresses of its interface: candidates (RFC 8445). At most
+    /// [`crate::MAX_ALTERNATES`] each.
+    #[serde(default, skip_serializing_if = "no_alternates")]
+    pub alternates: [Vec<Local>; 2],
     /// What either leg said of it.
     pub sides: [Side; 2],
     /// The side whose SDP this section was taken out of.
@@ -180,6 +187,10 @@ pub enum Mux {
     Accept,
     /// It is refused.
     Reject,
+}
+
+fn no_alternates(alternates: &[Vec<Local>; 2]) -> bool {
+    alternates.iter().all(Vec::is_empty)
 }
 
 fn yes() -> bool {
@@ -322,8 +333,7 @@ impl Call {
         let medias = self.dialogs.iter().flat_map(|dialog| &dialog.medias);
         let forked = self.forks.iter().flat_map(|fork| &fork.medias);
         medias
-            .filter_map(|media| media.locals)
-            .flatten()
+            .flat_map(Media::endpoints)
             .chain(forked.map(|media| media.local))
     }
 
@@ -413,6 +423,20 @@ impl Media {
     /// Whether it has streams: neither leg has declined it.
     pub fn is_relayed(&self) -> bool {
         self.locals.is_some() && !self.sides.iter().any(|side| side.declined)
+    }
+
+    /// The RTP endpoints it holds; each stands for a pair of ports.
+    fn endpoints(&self) -> impl Iterator<Item = Local> {
+        let alternates = self.alternates.iter().flatten().copied();
+        self.locals.into_iter().flatten().chain(alternates)
+    }
+
+    /// The RTP endpoints that face leg `side`: the one of its m= line first, then its alternates.
+    pub fn facing(&self, side: usize) -> impl Iterator<Item = Local> {
+        let first = self.locals.map(|locals| locals[side]);
+        first
+            .into_iter()
+            .chain(self.alternates[side].iter().copied())
     }
 
     /// The types that either leg announced: what is sent by numbers of one's own is as good.

@@ -4,6 +4,7 @@ use crate::call::{Call, Dialog, Leg};
 use crate::calls::{Calls, Pending};
 use crate::family::facing;
 use crate::fork::{Fork, ForkMedia, MAX_FORKS};
+use crate::hear::convert;
 use crate::leave::Phase;
 use crate::signal::{Options, Parties, Work};
 use crate::{MediaError, Now};
@@ -101,18 +102,20 @@ impl Calls {
         let forked = |fork: &Fork| from_tag.is_some_and(|tag| fork.leg.has(tag));
         let mut call = Call::clone(before);
         call.last_signal_us = now.unix_us;
+        // A subscription has no answer to wait for.
+        call.forks.retain(|fork| !forked(fork));
         if delay.is_zero() {
             call.dialogs.retain(|dialog| !ends(dialog));
-            call.forks.retain(|fork| !forked(fork));
             let counts = |call: &Call| (call.dialogs.len(), call.forks.len());
             if counts(&call) == counts(before) {
                 return Err(MediaError::NoMatch);
             }
         } else {
             let ends_us = now.unix_us.saturating_add(delay.as_micros() as u64);
-            let mut any = false;
+            let mut any = call.forks.len() < before.forks.len();
             for dialog in call.dialogs.iter_mut().filter(|dialog| ends(dialog)) {
-                dialog.ends_us = Some(ends_us);
+                let sooner = dialog.ends_us.filter(|stands| *stands < ends_us);
+                dialog.ends_us = sooner.or(Some(ends_us));
                 any = true;
             }
             if !any {
@@ -262,6 +265,13 @@ impl Calls {
                 Vec::new(),
             ));
         }
+        let bundles = |(idx, side): (usize, usize)| {
+            let mut medias = before.dialogs[idx].medias.iter();
+            medias.any(|media| media.sides[side].told_bundle)
+        };
+        if bundles(one) || bundles(other) {
+            return Err(MediaError::Bundled);
+        }
         let joined = join(&before, one, other, now);
         let mut idx = 0;
         call.dialogs.retain(|_| {
@@ -309,7 +319,11 @@ fn join(call: &Call, one: (usize, usize), other: (usize, usize), now: Now) -> Di
     let mut left: Vec<&crate::Media> = b.0.medias.iter().collect();
     let mut medias = Vec::new();
     for own in &a.0.medias {
-        let is_like = |media: &&crate::Media| media.name == own.name && media.kind == own.kind;
+        // Of unequal transports one would have to be encrypted or decrypted.
+        let is_like = |media: &&crate::Media| {
+            let [one, other] = [&own.sides[a.1].proto, &media.sides[b.1].proto];
+            media.name == own.name && media.kind == own.kind && convert(one, other).is_some()
+        };
         let found = left.iter().position(is_like);
         let Some(peer) = found.map(|found| left.remove(found)) else {
             continue;
@@ -317,6 +331,7 @@ fn join(call: &Call, one: (usize, usize), other: (usize, usize), now: Now) -> Di
         let locals = own.locals.zip(peer.locals);
         medias.push(crate::Media {
             locals: locals.map(|(own, peer)| [own[a.1], peer[b.1]]),
+            alternates: [own.alternates[a.1].clone(), peer.alternates[b.1].clone()],
             sides: [own.sides[a.1].clone(), peer.sides[b.1].clone()],
             hidden_from: None,
             ..own.clone()
@@ -370,12 +385,13 @@ impl Work<'_> {
         }
         let dialog = &mut self.call.dialogs[idx];
         let places: Vec<usize> = (0..dialog.medias.len()).collect();
-        dialog.hear_session(0, &places, sdp);
+        dialog.hear_session(0, (&places, sdp), true);
         for media in &mut dialog.medias {
             let own = &mut media.sides[0];
             own.told_mux = own.mux;
         }
         dialog.answer_ice(0, options);
+        self.alternate(idx, 0, options);
         self.leave(idx, 0, (&places, sdp), options, Phase::Published)
     }
 
@@ -417,6 +433,7 @@ impl Work<'_> {
         };
         let mut leg = Leg::new(facing.clone(), self.now);
         leg.tags.push(tag.to_owned());
+        leg.label.clone_from(&options.label);
         let mut fork = Fork {
             number: self.call.next_dialog,
             leg,
@@ -431,6 +448,9 @@ impl Work<'_> {
             for (idx, media) in (0..).zip(&dialog.medias) {
                 if !media.is_relayed() {
                     continue;
+                }
+                if media.has_proto("SAVP") {
+                    return Err(MediaError::Encrypted);
                 }
                 let local = self.take(&facing)?;
                 let own = &media.sides[*side];

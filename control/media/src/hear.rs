@@ -18,6 +18,7 @@ impl Media {
             has_rtcp: is_rtp(offered),
             clock_hz: clock(offered),
             locals: None,
+            alternates: Default::default(),
             sides: [Side::default(), Side::default()],
             hidden_from: None,
             mux: Mux::Pass,
@@ -46,7 +47,9 @@ impl Side {
         options: &Options,
     ) -> Result<(), MediaError> {
         // What goes past the relay needs no port of it.
-        self.declined = said.is_rejected() || goes_past(said);
+        // With port 0 it can only share another section's port (RFC 9143 section 6).
+        let lone = said.port == 0 && !options.accept_bundle && !options.offer_bundle;
+        self.declined = said.is_rejected() || lone || goes_past(said);
         self.formats = said.formats.iter().take(MAX_FORMATS).cloned().collect();
         if self.declined {
             return Ok(());
@@ -70,9 +73,10 @@ impl Side {
             Direction::Inactive => (false, false),
         };
         let address = said.address.filter(|address| !address.is_unspecified());
-        let Some(address) = address else {
-            // The older hold: nothing may be sent there, and where it was is where it will be.
-            self.receives = false;
+        let Some(address) = address.filter(|_| said.port != 0) else {
+            // The older hold: nothing may be sent there, and where it was is where it will be. With ICE, checks say where
+            // that is.
+            self.receives &= !said.is_zero_address();
             return Ok(());
         };
         let rtcp = match said.rtcp {

@@ -4,7 +4,7 @@ use crate::call::{Dialog, Leg, Media, Side, Told};
 use crate::diff::{Ice, Kind};
 use crate::hear::{MAX_FORMATS, convert, goes_past, is_rtp};
 use crate::signal::{Options, RtcpAttribute, Work};
-use crate::{Family, MediaError};
+use crate::{Family, Local, MediaError};
 use penstock_sdp::{
     AttributeEdits, Candidate, CodecFilter, Direction, ExtmapEdit, GroupEdit, IceEdit, IceLines,
     MediaRewrite, MidEdit, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
@@ -12,7 +12,8 @@ use penstock_sdp::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// Priority of the first host candidate (RFC 8445 section 5.1.2.1); a second component has one less.
+/// Priority of the first host candidate (RFC 8445 section 5.1.2.1); each further address has 256 less, a second component one
+/// less.
 const PRIORITY: u32 = 2_130_706_431;
 
 /// What a body that leaves is.
@@ -48,11 +49,21 @@ impl Work<'_> {
                 (None, None) => default,
             };
             first = first.or(entry.map(|_| address));
+            let alternates = match entry {
+                Some(_) => &dialog.medias[dialog.head(position, to)].alternates[to][..],
+                None => &[],
+            };
+            let at = |local: &Local| {
+                let interface = self.pools.of(*local);
+                let ip = interface.map_or(local.ip, |interface| interface.advertise);
+                SocketAddr::new(ip, local.port)
+            };
             let shape = Shape {
                 dialog,
                 position,
                 to,
                 address,
+                alternates: alternates.iter().map(at).collect(),
                 options,
                 phase,
             };
@@ -103,6 +114,8 @@ struct Shape<'a> {
     position: usize,
     to: usize,
     address: IpAddr,
+    /// Where the leg is reached as well.
+    alternates: Vec<SocketAddr>,
     options: &'a Options,
     phase: Phase,
 }
@@ -258,15 +271,16 @@ impl Shape<'_> {
             Phase::Offer => self.options.trickle,
             Phase::Answer | Phase::Published => own.trickles,
         };
-        let candidate = |component: u8, port| Candidate {
-            foundation: "1".into(),
-            component,
-            priority: PRIORITY + 1 - u32::from(component),
-            address: SocketAddr::new(self.address, port),
-        };
-        let mut candidates = vec![candidate(1, port)];
-        if has_rtcp_port {
-            candidates.push(candidate(2, port | 1));
+        let first = SocketAddr::new(self.address, port);
+        let all = || (0..).zip(std::iter::once(&first).chain(&self.alternates));
+        let mut candidates = Vec::new();
+        for component in if has_rtcp_port { 1..=2 } else { 1..=1 } {
+            candidates.extend(all().map(|(number, at): (u32, _)| Candidate {
+                foundation: (number + 1).to_string(),
+                component,
+                priority: PRIORITY - 256 * number + 1 - u32::from(component),
+                address: SocketAddr::new(at.ip(), at.port() | u16::from(component - 1)),
+            }));
         }
         IceLines {
             ufrag: text(&ice.ufrag),

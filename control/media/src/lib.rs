@@ -18,8 +18,8 @@
 //!           locals[1] <-- leg 1
 //! ```
 //!
-//! ICE (RFC 8445) is not built yet: its lines never leave, whatever the front door was asked for, or
-//! media would find a way past the relay.
+//! A leg that is told ICE (RFC 8445) has candidates at all addresses of the interface that faces it: a pair of ports more at
+//! each. Candidates of the legs never leave, or media would find a way past the relay.
 //!
 //! The two legs of a dialog may be of different address families: each leg's SDP is of the family of the interface
 //! that faces it.
@@ -27,6 +27,7 @@
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
 mod ageing;
+mod alternates;
 mod call;
 mod calls;
 mod commands;
@@ -59,6 +60,9 @@ use std::time::Duration;
 
 /// Media sections of one call, over all its dialogs.
 pub const MAX_MEDIA: usize = 64;
+
+/// Pairs of ports that one leg has in one media besides those of its m= line: candidates at other addresses.
+pub const MAX_ALTERNATES: usize = 3;
 
 /// Tags of one call, over all its dialogs and forks.
 pub const MAX_TAGS: usize = 32;

@@ -96,16 +96,31 @@ impl Pools {
             .iter_mut()
             .filter(|pool| fits(&pool.interface, name, family));
         for pool in fitting {
-            match pool.free.front() {
-                Some(&(port, ready)) if ready <= now => {
-                    pool.free.pop_front();
-                    pool.set_used(port, true);
-                    return Some(pool.local(port));
-                }
-                _ => {}
+            if let Some(local) = pool.take(now) {
+                return Some(local);
             }
         }
         None
+    }
+
+    /// As [`Pools::take`], at an address of the interface that none of `held` is at: first one of the family of the first
+    /// of those.
+    pub(crate) fn take_beside(
+        &mut self,
+        name: &str,
+        held: &[Local],
+        now: Duration,
+    ) -> Option<Local> {
+        let own = held.first().map(|local| Family::of(local.ip));
+        let is_own = |pool: &&mut Pool| Some(Family::of(pool.interface.ip)) == own;
+        let fitting = self.pools.iter_mut().filter(|pool| {
+            let at = (pool.interface.ip, pool.interface.vlan);
+            let is_held = held.iter().any(|local| (local.ip, local.vlan) == at);
+            fits(&pool.interface, name, None) && !is_held && pool.is_ready(now)
+        });
+        let (mut own, others): (Vec<_>, Vec<_>) = fitting.partition(is_own);
+        own.extend(others);
+        own.into_iter().next()?.take(now)
     }
 
     /// Marks a pair as taken: for a call that comes from the store. False if it is taken already.
@@ -241,6 +256,20 @@ impl Pool {
             used: vec![false; count],
             first_pair,
         }
+    }
+
+    /// Whether there is a pair that has rested.
+    fn is_ready(&self, now: Duration) -> bool {
+        self.free.front().is_some_and(|&(_, ready)| ready <= now)
+    }
+
+    fn take(&mut self, now: Duration) -> Option<Local> {
+        if !self.is_ready(now) {
+            return None;
+        }
+        let (port, _) = self.free.pop_front()?;
+        self.set_used(port, true);
+        Some(self.local(port))
     }
 
     fn local(&self, port: u16) -> Local {

@@ -8,7 +8,7 @@ use crate::leave::Phase;
 use crate::pool::Pools;
 use crate::{Local, MAX_MEDIA, MediaError, Now};
 use penstock_sdp::{AttributeEdits, CodecFilter, ExtmapEdit, MediaKind, Protocol, Sdp};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Whose signalling it is.
 #[derive(Clone, Copy, Debug)]
@@ -229,7 +229,14 @@ impl Work<'_> {
         // What the offer no longer names is gone; the caller releases the ports.
         let mut places = dialog.seen_by(from);
         for gone in places.drain(sdp.media().len().min(places.len())..).rev() {
-            dialog.medias.remove(gone);
+            // Others name sections by their place: one that stands before another stays, refused.
+            match gone + 1 == dialog.medias.len() {
+                true => drop(dialog.medias.pop()),
+                false => {
+                    dialog.medias[gone].sides[from].declined = true;
+                    dialog.medias[gone].locals = None;
+                }
+            }
         }
         let next = dialog.medias.len();
         places.extend(next..next + sdp.media().len() - places.len());
@@ -240,10 +247,11 @@ impl Work<'_> {
             return Err(MediaError::TooManyMedia);
         }
         let dialog = &mut self.call.dialogs[idx];
-        dialog.hear_session(from, &places, sdp);
+        dialog.hear_session(from, (&places, sdp), true);
         dialog.offer_mux(from, options);
         dialog.offer_ice(from, options);
         dialog.offer_bundle(from, options);
+        self.alternate(idx, 1 - from, options);
         self.leave(idx, 1 - from, (&places, sdp), options, Phase::Offer)
     }
 
@@ -281,12 +289,13 @@ impl Work<'_> {
             let local = media.locals.map(|locals| Family::of(locals[side].ip));
             check_family(&media.sides[side], &(name, local.or(family)))?;
         }
-        dialog.hear_session(side, &places, sdp);
+        dialog.hear_session(side, (&places, sdp), false);
         // Whoever answers was offered our credentials: they stand, whoever it is.
         dialog.legs[side].restarts = false;
         dialog.answer_mux(offerer);
         dialog.answer_ice(offerer, options);
         dialog.answer_bundle(offerer, options);
+        self.alternate(idx, offerer, options);
         self.leave(idx, offerer, (&places, sdp), options, Phase::Answer)
     }
 
@@ -395,9 +404,9 @@ impl Work<'_> {
         let media = &mut dialog.medias[position];
         if !media.is_like(offered) {
             // Another kind of media in an old place (RFC 3264 section 8.3.3): the ports stay.
-            let locals = media.locals;
             *media = Media {
-                locals,
+                locals: media.locals,
+                alternates: std::mem::take(&mut media.alternates),
                 ..Media::new(offered)
             };
         }
@@ -417,15 +426,25 @@ impl Work<'_> {
         media.sides[1 - from].proto = transport_of(offered, options, transport)?;
         if media.sides[from].declined {
             media.locals = None;
+            media.alternates = Default::default();
             return Ok(());
         }
         let has_ports = media.locals.is_some();
         if !has_ports {
             let locals = [self.take(&faced[0])?, self.take(&faced[1])?];
-            self.call.dialogs[idx].medias[position].locals = Some(locals);
+            let media = &mut self.call.dialogs[idx].medias[position];
+            media.locals = Some(locals);
+            // A leg that was faced by the other family before has yet to say where it is now.
+            for (side, local) in media.sides.iter_mut().zip(locals) {
+                let fits = |remote: &SocketAddr| remote.is_ipv4() == local.ip.is_ipv4();
+                side.remote = side.remote.filter(fits);
+                side.remote_rtcp = side.remote_rtcp.filter(fits);
+            }
         } else if options.fresh_ports && has_moved {
             let local = self.take(&faced[1 - from])?;
-            if let Some(locals) = &mut self.call.dialogs[idx].medias[position].locals {
+            let media = &mut self.call.dialogs[idx].medias[position];
+            media.alternates[1 - from].clear();
+            if let Some(locals) = &mut media.locals {
                 locals[1 - from] = local;
             }
         }
@@ -447,6 +466,7 @@ impl Dialog {
             branch: None,
             published: false,
             dropped: false,
+            accepts_bundle: false,
             ends_us: None,
         }
     }

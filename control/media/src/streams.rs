@@ -20,6 +20,7 @@ impl Dialog {
             for side in sides {
                 for stream in self.pair(idx, side).into_iter().flatten() {
                     into.insert(stream.local, stream);
+                    self.alternates(idx, side, &stream, into);
                 }
             }
         }

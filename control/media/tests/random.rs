@@ -37,9 +37,9 @@ fn step() -> impl Strategy<Value = Step> {
     let ports = || prop::collection::vec(prop_oneof![3 => 4000..4010u16, 1 => Just(0)], 1..4);
     let id = || 0..4u8;
     prop_oneof![
-        4 => (id(), id(), prop::option::of(id()), ports(), 0..7u8, prop::bool::weighted(0.1)).prop_map(
+        4 => (id(), id(), prop::option::of(id()), ports(), 0..9u8, prop::bool::weighted(0.1)).prop_map(
             |(call, from, to, ports, line, fail)| Step::Offer { call, from, to, ports, line, fail }),
-        4 => (id(), id(), id(), ports(), 0..7u8, prop::bool::weighted(0.1)).prop_map(
+        4 => (id(), id(), id(), ports(), 0..9u8, prop::bool::weighted(0.1)).prop_map(
             |(call, from, to, ports, line, fail)| Step::Answer { call, from, to, ports, line, fail }),
         2 => (id(), prop::option::of(id()), prop::option::of(id())).prop_map(
             |(call, from, to)| Step::Delete { call, from, to }),
@@ -56,6 +56,8 @@ fn body(ports: &[u16], line: u8, who: u8) -> Vec<u8> {
         "c=IN IP4 0.0.0.0\r\n",
         "a=recvonly\r\n",
         "a=rtcp:9\r\n",
+        "a=ice-ufrag:uuuu\r\na=ice-pwd:p1p1p1p1p1p1p1p1p1p1p1\r\n",
+        "a=rtcp-mux\r\na=ice-ufrag:vvvv\r\na=ice-pwd:p1p1p1p1p1p1p1p1p1p1p1\r\n",
     ];
     // One of them speaks IPv6.
     let at = match who {
@@ -117,7 +119,7 @@ fn check(calls: &Calls, plane: &Plane) {
     for (_, stream) in plane.0.values() {
         // What a leg without a port of its own for it sends is a part of what comes to another one.
         let entry = match stream.feed {
-            Feed::PartOf(entry) => entry,
+            Feed::PartOf(entry) | Feed::AltOf(entry) => entry,
             _ => stream.local,
         };
         let back = |s: &&(u64, Stream)| {
@@ -137,7 +139,7 @@ proptest! {
 
     #[test]
     fn no_port_is_shared_or_lost(steps in prop::collection::vec(step(), 1..60)) {
-        let mut calls = calls(10);
+        let mut calls = Calls::new(many_addresses(10), now(0.0));
         let mut plane = Plane::default();
         let mut t = 0.0;
         let tag = |n: u8| format!("t{n}");
@@ -150,6 +152,7 @@ proptest! {
                     let family = [None, Some(Family::Ip4), Some(Family::Ip6), None];
                     let options = Options {
                         address_family: family[usize::from(*call)],
+                        ice_keys: Some(KEYS),
                         ..Options::default()
                     };
                     calls.offer(&p, &body(ports, *line, *from), &options, now(t))
@@ -157,7 +160,8 @@ proptest! {
                 Step::Answer { call, from, to, ports, line, .. } => {
                     let (id, from_tag, to_tag) = (call.to_string(), tag(*from), tag(*to));
                     let p = parties(&id, &from_tag, Some(&to_tag));
-                    calls.answer(&p, &body(ports, *line, *to), &Options::default(), now(t))
+                    let options = Options { ice_keys: Some(KEYS), ..Options::default() };
+                    calls.answer(&p, &body(ports, *line, *to), &options, now(t))
                 }
                 Step::Delete { call, from, to } => {
                     let (from, to) = (from.map(tag), to.map(tag));
@@ -178,7 +182,7 @@ proptest! {
         }
         // The store knows all there is to know.
         let stored: Vec<Call> = calls.iter().cloned().collect();
-        let mut restarted = common::calls(10);
+        let mut restarted = Calls::new(many_addresses(10), now(0.0));
         prop_assert!(restarted.restore(stored).iter().all(|(_, outcome)| *outcome == Restore::Done));
         check(&restarted, &plane);
         for id in 0..4 {
@@ -191,7 +195,7 @@ proptest! {
         prop_assert!(plane.0.is_empty());
         prop_assert!(calls.ports().all(|(_, used, _)| used == 0));
         // Every pair can be had again after the rest, and not one more.
-        let all = body(&[4000; 5], 0, 1);
+        let all = body(&[4000; 15], 0, 1);
         prop_assert!(calls.offer(&parties("x", "a", None), &all, &Options::default(), now(t + 2.1)).is_ok());
     }
 }

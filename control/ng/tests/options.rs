@@ -157,7 +157,7 @@ fn known_words_under_keys_as_flags_and_in_the_string() {
         vec![RtcpMux::Require],
     );
     alike("bundle", "reject", |o| o.bundle, Some(Bundle::Reject));
-    alike("bundle", "offer", |o| o.bundle, None);
+    alike("bundle", "offer", |o| o.bundle, Some(Bundle::Offer));
     alike("ICE", "force", |o| o.ice, Some(Ice::Force));
     alike("ICE", "lite-both", |o| o.ice_lite, Some(IceLite::Both));
     alike("ICE", "reject", |o| o.flags, vec![Flag::RejectIce]);

@@ -2,7 +2,7 @@
 //! change with it. Made anew from the slots when a plane starts.
 
 use crate::fans::Fans;
-use penstock_shm::{Command, Endpoint, Feed, MAX_COPIES, MAX_PARTS, Op, Refusal};
+use penstock_shm::{Command, Endpoint, Feed, MAX_ALTERNATES, MAX_COPIES, MAX_PARTS, Op, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ pub struct Feeds {
     copies: BTreeSet<(u32, u32)>,
     /// Parts of what arrives there, likewise.
     parts: BTreeSet<(u32, u32)>,
+    /// Those that stand for an endpoint at other addresses, likewise.
+    alternates: BTreeSet<(u32, u32)>,
 }
 
 /// Every pair that begins with these bits.
@@ -43,6 +45,7 @@ impl Feeds {
             senders: BTreeSet::new(),
             copies: BTreeSet::new(),
             parts: BTreeSet::new(),
+            alternates: BTreeSet::new(),
         }
     }
 
@@ -51,6 +54,7 @@ impl Feeds {
             Feed::Own => None,
             Feed::CopyOf(_) => Some(&mut self.copies),
             Feed::PartOf(_) => Some(&mut self.parts),
+            Feed::AltOf(_) => Some(&mut self.alternates),
         }
     }
 
@@ -124,6 +128,20 @@ impl Feeds {
             .map(|&(_, child)| Endpoint::from_bits(child))
     }
 
+    /// The endpoints that stand for this one at other addresses.
+    pub fn alternates(&self, endpoint: Endpoint) -> impl Iterator<Item = Endpoint> {
+        Feeds::children(&self.alternates, endpoint)
+    }
+
+    /// The endpoint that a record's stands for: its own, or that of which it is an alternate.
+    pub fn home(&self, record: u32) -> Option<Endpoint> {
+        let noted = self.noted.get(record as usize).copied().flatten()?;
+        Some(match noted.feed {
+            Feed::AltOf(parent) => parent,
+            _ => noted.endpoint,
+        })
+    }
+
     /// Whether there are copies and parts of the stream at the endpoint; puts them into the record's fan.
     pub fn fan_out(&self, record: u32, endpoint: Endpoint) -> (bool, bool) {
         let copies = || Feeds::children(&self.copies, endpoint);
@@ -154,6 +172,7 @@ impl Feeds {
                 Feed::Own => continue,
                 Feed::CopyOf(parent) => (&self.copies, MAX_COPIES, parent),
                 Feed::PartOf(parent) => (&self.parts, MAX_PARTS, parent),
+                Feed::AltOf(parent) => (&self.alternates, MAX_ALTERNATES, parent),
             };
             let stays = |old: &Endpoint| !after.contains_key(&old.to_bits());
             let old = Feeds::children(set, parent).filter(stays).count();

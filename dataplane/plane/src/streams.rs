@@ -4,6 +4,7 @@
 //! the peer's endpoint to the *peer's* remote address. Whatever changes a remote address (a command, a
 //! latch) therefore also remakes the route of the peer.
 
+mod alternates;
 mod fed;
 
 use crate::addresses::Local;
@@ -368,7 +369,7 @@ impl Streams {
         policy.latched = true;
         policy.locked = lock;
         policy.rank = rank;
-        self.change(latch, draft, now_ns)
+        self.change(latch, draft, Drafts::new(), now_ns)
     }
 
     /// Locks a stream to the source it has learned.
@@ -385,11 +386,18 @@ impl Streams {
             source: draft.policy.remote?,
             ask: Ask::Lock,
         };
-        self.change(&latch, draft, now_ns)
+        self.change(&latch, draft, Drafts::new(), now_ns)
     }
 
-    /// What was asked comes back at the next tick if a worker stands still: nobody would ask again.
-    fn change(&mut self, latch: &Latch, draft: Draft, now_ns: u64) -> Option<Event> {
+    /// Changes the stream, and others along with it. What was asked comes back at the next tick if a worker stands still:
+    /// nobody would ask again.
+    fn change(
+        &mut self,
+        latch: &Latch,
+        draft: Draft,
+        mut drafts: Drafts,
+        now_ns: u64,
+    ) -> Option<Event> {
         let number = latch.record;
         let Policy {
             remote,
@@ -397,7 +405,7 @@ impl Streams {
             spec,
             ..
         } = draft.policy;
-        let mut drafts = Drafts::from([(number, draft)]);
+        drafts.insert(number, draft);
         self.add_peers(&mut drafts);
         if let Err((reason, _)) = self.store(&drafts, now_ns) {
             if reason == Refusal::WorkerStuck {
@@ -433,7 +441,7 @@ impl Streams {
             .filter_map(|draft| self.table.find(draft.peer))
             .collect();
         for &number in drafts.keys() {
-            peers.extend(self.feeds.senders(self.endpoint(number)));
+            peers.extend(self.feeds.senders(self.home(number)));
         }
         self.add(peers, drafts);
     }
@@ -504,33 +512,23 @@ impl Streams {
         drafts: &Drafts,
         now_ns: u64,
     ) -> Result<(), Refusal> {
-        let record = self.table.find(draft.peer);
-        let peer = record.map(|no| {
-            drafts
-                .get(&no)
-                .copied()
-                .unwrap_or_else(|| self.draft(no))
-                .policy
-        });
-        let (egress, failed) = match peer {
-            Some(peer) => match self.egress(number, draft.peer, &peer, now_ns) {
+        let exit = self.exit(draft.peer, drafts);
+        let (egress, failed) = match &exit {
+            Some(exit) => match self.egress(number, exit.endpoint, &exit.policy, now_ns) {
                 Ok(egress) => (egress, None),
                 Err(reason) => (None, Some(reason)),
             },
             None => (None, None),
         };
-        let endpoint = self.endpoint(number);
+        let (endpoint, home) = (self.endpoint(number), self.home(number));
+        let part = self.feeds.opposite(home, draft.peer);
         let peer = Peer {
-            record: self
-                .feeds
-                .opposite(endpoint, draft.peer)
-                .or(record)
-                .unwrap_or(u32::MAX),
+            record: part.or(exit.map(|exit| exit.number)).unwrap_or(u32::MAX),
             endpoint: draft.peer,
         };
         let old = self.table.slot(number);
         let mut policy = draft.policy;
-        (policy.copies, policy.parts) = self.feeds.fan_out(number, endpoint);
+        (policy.copies, policy.parts) = self.feeds.fan_out(number, home);
         let denied = |remote: SocketAddr| !self.rules.sources.admit(remote.ip());
         let own = |remote: SocketAddr| {
             let local = self.local(endpoint);

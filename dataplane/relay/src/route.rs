@@ -192,6 +192,7 @@ impl Policy {
             Feed::Own => 0,
             Feed::CopyOf(_) => link::COPY,
             Feed::PartOf(_) => link::PART,
+            Feed::AltOf(_) => link::ALT,
         };
         let mut set = |on: bool, bit: u8| links |= if on { bit } else { 0 };
         set(self.copies, link::COPIES);

@@ -9,7 +9,7 @@
 //! | any op | 0 tag (1 set, 2 remove, 3 acknowledge, 4 feed, 6 ice), 4..6 address and 6..8 port of the endpoint |
 //! | set | 1 kind, 2 learn, 3 flags (1 gate open, 2 handover, 4 strict payload, 8 secure, 16, 32, 64 accept, 128 capture), 8..12 peer, 12 IP version of the remote (0, 4, 6), 13 DSCP (64 default, 65 copy), 14..16 remote port, 16..32 remote address, 32..36 signal, 36..39 clock, 39 police, 40..42 leg, 42 media, 43 event type, 44..60 payload types, 60..64 hint |
 //! | acknowledge | 32..36 record, 36..40 generation |
-//! | feed | 1 from where (0 its own endpoint, 1 copy, 2 part), 2 flags (1 drop events), 3 mid's extension, 8..12 parent, 16..24 mid |
+//! | feed | 1 from where (0 its own endpoint, 1 copy, 2 part, 3 alternate), 2 flags (1 drop events), 3 mid's extension, 8..12 parent, 16..24 mid |
 //! | ice | 8..16 user name fragment, 16..40 password |
 
 use crate::bytes::{Block, get16, get32, get64, put16, put32, put64, zero_but};
@@ -178,6 +178,7 @@ fn encode_feeding(b: &mut Block, feeding: &Feeding) {
         Feed::Own => 0,
         Feed::CopyOf(_) => 1,
         Feed::PartOf(_) => 2,
+        Feed::AltOf(_) => 3,
     };
     if let Some(parent) = feeding.feed.parent() {
         put_endpoint(b, 8, parent);
@@ -196,6 +197,7 @@ fn decode_feeding(b: &Block) -> Result<Feeding, &'static str> {
         0 if parent.to_bits() == 0 => Feed::Own,
         1 => Feed::CopyOf(parent),
         2 => Feed::PartOf(parent),
+        3 => Feed::AltOf(parent),
         _ => return Err("fed by nothing known"),
     };
     if feed.parent() == Some(endpoint) {
@@ -398,7 +400,12 @@ mod tests {
             }),
             drop_events: true,
         };
-        for feed in [Feed::Own, Feed::CopyOf(parent), Feed::PartOf(parent)] {
+        for feed in [
+            Feed::Own,
+            Feed::CopyOf(parent),
+            Feed::PartOf(parent),
+            Feed::AltOf(parent),
+        ] {
             for mid in [None, feeding.mid] {
                 let op = Op::Feed(Feeding {
                     feed,
@@ -410,7 +417,7 @@ mod tests {
         }
         let bad: [(usize, &[u8]); 7] = [
             (1, &[0]),
-            (1, &[3]),
+            (1, &[4]),
             (2, &[2]),
             (3, &[0]),
             (8, &[64, 0]),

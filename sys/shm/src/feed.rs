@@ -9,6 +9,9 @@ pub const MAX_COPIES: usize = 8;
 /// bundle, but for that one.
 pub const MAX_PARTS: usize = 2 * 64 - 1;
 
+/// The most streams that stand for one other at further addresses.
+pub const MAX_ALTERNATES: usize = 3;
+
 /// Where a stream's packets come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Feed {
@@ -20,14 +23,17 @@ pub enum Feed {
     CopyOf(Endpoint),
     /// They arrive at that endpoint among others', from its remote. What arrives at its own endpoint passes as well.
     PartOf(Endpoint),
+    /// They arrive at its own endpoint, which is another candidate (RFC 8445) for what that endpoint is: one of both, and of
+    /// the other alternates, has the remote that checks have set, and who sends to that endpoint's remote sends to this one.
+    AltOf(Endpoint),
 }
 
 impl Feed {
-    /// The endpoint that the packets arrive at, if it is not the stream's own.
+    /// The endpoint that the stream is tied to.
     pub const fn parent(self) -> Option<Endpoint> {
         match self {
             Feed::Own => None,
-            Feed::CopyOf(parent) | Feed::PartOf(parent) => Some(parent),
+            Feed::CopyOf(parent) | Feed::PartOf(parent) | Feed::AltOf(parent) => Some(parent),
         }
     }
 }
@@ -67,6 +73,8 @@ pub mod link {
     pub const PARTS: u8 = 1 << 3;
     /// Telephone events are dropped.
     pub const DROP_EVENTS: u8 = 1 << 4;
+    /// It is an alternate of the parent.
+    pub const ALT: u8 = 1 << 5;
 }
 
 impl Slot {
@@ -76,10 +84,19 @@ impl Slot {
             addr: self.parent_addr.into(),
             port: self.parent_port,
         };
-        match self.links & (link::COPY | link::PART) {
+        match self.links & (link::COPY | link::PART | link::ALT) {
             0 => Feed::Own,
             link::PART => Feed::PartOf(parent),
+            link::ALT => Feed::AltOf(parent),
             _ => Feed::CopyOf(parent),
+        }
+    }
+
+    /// The endpoint that the stream at `endpoint` stands for: its parent's, if it is an alternate.
+    pub fn home(&self, endpoint: Endpoint) -> Endpoint {
+        match self.feed() {
+            Feed::AltOf(parent) => parent,
+            _ => endpoint,
         }
     }
 

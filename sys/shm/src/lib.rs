@@ -64,7 +64,7 @@ pub use control::{
 };
 pub use counters::{MAX_WORKERS, WorkerCounters};
 pub use event::{BadEvent, Event, MediaState, Refusal, Seen, Timers};
-pub use feed::{Feed, Feeding, MAX_COPIES, MAX_PARTS, Mid};
+pub use feed::{Feed, Feeding, MAX_ALTERNATES, MAX_COPIES, MAX_PARTS, Mid};
 pub use ice::Ice;
 pub use layout::{MAX_ADDRESSES, MAX_STREAMS};
 #[cfg(not(loom))]

@@ -506,7 +506,7 @@ pub struct Slot {
     pub rank: u8,
     /// 1 if [`Slot::remote`] is one of the plane's own endpoints, whose packets come from no port; else 0.
     pub own_remote: u8,
-    /// UDP port of the parent, with COPY or PART.
+    /// UDP port of the parent, with COPY, PART or ALT.
     pub parent_port: u16,
     /// Number of its address.
     pub parent_addr: u8,

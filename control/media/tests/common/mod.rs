@@ -4,6 +4,18 @@
 use penstock_media::*;
 use std::time::Duration;
 
+/// Credentials for the leg that offers and for the other.
+pub const KEYS: [Ice; 2] = [
+    Ice {
+        ufrag: *b"aaaaaaaa",
+        pwd: *b"aaaaaaaaaaaaaaaaaaaaaaaa",
+    },
+    Ice {
+        ufrag: *b"bbbbbbbb",
+        pwd: *b"bbbbbbbbbbbbbbbbbbbbbbbb",
+    },
+];
+
 pub const REST: Duration = Duration::from_secs(2);
 
 pub fn now(s: f64) -> Now {
@@ -15,6 +27,11 @@ pub fn now(s: f64) -> Now {
 
 /// One interface with that many pairs, a second one, and one for IPv6.
 pub fn calls(pairs: u16) -> Calls {
+    Calls::new(settings(pairs), now(0.0))
+}
+
+/// What [`calls`] begins with.
+pub fn settings(pairs: u16) -> Settings {
     let interface = |name: &str, last: u8| Interface {
         name: name.into(),
         ip: [198, 18, 0, last].into(),
@@ -27,13 +44,27 @@ pub fn calls(pairs: u16) -> Calls {
         advertise: "2001:db8::1".parse().unwrap(),
         ..interface("six", 0)
     };
-    let settings = Settings {
+    Settings {
         interfaces: vec![interface("internal", 1), interface("external", 2), six],
         rest: REST,
         max_calls: 20,
         seed: 0,
-    };
-    Calls::new(settings, now(0.0))
+    }
+}
+
+/// The same, and three addresses more that are called as the first interface: IPv4, IPv6, IPv4 in a VLAN.
+pub fn many_addresses(pairs: u16) -> Settings {
+    let mut settings = settings(pairs);
+    for (ip, vlan) in [("198.18.0.3", 0), ("2001:db8::3", 0), ("198.18.0.1", 9)] {
+        let ip = ip.parse().unwrap();
+        settings.interfaces.push(Interface {
+            ip,
+            vlan,
+            advertise: ip,
+            ..settings.interfaces[0].clone()
+        });
+    }
+    settings
 }
 
 /// One audio section; `extra` are lines of it.

@@ -20,6 +20,7 @@ mod hairpin;
 mod hostile;
 mod hung_worker;
 mod ice;
+mod ice_addresses;
 mod icmp;
 mod idle_wakes;
 mod kamailio_statistics;

@@ -55,6 +55,13 @@ impl Leg {
         let SocketAddr::V4(at) = sections(sdp)[0] else {
             panic!("{sdp}");
         };
+        assert_eq!(
+            *at.ip(),
+            penstock_e2e::PLANE
+                .parse::<std::net::Ipv4Addr>()
+                .expect("it"),
+            "{sdp}"
+        );
         self.side = at.port();
         let has_ice = !values(sdp, "ice-ufrag").is_empty();
         assert_eq!(!values(sdp, "candidate").is_empty(), has_ice, "{sdp}");
@@ -202,6 +209,22 @@ fn media_passes_after_checks_alone_and_restarts() {
     assert_eq!(lost(Drop::NoRoute), 0);
 }
 
+/// As a browser says it before it has candidates.
+fn trickled(body: &str) -> String {
+    let lines = body.lines().filter_map(|line| match line.split_once(' ') {
+        _ if line.starts_with("a=candidate") => None,
+        Some(("c=IN", _)) => Some("c=IN IP4 0.0.0.0\r\n".to_owned()),
+        Some(("m=audio", rest)) => {
+            let (_, rest) = rest.split_once(' ').expect("a port");
+            Some(format!("m=audio 9 {rest}\r\n"))
+        }
+        _ => Some(format!("{line}\r\n")),
+    });
+    lines
+        .chain(["a=ice-options:trickle\r\n".to_owned()])
+        .collect()
+}
+
 /// One leg alone speaks ICE: it is taken out towards the other, or asked for there.
 #[test]
 fn one_leg_has_ice_and_the_other_has_not() {
@@ -218,7 +241,8 @@ fn one_leg_has_ice_and_the_other_has_not() {
         let mut legs = [4000, 5000].map(|port| Leg::new(&lab, port + n as u16 * 10, port.into()));
         let ufrags = if has == 0 { ["aaaa", ""] } else { ["", "bbbb"] };
         let [a, b] = &mut legs;
-        let bodies = [a.body(PLAIN, ufrags[0]), b.body(PLAIN, ufrags[1])];
+        let mut bodies = [a.body(PLAIN, ufrags[0]), b.body(PLAIN, ufrags[1])];
+        bodies[has] = trickled(&bodies[has]);
         let bodies = [bodies[0].as_str(), &bodies[1]];
         call(&ng, [a, b], bodies, [key(offer), key(answer)]);
         assert_eq!(

@@ -3,7 +3,8 @@
 use penstock_e2e::body::{sections, values};
 use penstock_e2e::region::{balanced, live, totals};
 use penstock_e2e::{
-    Lab, Ng, PHONES, Phone, exchange, lab, local, meanwhile, meet, phone_at, sdp, with,
+    Lab, Ng, PHONES, Phone, answer_request, exchange, lab, local, meanwhile, meet, offer_request,
+    phone_at, rtcp, sdp, with,
 };
 use penstock_shm::TableView;
 use penstock_shm::counters::Drop;
@@ -158,7 +159,7 @@ fn subscribers_hear_both_legs_and_leave_without_harm() {
     assert_eq!(live(&table), []);
     let status = lab.penstock_json("status");
     assert_eq!(status["control"]["ports"]["default"]["used"], 0, "{status}");
-    let _ = call.a.talk_anyway(call.sides[0]);
+    call.a.talk_anyway(call.sides[0]);
     assert_eq!(
         second.phones[0]
             .listen_until(Duration::from_millis(200))
@@ -202,4 +203,45 @@ fn a_leg_publishes() {
     assert_eq!(totals(&table).dropped(Drop::NoRoute), 1);
     ng.done(&json!({"command": "delete", "call-id": "c", "from-tag": "p"}));
     assert_eq!(live(&table), []);
+}
+
+/// Reports that come with the media of a leg, as the other has none of that, are copied to where reports go.
+#[test]
+fn reports_are_copied_to_the_port_above() {
+    let lab = lab!("ng_subscribe_rtcp");
+    let _plane = lab.plane();
+    let _control = lab.control();
+    let (ng, table) = (lab.ng(), lab.table());
+    let (mut a, mut b) = (
+        Phone::new(&lab, phone_at(4000), 0xa),
+        Phone::new(&lab, phone_at(5000), 0xb),
+    );
+    let mut reports = [5001, 6001, 6003].map(|port| Phone::new(&lab, phone_at(port), 0xb));
+    let muxes = sdp(a.at()) + "a=rtcp-mux\r\n";
+    let demux = json!({"rtcp-mux": ["demux"]});
+    let out = ng.told(&with(offer_request("c", &muxes), demux));
+    let back = ng.told(&answer_request("c", &sdp(b.at())));
+    let sides = [sections(&back)[0], sections(&out)[0]];
+    meet(&mut a, sides[0], &mut b, sides[1]);
+    let (mut subscriber, _) = Subscriber::begins(&lab, &ng, all(), "s", 6000);
+    for _ in 0..10 {
+        a.report(sides[0]);
+        reports[0].report(rtcp(sides[1]));
+    }
+    let numbers = |first: u32| (first..first + 10).collect::<Vec<_>>();
+    let [of_b, of_first, of_second] = &mut reports;
+    for (phone, ssrc, first) in [
+        (of_b, 0xa, 2),
+        (of_first, 0xa, 2),
+        (of_second, 0xb, 1),
+        (&mut a, 0xb, 1),
+    ] {
+        let expected = numbers(first);
+        let heard = phone.listen_for(|heard| heard.rtcp.get(&ssrc) == Some(&expected));
+        assert_eq!(heard.rtcp.get(&ssrc), Some(&expected), "{heard:?}");
+    }
+    for phone in &mut subscriber.phones {
+        assert_eq!(phone.listen().rtcp.len(), 0);
+    }
+    assert_eq!((balanced(&table).copied, lost(&table)), (20, 0));
 }

@@ -10,9 +10,9 @@ impl Streams {
         self.table.remove(number, now_ns);
         drafts.remove(&number);
         let parent = self.feeds.forget(number);
-        let parent = parent.and_then(|parent| self.table.find(parent));
+        let fed: Vec<u32> = parent.iter().flat_map(|&at| self.group(at)).collect();
         let senders: Vec<u32> = self.feeds.senders(endpoint).collect();
-        self.add(senders.into_iter().chain(parent), drafts);
+        self.add(senders.into_iter().chain(fed), drafts);
     }
 
     /// Where a stream's packets come from.
@@ -34,8 +34,9 @@ impl Streams {
         for (&number, draft) in drafts.iter() {
             let (endpoint, feed) = (self.endpoint(number), draft.policy.spec.feed);
             let changed = self.feeds.note(number, endpoint, draft.peer, feed);
-            let changed = changed.into_iter().flatten();
-            parents.extend(changed.filter_map(|parent| self.table.find(parent)));
+            for parent in changed.into_iter().flatten() {
+                parents.extend(self.group(parent));
+            }
         }
         self.add(parents, drafts);
     }

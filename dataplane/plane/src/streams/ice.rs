@@ -67,11 +67,16 @@ impl Streams {
         let number = latch.record;
         let mut draft = self.draft(number);
         draft.ice.filter(|ice| ice.ufrag == ufrag)?;
-        let rank = learn::checked(latch.source, &self.table.slot(number), nominates)?;
+        let rivals = self.rivals(number, nominates)?;
+        let slot = self.table.slot(number);
+        // What a worker that stood still kept from being done is asked again: then others may have kept theirs.
+        let again = !rivals.is_empty() && slot.remote() == Some(latch.source);
+        let rank = learn::checked(latch.source, &slot, nominates);
+        let rank = rank.or(again.then_some(slot.rank))?;
         let policy = &mut draft.policy;
         policy.remote = Some(latch.source);
         policy.rank = rank;
         (policy.latched, policy.locked) = (true, true);
-        self.change(latch, draft, now_ns)
+        self.change(latch, draft, rivals, now_ns)
     }
 }

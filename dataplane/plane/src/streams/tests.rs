@@ -1,5 +1,6 @@
 //! What control and workers ask for, against a real table.
 
+mod alternates;
 mod feeds;
 mod ice;
 mod learning;

@@ -45,7 +45,7 @@ impl<'a> Step<'a> {
     ) -> Share<'p, 'a> {
         let mut entries: ArrayVec<Entry<'a>, MAX_PARTS> = ArrayVec::new();
         if let Some(fan) = self.shared.fans.get(self.view.number(at)) {
-            let feed = Feed::PartOf(at.endpoint());
+            let feed = Feed::PartOf(at.slot().home(at.endpoint()));
             let found = fan.parts().flat_map(|bits| self.view.entry_at(bits));
             entries.extend(found.filter(|part| part.slot().feed() == feed));
         }
@@ -91,7 +91,7 @@ impl<'a> Step<'a> {
         let Some(fan) = self.shared.fans.get(self.view.number(from)) else {
             return;
         };
-        let feed = Feed::CopyOf(from.endpoint());
+        let feed = Feed::CopyOf(from.slot().home(from.endpoint()));
         let needed = flag::GATE_OPEN | flag::ROUTED;
         for bits in fan.copies() {
             if let Some(copy) = self.view.entry_at(bits)

@@ -1,0 +1,70 @@
+//! Streams that stand for one another: candidates of one agent (RFC 8445) at several addresses of the plane. At most one of
+//! them has the remote; who sends to the first of them, its alternates' home, leaves by that one.
+
+use super::{Draft, Drafts, Streams};
+use penstock_relay::route::Policy;
+use penstock_shm::Endpoint;
+use penstock_shm::record::rank;
+
+/// By which stream one sends to an endpoint's remote.
+pub(super) struct Exit {
+    pub(super) number: u32,
+    pub(super) endpoint: Endpoint,
+    pub(super) policy: Policy,
+}
+
+impl Streams {
+    /// The endpoint that a stream's stands for: its own, or that of which it is an alternate.
+    pub(super) fn home(&self, number: u32) -> Endpoint {
+        let home = self.feeds.home(number);
+        home.unwrap_or_else(|| self.endpoint(number))
+    }
+
+    /// The stream at an endpoint, and its alternates.
+    pub(super) fn group(&self, home: Endpoint) -> impl Iterator<Item = u32> {
+        let all = std::iter::once(home).chain(self.feeds.alternates(home));
+        all.filter_map(|endpoint| self.table.find(endpoint))
+    }
+
+    /// The stream at that endpoint, or the alternate of it that has a remote.
+    pub(super) fn exit(&self, home: Endpoint, drafts: &Drafts) -> Option<Exit> {
+        // Alternates alone are no agent: the first one will come back, or they will go.
+        self.table.find(home)?;
+        let policy = |number: u32| {
+            let draft = drafts.get(&number).copied();
+            draft.unwrap_or_else(|| self.draft(number)).policy
+        };
+        let all = self.group(home).map(|number| Exit {
+            number,
+            endpoint: self.endpoint(number),
+            policy: policy(number),
+        });
+        let worth = |exit: &Exit| exit.policy.remote.map(|_| exit.policy.rank);
+        all.reduce(|best, next| match worth(&next) > worth(&best) {
+            true => next,
+            false => best,
+        })
+    }
+
+    /// The others of the stream's group that have a remote, as they are without it; `None` if that is not to be changed:
+    /// checks that nominate nothing take it from nobody whom checks of the present credentials gave it.
+    pub(super) fn rivals(&self, number: u32, nominates: bool) -> Option<Drafts> {
+        let others = self.group(self.home(number)).filter(|no| *no != number);
+        let mut rivals = Drafts::new();
+        for other in others {
+            let mut draft: Draft = self.draft(other);
+            let policy = &mut draft.policy;
+            if policy.remote.is_none() {
+                continue;
+            }
+            if !nominates && policy.rank >= rank::CHECKED {
+                return None;
+            }
+            policy.remote = None;
+            policy.rank = rank::NONE;
+            (policy.latched, policy.locked) = (false, false);
+            rivals.insert(other, draft);
+        }
+        Some(rivals)
+    }
+}
