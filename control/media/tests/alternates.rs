@@ -332,3 +332,35 @@ fn a_packet_at_an_alternate_counts() {
     assert_eq!(health([true, false]), Health::OneWay);
     assert_eq!(health([false, false]), Health::Over(End::NoStart));
 }
+
+/// A call of many sections has candidates as long as a change of all its streams is one command.
+#[test]
+fn many_sections_are_no_more_than_one_command_holds() {
+    let body = |ip: &str, count: usize| {
+        let section = format!("m=audio 4000 RTP/AVP 8\r\n{ICE}");
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{}",
+            section.repeat(count)
+        )
+    };
+    for count in [10, 20, MAX_MEDIA] {
+        let mut calls = calls_of(200);
+        let p = parties("c", "a", None);
+        offer(&mut calls, p, &body("10.0.0.1", count), &keyed(), 0.0).unwrap();
+        let p = parties("c", "a", Some("b"));
+        let answer = body("10.0.0.2", count);
+        let pending = calls.answer(&p, answer.as_bytes(), &keyed(), now(1.0));
+        let pending = pending.unwrap();
+        let ops = pending.ops.iter().map(|op| match op {
+            Op::Remove(_) => 1,
+            Op::Put(stream) => {
+                1 + usize::from(stream.ice.is_some()) + usize::from(stream.feed != Feed::Own)
+            }
+        });
+        let (ops, pairs) = (ops.sum::<usize>(), used(&calls));
+        // As many as penstock_shm::MAX_OPS.
+        assert!(ops <= 512, "{count}: {ops}");
+        assert_eq!(pairs, (8 * count).min(MAX_PAIRS.max(2 * count)));
+        commit(&mut calls, pending, 1.0);
+    }
+}
