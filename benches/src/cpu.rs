@@ -125,7 +125,7 @@ impl Time {
     }
 
     /// The part that was work.
-    fn busy_part(self) -> f64 {
+    pub fn busy_part(self) -> f64 {
         self.busy as f64 / self.all.max(1) as f64
     }
 

@@ -3,7 +3,9 @@
 mod capture;
 mod checks;
 mod commands;
+mod control;
 mod cpu;
+mod cycles;
 mod generator;
 mod icount;
 mod idle;
@@ -19,6 +21,7 @@ mod process;
 mod relay;
 mod replay;
 mod report;
+mod rtpengine;
 mod scale;
 mod set;
 mod testpmd;
@@ -153,6 +156,16 @@ enum Bench {
         #[arg(long, default_value = "adaptive", value_parser = ["adaptive", "busy"])]
         polling: String,
     },
+    /// Calls signalled a second (offer, answer, delete over ng), against rtpengine, while others stand; and how long requests take
+    /// at 1,000 calls a second.
+    Ng {
+        /// Calls that stand. By default 100,10000; all cases: 100000 too, where Penstock is alone, as above 10,000.
+        #[arg(long, value_delimiter = ',')]
+        standing: Vec<usize>,
+        /// Seconds that each round measures a rate for, and a third of those for the latency. By default 0.5, all cases: 3.
+        #[arg(long)]
+        seconds: Option<f64>,
+    },
     /// What each kind of packet costs a worker, in cycles, without driver and cache misses.
     Checks,
     /// Instructions per packet of the packet path's pure functions (valgrind), against the baseline for this rustc. Exit
@@ -278,6 +291,9 @@ fn measure(args: &Args, bench: &Bench) -> Result<Verdict, Failure> {
             calls,
             polling,
         } => veth::run(args, &veth::Cases::new(args, port, calls, polling)),
+        Bench::Ng { standing, seconds } => {
+            cycles::run(args, &cycles::Cases::new(args, standing, *seconds))
+        }
         Bench::Icount {
             under_callgrind: Some(name),
             idle,

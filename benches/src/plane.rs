@@ -65,6 +65,17 @@ impl Bench {
         })
     }
 
+    /// With the worker on this CPU, so many local addresses, and room for so many streams.
+    pub fn sized(mut self, core: usize, addresses: u16, capacity: u32) -> Bench {
+        (self.core, self.addresses, self.capacity) = (core, addresses, capacity);
+        self
+    }
+
+    /// A file of the bench that lies in memory, beside the region's; there once the plane was started.
+    pub fn file_in_memory(&self, name: &str) -> PathBuf {
+        self.region.join(name)
+    }
+
     /// A file of the bench.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -1,6 +1,7 @@
 //! Programs beside the bench, and what they cost.
 
 use crate::Failure;
+use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -187,6 +188,22 @@ pub fn cpu_s(pid: u32) -> Result<f64, Failure> {
         ns += first.ok_or_else(|| Failure::Environment(format!("schedstat of {pid}: {text}")))?;
     }
     Ok(ns as f64 / 1e9)
+}
+
+/// Has all threads of a process run on one CPU from now on.
+///
+/// # Errors
+/// [`Failure::Environment`] if there is no such process or CPU.
+pub fn move_to(pid: u32, core: usize) -> Result<(), Failure> {
+    let mut cpus = CpuSet::new();
+    cpus.set(core);
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let name = task?.file_name();
+        let thread = name.to_str().and_then(|n| Pid::from_raw(n.parse().ok()?));
+        let thread = thread.ok_or_else(|| Failure::Environment(format!("no thread: {name:?}")))?;
+        sched_setaffinity(Some(thread), &cpus).map_err(io::Error::from)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

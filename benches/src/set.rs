@@ -6,20 +6,22 @@ use std::env;
 use std::process::ExitCode;
 
 /// Five minutes' worth.
-const SHORT: [&[&str]; 5] = [
+const SHORT: [&[&str]; 6] = [
     &["relay", "--streams", "2000", "--order", "in-turn,mixed"],
     &["ovs", "--streams", "2000"],
     &["memif"],
     &["veth"],
+    &["ng"],
     &["icount"],
 ];
 
 /// Everything there is, with `--full`.
-const ALL: [&[&str]; 9] = [
+const ALL: [&[&str]; 10] = [
     &["relay"],
     &["ovs"],
     &["memif"],
     &["veth"],
+    &["ng"],
     &["scale"],
     &["commands"],
     &["checks"],

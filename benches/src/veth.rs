@@ -8,12 +8,11 @@
 mod ladder;
 mod relays;
 mod results;
-mod rtpengine;
 
 use crate::cpu::{Time, cores};
 use crate::generator::{Flow, Generator, Setup, Trial};
 use crate::netns::{Namespace, frames_received};
-use crate::{Args, Failure, Verdict, capture};
+use crate::{Args, Failure, Verdict, capture, rtpengine};
 use ladder::{Found, Plan, Step};
 pub use relays::Kind;
 use relays::{NEAR, Relay, wire};

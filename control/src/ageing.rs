@@ -39,6 +39,7 @@ fn pause(t: &Timeouts) -> Duration {
 
 /// Looks at calls for ever.
 pub(crate) async fn run(service: Rc<Service>) {
+    service.resume_delays();
     let mut swept = Instant::now();
     loop {
         let due = swept + pause(&service.timeouts.get());
@@ -69,6 +70,27 @@ impl Service {
         if let Some(pending) = pending {
             tracing::debug!(call = call_id, "the delay of a delete is over");
             self.remove(pending, "delete").await;
+        }
+    }
+
+    /// Looks at a call once this time has passed.
+    pub(crate) fn look_in(self: &Rc<Self>, key: u64, time: Duration) {
+        let service = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(time).await;
+            service.look(key);
+        });
+    }
+
+    /// Takes over the delays of deletes that a former process was told of.
+    fn resume_delays(self: &Rc<Self>) {
+        let now_us = now().unix_us;
+        let calls = self.calls.borrow();
+        for call in calls.iter() {
+            for ends_us in call.dialogs.iter().filter_map(|dialog| dialog.ends_us) {
+                let rest = Duration::from_micros(ends_us.saturating_sub(now_us));
+                self.look_in(call.key, rest);
+            }
         }
     }
 

@@ -9,6 +9,9 @@ use penstock_media::{Call, Dialog, Kind, Local, Media};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+/// Calls that are listed at most: meanwhile nothing else is done.
+const MAX_LISTED: usize = 4096;
+
 /// Carries out a line; what it prints. What ends calls is begun, not waited for.
 pub(crate) fn cli(service: &Rc<Service>, line: &str) -> String {
     let words: Vec<&str> = line.split_whitespace().collect();
@@ -23,6 +26,12 @@ pub(crate) fn cli(service: &Rc<Service>, line: &str) -> String {
         ["params", rest @ ..] => params(service, rest),
         other => unknown("", other),
     }
+}
+
+/// Whether a line changes nothing.
+pub(crate) fn only_looks(line: &str) -> bool {
+    let word = line.split_whitespace().next();
+    matches!(word, None | Some("help" | "list" | "get"))
 }
 
 fn unknown(level: &str, words: &[&str]) -> String {
@@ -110,16 +119,21 @@ fn sessions(service: &Service, which: &str) -> String {
         "own" if calls.is_empty() => "No own sessions on this media relay.\n".into(),
         "foreign" => "No foreign sessions on this media relay.\n".into(),
         "all" | "own" => {
-            let mut list: Vec<&Call> = calls.iter().collect();
+            let mut list: Vec<&Call> = calls.iter().take(MAX_LISTED).collect();
             list.sort_by_key(|call| call.key);
             let line = |call: &Call| {
                 let created_s = call.created_us / 1_000_000;
                 format!(
                     "callid: {:>60} | deletionmark:{:>4} | created:{created_s:>12} | proxy:- | redis_keyspace:0 | foreign:no\n",
-                    call.id, "no"
+                    call.id,
+                    deletion_mark(call)
                 )
             };
-            list.into_iter().map(line).collect()
+            let mut text: String = list.into_iter().map(line).collect();
+            if let more @ 1.. = calls.len().saturating_sub(MAX_LISTED) {
+                text += &format!("{more} more sessions are not listed.\n");
+            }
+            text
         }
         id => match calls.get(id) {
             Some(call) => session(service, call),
@@ -128,11 +142,20 @@ fn sessions(service: &Service, which: &str) -> String {
     }
 }
 
+/// Whether any of it was deleted with a delay.
+fn deletion_mark(call: &Call) -> &'static str {
+    match call.dialogs.iter().any(|dialog| dialog.ends_us.is_some()) {
+        true => "yes",
+        false => "no",
+    }
+}
+
 fn session(service: &Service, call: &Call) -> String {
     let marks = call.dialogs.iter().find_map(|dialog| dialog.mark);
     let mut text = format!(
-        "\ncallid: {}\ndeletionmark: no\ncreated: {}\nproxy: -\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
+        "\ncallid: {}\ndeletionmark: {}\ncreated: {}\nproxy: -\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
         call.id,
+        deletion_mark(call),
         call.created_us / 1_000_000,
         marks.unwrap_or(0) << 2,
         call.last_signal_us / 1_000_000,
@@ -150,9 +173,16 @@ fn leg(service: &Service, dialog: &Dialog, side: usize) -> String {
     let tag = |leg: &penstock_media::Leg| leg.tags.last().cloned().unwrap_or_default();
     let age_us = clock().unix_us.saturating_sub(own.created_us);
     let mut text = format!(
-        "--- Tag '{}', type: {}, label '', branch '', callduration {:.6}\n",
+        "--- Tag '{}', type: {}, label '{}', branch '{}', callduration {:.6}\n",
         tag(own),
         ["FROM_TAG", "TO_TAG"][side],
+        own.label.as_deref().unwrap_or_default(),
+        // The offer's branch leads to who answers it.
+        dialog
+            .branch
+            .as_deref()
+            .filter(|_| side == 1)
+            .unwrap_or_default(),
         age_us as f64 / 1e6
     );
     if !other.tags.is_empty() {

@@ -34,6 +34,22 @@ impl Load {
         self.exceeded.get()
     }
 
+    /// Reads what there is, and judges what came since `before`: the last look, if there were limits then.
+    fn look(
+        &self,
+        before: &mut Option<(Counters, Instant)>,
+        read: impl FnOnce() -> (Counters, String),
+    ) {
+        if *self.limits.borrow() == Limits::default() {
+            *before = None;
+            return self.judge(&Seen::default());
+        }
+        let ((now, load), at) = (read(), Instant::now());
+        if let Some((before, then)) = before.replace((now, at)) {
+            self.judge(&seen(before, now, at - then, &load));
+        }
+    }
+
     /// Holds what was seen against the limits.
     fn judge(&self, seen: &Seen) {
         let limits = self.limits.borrow();
@@ -80,18 +96,13 @@ struct Counters {
 
 /// Looks for ever.
 pub(crate) async fn run(service: Rc<Service>) {
-    let (mut before, mut at) = (counters(&service), Instant::now());
+    let mut before = Some((counters(&service), Instant::now()));
     loop {
         tokio::time::sleep(INTERVAL).await;
-        if *service.load.limits.borrow() == Limits::default() {
-            service.load.exceeded.set(None);
-            continue;
-        }
-        let (now, then) = (counters(&service), at.elapsed());
-        at = Instant::now();
-        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        service.load.judge(&seen(before, now, then, &load));
-        before = now;
+        service.load.look(&mut before, || {
+            let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+            (counters(&service), load)
+        });
     }
 }
 
@@ -159,6 +170,34 @@ mod tests {
         };
         assert_eq!(seen, want);
         assert_eq!(processor("nonsense"), None);
+    }
+
+    #[test]
+    fn what_passed_without_limits_counts_for_nothing() {
+        let half = Limits {
+            cpu_percent: 50.0,
+            ..Limits::default()
+        };
+        let load = Load::new(&half);
+        let mut before = None;
+        let mut look = |busy, all| {
+            let counters = Counters {
+                busy,
+                all,
+                bytes: 0,
+            };
+            load.look(&mut before, || (counters, String::new()));
+            load.exceeded()
+        };
+        assert_eq!(look(0, 0), None);
+        assert_eq!(look(90, 100), Some("CPU usage limit exceeded"));
+        load.configure(&Limits::default());
+        assert_eq!(look(180, 200), None);
+        assert_eq!(look(180, 10_000), None);
+        // From the reload on the machine is busy again.
+        load.configure(&half);
+        assert_eq!(look(180, 20_000), None);
+        assert_eq!(look(270, 20_100), Some("CPU usage limit exceeded"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -30,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A call, or some of its dialogs, as they were when they ended.
 pub(crate) struct Ended {
     /// With all its dialogs.
-    pub(crate) call: Call,
+    pub(crate) call: Rc<Call>,
     /// Numbers of the dialogs that go on.
     pub(crate) rest: Vec<u16>,
     /// The last meters of its streams.
@@ -122,7 +123,7 @@ impl Records {
         let asked = self.orders.as_ref().map(|o| o.try_send(Order::Reopen));
         match asked {
             Some(Err(TrySendError::Full(_))) => {
-                Err("the call records' disk is too slow; their file was not opened anew".into())
+                Err("the configuration is in force, but the call records' disk is too slow: their file was not opened anew".into())
             }
             _ => Ok(()),
         }
@@ -347,7 +348,7 @@ mod tests {
 
     fn ended(id: &str) -> Ended {
         Ended {
-            call: Call {
+            call: Rc::new(Call {
                 id: id.into(),
                 key: 1,
                 created_us: 5,
@@ -356,7 +357,7 @@ mod tests {
                 captures: 0,
                 forks: Vec::new(),
                 dialogs: Vec::new(),
-            },
+            }),
             rest: Vec::new(),
             meters: HashMap::new(),
             rated: Vec::new(),

@@ -1,4 +1,5 @@
-//! Reading the configuration again while calls stand: all of it takes effect, or nothing.
+//! Reading the configuration again while calls stand: all of it takes effect, or nothing. Only then is the call records'
+//! file opened anew.
 
 use crate::daemon::settings;
 use crate::front::Gate;
@@ -54,7 +55,8 @@ impl Reloader {
     /// Reads the file and acts on what changed; tells systemd and the log.
     ///
     /// # Errors
-    /// What is wrong with it, or which calls stand in its way. Nothing has changed then.
+    /// What is wrong with it, or which calls stand in its way: nothing has changed then. Or that the configuration is in
+    /// force, but the call records' file was not opened anew.
     pub(crate) fn reload(&self, service: &Service) -> Result<Reloaded, String> {
         let begun = NotifyState::monotonic_usec_now().map(|now| [NotifyState::Reloading, now]);
         // Without systemd there is nobody to tell.
@@ -70,7 +72,10 @@ impl Reloader {
             }
             Err(error) => tracing::error!("configuration not reloaded, nothing changed: {error}"),
         }
-        outcome
+        let done = outcome?;
+        let reopened = service.records.reopen();
+        reopened.inspect_err(|error| tracing::error!("{error}"))?;
+        Ok(done)
     }
 
     /// What `what` makes of each interface in force.
@@ -114,7 +119,6 @@ impl Reloader {
 
     fn apply(&self, service: &Service) -> Result<Reloaded, String> {
         let new = Config::load(&self.path).map_err(|error| error.to_string())?;
-        service.records.reopen()?;
         let done = self.put(service, new)?;
         self.read.replace(self.running.borrow().clone());
         Ok(done)

@@ -154,9 +154,6 @@ impl Report<'_> {
             .collect();
         let mut out = Dict::default();
         out.push("tag", leg.tags.last().cloned().unwrap_or_default());
-        if let Some(label) = &leg.label {
-            out.push("label", label.as_str());
-        }
         if let Some(branch) = dialog.branch.as_deref().filter(|_| side == 1) {
             out.push("via-branch", branch);
         }
@@ -211,6 +208,7 @@ impl Report<'_> {
             (is_secure && !is_dtls, "SDES"),
             // Keys are never ours: what is encrypted passes unopened.
             (is_secure || media.kind == Kind::Raw, "passthrough"),
+            (own.ice.is_some() && own.told_ice, "ICE"),
             (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
         let mut out = Dict::default();

@@ -222,7 +222,10 @@ impl Service {
         };
         let removed = match delay {
             0 => self.remove(pending, "delete").await,
-            _ => self.schedule(pending, delay).await,
+            _ => match self.schedule(pending, delay).await {
+                Ok(ended) => ended,
+                Err(failure) => return self.refuse(failure, false),
+            },
         };
         let Some(ended) = removed else {
             return Reply::warning(reason::NOTHING_DELETED);
@@ -240,22 +243,30 @@ impl Service {
     }
 
     /// Has dialogs end later. Returns what a delete reports, as it stands now.
-    async fn schedule(self: &Rc<Self>, pending: Pending, delay_s: u32) -> Option<Ended> {
-        let before = pending.before()?.clone();
+    async fn schedule(
+        self: &Rc<Self>,
+        pending: Pending,
+        delay_s: u32,
+    ) -> Result<Option<Ended>, Failure> {
+        let Some(before) = pending.before().cloned() else {
+            return Ok(None);
+        };
         let ended = self.standing(before);
-        if self.carry_out(pending).await.is_err() {
-            self.stats.error("store");
+        self.carry_out(pending).await?;
+        // One clock for each call, however often it is deleted; all calls are looked at from time to time as well.
+        if ended
+            .call
+            .dialogs
+            .iter()
+            .all(|dialog| dialog.ends_us.is_none())
+        {
+            self.look_in(ended.call.key, Duration::from_secs(delay_s.into()));
         }
-        let (service, key) = (self.clone(), ended.call.key);
-        tokio::task::spawn_local(async move {
-            tokio::time::sleep(Duration::from_secs(delay_s.into())).await;
-            service.look(key);
-        });
-        Some(ended)
+        Ok(Some(ended))
     }
 
     /// A call as it stands.
-    fn standing(&self, call: Call) -> Ended {
+    fn standing(&self, call: Rc<Call>) -> Ended {
         Ended {
             rest: call.dialogs.iter().map(|dialog| dialog.number).collect(),
             meters: self.meters(&call),
@@ -394,6 +405,8 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::UnknownTag | MediaError::NoTag => "unknown-tag",
         MediaError::NoMatch => "no-match",
         MediaError::NoLeg => "no-leg",
+        MediaError::Encrypted => "encrypted",
+        MediaError::Bundled => "bundled",
         MediaError::Sdp(_) => "bad-sdp",
         MediaError::OutOfPorts => "out-of-ports",
         MediaError::TooManyCalls => "too-many-calls",

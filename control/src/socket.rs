@@ -160,7 +160,7 @@ fn answer(request: Get, service: &Service) -> Value {
         Get::Call { id } => match calls.get(&id) {
             Some(call) => {
                 let quality = service.ratings.borrow();
-                json!({ "ok": { "call": call, "quality": quality.of(call.key) } })
+                json!({ "ok": { "call": public(call), "quality": quality.of(call.key) } })
             }
             None => json!({ "error": no_call(&id) }),
         },
@@ -168,6 +168,15 @@ fn answer(request: Get, service: &Service) -> Value {
         Get::Settings => json!({ "ok": settings::list(service) }),
         Get::Stats => json!({ "ok": stats(service) }),
     }
+}
+
+/// A call without our ICE credentials: who has them can take its media.
+fn public(call: &Call) -> Call {
+    let mut call = call.clone();
+    let legs = call.dialogs.iter_mut().flat_map(|dialog| &mut dialog.legs);
+    let forked = call.forks.iter_mut().map(|fork| &mut fork.leg);
+    legs.chain(forked).for_each(|leg| leg.ice = None);
+    call
 }
 
 /// What control counts, and what stands.

@@ -6,8 +6,8 @@
 use penstock_media::Call;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::cell::RefCell;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use thiserror::Error;
@@ -25,6 +25,12 @@ const SCHEMA: u64 = 1;
 
 /// Bytes of the store kept in memory.
 const CACHE: usize = 16 << 20;
+
+/// The file's.
+const MODE: u32 = 0o640;
+
+/// Turns of the loop that a commit waits for at most.
+const MAX_TURNS: usize = 16;
 
 /// What a store holds.
 #[derive(Debug)]
@@ -127,7 +133,7 @@ impl Store {
 
     /// Writes a call, or with `None` removes it; true once it is on disk.
     pub(crate) async fn write(&self, call_id: &str, call: Option<&Call>) -> bool {
-        let value = match call.map(serde_json::to_vec).transpose() {
+        let value = match call.map(json).transpose() {
             Ok(value) => value,
             Err(error) => {
                 tracing::error!("cannot write a call as JSON: {error}");
@@ -145,8 +151,14 @@ impl Store {
     pub(crate) async fn run(&self) {
         loop {
             self.wake.notified().await;
-            // Whoever is ready to write now shares the commit.
-            tokio::task::yield_now().await;
+            // Whoever is ready to write now shares the commit; and as long as there are more, those after them.
+            for _ in 0..MAX_TURNS {
+                let queued = self.queue.borrow().len();
+                tokio::task::yield_now().await;
+                if self.queue.borrow().len() == queued {
+                    break;
+                }
+            }
             self.commit_queued();
         }
     }
@@ -183,6 +195,14 @@ impl Store {
     }
 }
 
+/// A call as it is stored.
+fn json(call: &Call) -> serde_json::Result<Vec<u8>> {
+    // Two legs with a media each take three quarters of it.
+    let mut bytes = Vec::with_capacity(4096);
+    serde_json::to_writer(&mut bytes, call)?;
+    Ok(bytes)
+}
+
 /// What is wrong with a file.
 #[derive(Debug, Error)]
 enum Trouble {
@@ -216,10 +236,19 @@ pub(crate) fn try_out(path: &Path) {
 }
 
 fn read(path: &Path) -> Result<(Database, Stored), Trouble> {
+    protect(path).map_err(|error| Trouble::System(error.to_string()))?;
     let opened = Database::builder().set_cache_size(CACHE).create(path);
     let db = opened.map_err(|error: DatabaseError| Trouble::from(redb::Error::from(error)))?;
     let stored = read_stored(&db)??;
     Ok((db, stored))
+}
+
+/// Has the file be there for its owner and group alone, from the start: it holds passwords of ICE.
+fn protect(path: &Path) -> std::io::Result<()> {
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(false);
+    let file = options.mode(MODE).open(path)?;
+    file.set_permissions(Permissions::from_mode(MODE))
 }
 
 fn read_stored(db: &Database) -> Result<Result<Stored, Trouble>, redb::Error> {
@@ -297,16 +326,19 @@ mod tests {
         let (store, Stored { mut calls, .. }) = open(&path).unwrap();
         calls.sort_by_key(|call| call.key);
         assert_eq!(calls, (0..20).map(call).collect::<Vec<_>>());
-        let mode = std::os::unix::fs::PermissionsExt::mode;
-        let folder = std::fs::metadata(path.parent().unwrap()).unwrap();
-        assert_eq!(mode(&folder.permissions()) & 0o777, 0o750);
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(path.parent().unwrap()), 0o750);
+        assert_eq!(mode(&path), 0o640);
 
         for is_draining in [true, false] {
             assert!(store.set_draining(is_draining));
         }
         assert!(store.set_draining(true));
         drop(store);
+        // What an earlier release made.
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let (store, stored) = open(&path).unwrap();
+        assert_eq!(mode(&path), 0o640);
         assert!(stored.is_draining);
         assert_eq!(stored.calls.len(), 20);
         assert!(store.set_draining(false));

@@ -4,11 +4,15 @@ use crate::service::{Failure, Service, now};
 use crate::wishes::{self, selector};
 use penstock_media::{HeldBack, Selector, Subscribed};
 use penstock_ng::{
-    Block, Blocked, Connect, Dict, Reply, Sources, Subscribe, SubscribeAnswer, Unsubscribe, Value,
+    All, Block, Blocked, Connect, Dict, Flag, Reply, Sources, Subscribe, SubscribeAnswer,
+    Unsubscribe, Value,
 };
 
 impl Service {
     pub(crate) async fn block(&self, block: &Block) -> Reply {
+        if block.all == All::ExceptOfferAnswer {
+            return self.bad_option("all=except-offer-answer is not supported".into());
+        }
         let held = match block.what {
             Blocked::Media => HeldBack::Media,
             Blocked::Silence => HeldBack::Silence,
@@ -16,10 +20,10 @@ impl Service {
         };
         let [from, to] =
             [&block.source, &block.sink].map(|who| who.as_ref().map(selector).unwrap_or_default());
-        let prepared = self
-            .calls
-            .borrow()
-            .hold_back(&block.call_id, (from, to), held, block.on);
+        let prepared =
+            self.calls
+                .borrow()
+                .hold_back(&block.call_id, (from, to), held, block.on, now());
         match self.change(prepared).await {
             Ok(_) => Reply::ok(),
             Err(failure) => self.refuse(failure, false),
@@ -27,10 +31,11 @@ impl Service {
     }
 
     pub(crate) async fn subscribe(&self, subscribe: &Subscribe) -> Reply {
-        let options = match wishes::options(&subscribe.options, b"", &self.loop_mark) {
+        let mut options = match wishes::options(&subscribe.options, b"", &self.loop_mark) {
             Ok(options) => options,
             Err(text) => return self.bad_option(text),
         };
+        options.label.clone_from(&subscribe.label);
         let own: Option<[u8; 12]> = wishes::random_word();
         let made = own.map(|word| String::from_utf8_lossy(&word).replace(['+', '/'], "x"));
         let Some(tag) = subscribe.to_tag.clone().or(made) else {
@@ -75,6 +80,9 @@ impl Service {
     }
 
     pub(crate) async fn connect(&self, connect: &Connect) -> Reply {
+        if connect.options.has(Flag::Directional) {
+            return self.bad_option("directional is not supported by connect".into());
+        }
         let other = connect.to_call_id.as_deref();
         if other.is_some_and(|other| other != connect.call_id) {
             return self.bad_option("connect is not supported across calls".into());

@@ -66,7 +66,8 @@ pub(crate) fn options(
         ice: match given.ice {
             _ if given.has(Flag::RejectIce) => IceWish::Remove,
             Some(ng::Ice::Remove) => IceWish::Remove,
-            Some(ng::Ice::Force | ng::Ice::Optional) => IceWish::Force,
+            Some(ng::Ice::Force) => IceWish::Force,
+            Some(ng::Ice::Optional) => IceWish::Optional,
             Some(ng::Ice::Default) | None => IceWish::Default,
         },
         trickle: given.has(Flag::TrickleIce),
@@ -79,7 +80,7 @@ pub(crate) fn options(
         attributes: attributes(given),
         generate_mid: given.has(Flag::GenerateMid),
         accept_bundle: given.bundle == Some(ng::Bundle::Accept),
-        offer_bundle: false,
+        offer_bundle: given.bundle == Some(ng::Bundle::Offer),
         extmap: match (given.has(Flag::StripExtmap), &given.extmap_strip) {
             (true, _) => ExtmapEdit::Strip,
             (false, names) if names.iter().any(|name| name == "all") => ExtmapEdit::Strip,

@@ -230,12 +230,19 @@ fn who_does_not_read_or_does_not_finish_is_cut_off() {
     slow[0].write_all(b"c d7:comm").unwrap();
     slow[1].write_all(b"GET /ping HTTP/1.1\r\nHo").unwrap();
     slow[2]
-        .write_all(b"POST /ng HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-rtpengine-ng\r\nContent-Length: 100\r\n\r\nc d")
+        .write_all(b"POST /ng HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-rtpengine-ng\r\nContent-Length: 100\r\n\r\nc d")
         .unwrap();
     // An answer to one question is no reason to keep a connection for ever.
     slow[3]
-        .write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n")
+        .write_all(b"GET /ping HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         .unwrap();
+    // One that asks and never reads, until neither side's buffers hold any more.
+    let mut unread = connect(http);
+    let get = b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(2000);
+    unread.write_all(&get).unwrap();
+    world.until("who does not read is cut off over HTTP", || {
+        world.stats()["transports"]["http"]["idle"] == 1
+    });
     world.until("both are cut off", || {
         assert_eq!(world.ng(json!({"command": "ping"}))["result"], "pong");
         world.stats()["transports"]["tcp"]["idle"] == 2
@@ -295,13 +302,52 @@ fn http_says_what_is_wrong() {
     }
     // The text commands.
     assert_eq!(
-        page.get("/cli/no+such%20command").text(),
-        "Unknown or incomplete command::no such command\n"
+        page.get("/cli/list+no%20such").text(),
+        "Unknown or incomplete command::no such\n"
     );
     assert_eq!(
         page.post("/cli", "text/plain", b"no such\n").text(),
         "Unknown or incomplete command::no such\n"
     );
+}
+
+/// A page's GET over HTTP says nothing of the page: an image's, or one to a name that was made to lead here.
+#[test]
+fn a_get_changes_nothing_and_is_asked_by_address() {
+    let (world, _plane, _, http) = tcp_world();
+    assert_eq!(world.offer("call", 4000)["result"], "ok");
+    let mut page = Http::new(connect(http));
+    for path in [
+        "terminate+all",
+        "%20terminate+all",
+        "set+maxsessions+1",
+        "params+revert",
+    ] {
+        assert_eq!(page.get(&format!("/cli/{path}")).status, 405, "{path}");
+    }
+    assert_eq!(world.list(), ["call"]);
+    assert!(
+        page.get("/cli/list+numsessions")
+            .text()
+            .contains("own: 1\n")
+    );
+    for path in ["/ping", "/metrics", "/cli/list+numsessions"] {
+        for (host, want) in [
+            ("evil.example", 403),
+            ("localhost:1", 200),
+            ("[::1]:1", 200),
+        ] {
+            page.send_to(host, &format!("GET {path}"), &[], b"");
+            assert_eq!(page.read().status, want, "{path} {host}");
+        }
+    }
+    let kind = [("Content-Type", "text/plain")];
+    page.send_to("evil.example", "POST /cli", &kind, b"terminate all");
+    assert_eq!(page.read().status, 403);
+    assert_eq!(world.list(), ["call"]);
+    let mut page = Http::new(connect(http));
+    page.post("/cli", "text/plain", b"terminate all");
+    world.until("it ends", || world.list().is_empty());
 }
 
 #[test]

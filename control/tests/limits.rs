@@ -135,11 +135,14 @@ fn a_source_that_asks_too_often_harms_itself_alone() {
 
 #[test]
 fn connections_are_so_many_and_no_more() {
-    let (world, _plane, tcp, http) = world("");
+    let (world, _plane, tcp, http) = world("allow = [\"127.0.0.0/8\"]");
     for (at, transport) in [(tcp, "tcp"), (http, "http")] {
-        let open: Vec<_> = (0..256).map(|_| connect(at)).collect();
+        // Half of them for one source.
+        let mut open: Vec<_> = (0..128).map(|_| connect(at)).collect();
         assert!(is_closed(&mut connect(at)));
-        assert_eq!(counted(&world, transport, "refused"), 1);
+        open.extend((0..128).map(|_| connect_from("127.0.0.2", at)));
+        assert!(is_closed(&mut connect_from("127.0.0.3", at)));
+        assert_eq!(counted(&world, transport, "refused"), 2);
         assert_eq!(counted(&world, transport, "connections"), 256);
         drop(open);
         world.until("there is room again", || {

@@ -1,22 +1,18 @@
 //! The relays of `veth`, each with its processes, and the same calls over ng in either.
 
-use super::rtpengine;
 use crate::capture::{Family, NEIGHBOUR_MAC, OUR_MAC};
 use crate::generator::Flow;
 use crate::netns::{Wire, ip, mac, set};
 use crate::ng::{Ng, SERVER};
 use crate::plane::Bench;
-use crate::process::{Process, cpu_s, program};
-use crate::{Args, Failure};
+use crate::process::{Process, cpu_s};
+use crate::{Args, Failure, control, rtpengine};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
 
 /// The generator's end of the wire and the relay's.
 pub const NEAR: &str = "ps0";
 pub const FAR: &str = "ps1";
 const FAMILY: Family = Family::Ipv4;
-/// How long control may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A wire on whose far end nobody is yet.
 pub fn wire() -> Result<Wire, Failure> {
@@ -214,20 +210,7 @@ fn penstock(
         bench.file("calls.redb").display(),
     );
     let plane = bench.start_on(&config, polling)?;
-    // Beside the plane's.
-    let mut command = program(args.plane.with_file_name("penstock-control"));
-    command.arg("--config").arg(bench.config());
-    command.env("RUST_LOG", "warn");
-    let mut control = Process::start("penstock-control", &mut command, &bench.file(""))?;
-    let end = Instant::now() + PATIENCE;
-    while !ng.ping(Duration::from_millis(100)) {
-        if let Some(why) = control.ended()? {
-            return Err(Failure::Environment(why));
-        }
-        if Instant::now() > end {
-            return Err(Failure::Environment("control did not answer ng".into()));
-        }
-    }
+    let control = control::start(args, bench, ng)?;
     Ok(Server::Penstock { plane, control })
 }
 

@@ -178,8 +178,9 @@ fn pair(
         let seen = signs().filter_map(|sign| sign.last_seen).max();
         let since = signs().map(|sign| sign.since).max();
         let moment = seen.or(since).unwrap_or_default();
+        let is_blocked = dialog.legs[side].blocked.media;
         Flow {
-            is_expected: is_answered && media.gate_open(side),
+            is_expected: is_answered && dialog.lets_pass(media, side) && !is_blocked,
             was_seen: seen.is_some(),
             quiet: now.mono.saturating_sub(moment.max(start)),
         }

@@ -39,7 +39,7 @@ pub struct Dialog {
     pub legs: [Leg; 2],
     /// By position of the m= line.
     pub medias: Vec<Media>,
-    /// When either leg last said something new, ns of [`crate::Now::mono`].
+    /// When either leg last said something new, or other packets were to be expected, ns of [`crate::Now::mono`].
     #[serde(default)]
     pub heard_ns: u64,
     /// How sources are learned.
@@ -63,6 +63,9 @@ pub struct Dialog {
     /// Whether its media is dropped.
     #[serde(default)]
     pub dropped: bool,
+    /// Whether the last offer asked for its bundle to be accepted.
+    #[serde(default)]
+    pub accepts_bundle: bool,
     /// When it ends, if it was deleted with a delay, microseconds since 1970. Signalling takes that back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_us: Option<u64>,
@@ -105,9 +108,9 @@ pub struct Leg {
     /// Our credentials in the SDP it is given, once ICE was spoken of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice: Option<Ice>,
-    /// Whether those are to be others from the next SDP it is given on: it has restarted ICE (RFC 8839 section 4.4.1.1.1).
+    /// Whether it has offered other credentials of its own, so that it gets other ones of ours.
     #[serde(default)]
-    pub ice_restarts: bool,
+    pub restarts: bool,
     /// Transport that was asked for towards it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
@@ -447,7 +450,8 @@ impl Media {
 
     /// Whether either leg's transport has that part.
     pub(crate) fn has_proto(&self, part: &str) -> bool {
-        let has = |side: &Side| side.proto.to_ascii_uppercase().contains(part);
+        let is_part = |bytes: &[u8]| bytes.eq_ignore_ascii_case(part.as_bytes());
+        let has = |side: &Side| side.proto.as_bytes().windows(part.len()).any(is_part);
         self.sides.iter().any(has)
     }
 

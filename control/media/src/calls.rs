@@ -7,10 +7,12 @@ use crate::signal::{Options, Parties, Work};
 use crate::{Held, Local, MediaError, Now, Settings};
 use penstock_sdp::Sdp;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 /// Every call the relay knows.
 pub struct Calls {
-    pub(crate) calls: HashMap<String, Call>,
+    /// Shared with whoever reports on one: a change makes another.
+    calls: HashMap<String, Rc<Call>>,
     ids: HashMap<u64, String>,
     pools: Pools,
     max_calls: usize,
@@ -32,7 +34,7 @@ pub struct Pending {
     pub sdp: Vec<u8>,
     /// What the plane has to do, in order; empty if nothing changes there.
     pub ops: Vec<Op>,
-    before: Option<Call>,
+    before: Option<Rc<Call>>,
     after: Option<Call>,
     taken: Vec<Local>,
 }
@@ -44,13 +46,16 @@ impl Pending {
     }
 
     /// The call as it still is; `None` if it is new.
-    pub fn before(&self) -> Option<&Call> {
+    pub fn before(&self) -> Option<&Rc<Call>> {
         self.before.as_ref()
     }
 
     /// The steps that take the plane back, should it have applied [`Pending::ops`].
     pub fn undo(&self) -> Vec<Op> {
-        diff(&desired(&self.after), &desired(&self.before))
+        diff(
+            &desired(self.after.as_ref()),
+            &desired(self.before.as_deref()),
+        )
     }
 }
 
@@ -69,8 +74,8 @@ fn is_ours(sdp: &Sdp, options: &Options) -> bool {
     mark.is_some_and(|mark| sdp.loop_marks().contains(mark))
 }
 
-fn desired(call: &Option<Call>) -> Desired {
-    call.as_ref().map(Call::desired).unwrap_or_default()
+fn desired(call: Option<&Call>) -> Desired {
+    call.map(Call::desired).unwrap_or_default()
 }
 
 impl Calls {
@@ -114,23 +119,31 @@ impl Calls {
         }
         self.next_key = self.next_key.max(call.key.saturating_add(1));
         self.ids.insert(call.key, call.id.clone());
-        self.calls.insert(call.id.clone(), call);
+        self.calls.insert(call.id.clone(), Rc::new(call));
         Restore::Done
     }
 
     /// A call by its Call-ID.
     pub fn get(&self, call_id: &str) -> Option<&Call> {
+        self.shared(call_id).map(Rc::as_ref)
+    }
+
+    pub(crate) fn shared(&self, call_id: &str) -> Option<&Rc<Call>> {
         self.calls.get(call_id)
     }
 
     /// A call by what the region calls it.
     pub fn by_key(&self, key: u64) -> Option<&Call> {
+        self.shared_by_key(key).map(Rc::as_ref)
+    }
+
+    pub(crate) fn shared_by_key(&self, key: u64) -> Option<&Rc<Call>> {
         self.calls.get(self.ids.get(&key)?)
     }
 
     /// All calls, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values()
+        self.calls.values().map(Rc::as_ref)
     }
 
     /// How many there are.
@@ -154,7 +167,7 @@ impl Calls {
                 .iter()
                 .any(|i| i.name == old.name && i.ip == old.ip && i.vlan == old.vlan);
             let lost = |local: &Local| old.holds(*local) && !new.iter().any(|i| i.holds(*local));
-            let needs = |call: &&Call| {
+            let needs = |call: &&Rc<Call>| {
                 let legs = || call.legs();
                 moved && legs().any(|leg| leg.interface == old.name)
                     || call.locals().any(|local| lost(&local))
@@ -181,7 +194,7 @@ impl Calls {
             max_calls,
             seed,
         } = settings;
-        let held: Vec<Local> = self.calls.values().flat_map(Call::locals).collect();
+        let held: Vec<Local> = self.iter().flat_map(Call::locals).collect();
         self.pools
             .replace(Pools::new(interfaces, rest, seed), &held);
         self.max_calls = max_calls;
@@ -244,7 +257,7 @@ impl Calls {
         if before.is_none() && self.left() >= self.max_calls {
             return Err(MediaError::TooManyCalls);
         }
-        let call = before.clone();
+        let call = before.as_deref().cloned();
         let call = call.unwrap_or_else(|| Call::new(parties.call_id, self.next_key, now));
         let is_new = before.is_none();
         let pending = self.prepare(call, before, now, |work| apply(work, &sdp))?;
@@ -266,16 +279,13 @@ impl Calls {
         options: &Options,
         now: Now,
     ) -> Result<Pending, MediaError> {
-        let call = self.calls.get(parties.call_id);
-        let call = call.ok_or(MediaError::UnknownCall)?.clone();
+        let before = self.shared(parties.call_id);
+        let before = before.ok_or(MediaError::UnknownCall)?.clone();
         let sdp = Sdp::parse(sdp)?;
         if is_ours(&sdp, options) {
             return Ok(Pending::nothing(parties.call_id, sdp.as_bytes()));
         }
-        let before = Some(call.clone());
-        self.prepare(call, before, now, |work| {
-            work.answer(parties, &sdp, options)
-        })
+        self.prepare_change(before, now, |work| work.answer(parties, &sdp, options))
     }
 
     /// Prepares that one capture more of a call runs, or one fewer.
@@ -283,23 +293,33 @@ impl Calls {
     /// # Errors
     /// [`MediaError::UnknownCall`]: no call has this key any more.
     pub fn capture(&self, key: u64, begins: bool) -> Result<Pending, MediaError> {
-        let before = self.by_key(key).ok_or(MediaError::UnknownCall)?;
+        let before = self.shared_by_key(key).ok_or(MediaError::UnknownCall)?;
         let captures = match begins {
             true => before.captures.saturating_add(1),
             false => before.captures.saturating_sub(1),
         };
         let after = Call {
             captures,
-            ..before.clone()
+            ..Call::clone(before)
         };
         let before = Some(before.clone());
         Ok(Pending::new(before, Some(after), Vec::new(), Vec::new()))
     }
 
-    pub(crate) fn prepare(
+    /// Prepares a change of a call that stands.
+    pub(crate) fn prepare_change(
+        &mut self,
+        before: Rc<Call>,
+        now: Now,
+        apply: impl FnOnce(&mut Work<'_>) -> Result<Vec<u8>, MediaError>,
+    ) -> Result<Pending, MediaError> {
+        self.prepare(Call::clone(&before), Some(before), now, apply)
+    }
+
+    fn prepare(
         &mut self,
         call: Call,
-        before: Option<Call>,
+        before: Option<Rc<Call>>,
         now: Now,
         apply: impl FnOnce(&mut Work<'_>) -> Result<Vec<u8>, MediaError>,
     ) -> Result<Pending, MediaError> {
@@ -339,7 +359,7 @@ impl Calls {
             ..
         } = pending;
         let kept: HashSet<Local> = after.iter().flat_map(Call::locals).collect();
-        let freed = before.iter().flat_map(Call::locals).chain(taken);
+        let freed = before.iter().flat_map(|call| call.locals()).chain(taken);
         for local in freed.filter(|local| !kept.contains(local)) {
             self.pools.release(local, now.mono);
         }
@@ -349,7 +369,7 @@ impl Calls {
         match after {
             Some(call) => {
                 self.ids.insert(call.key, call_id.clone());
-                self.calls.insert(call_id, call);
+                self.calls.insert(call_id, Rc::new(call));
             }
             None => {
                 self.ids.remove(&key);
@@ -389,17 +409,17 @@ impl Pending {
     }
 
     pub(crate) fn new(
-        before: Option<Call>,
+        before: Option<Rc<Call>>,
         after: Option<Call>,
         sdp: Vec<u8>,
         taken: Vec<Local>,
     ) -> Pending {
-        let named = after.as_ref().or(before.as_ref());
+        let named = after.as_ref().or(before.as_deref());
         Pending {
             call_id: named.map(|call| call.id.clone()).unwrap_or_default(),
             key: named.map_or(0, |call| call.key),
             sdp,
-            ops: diff(&desired(&before), &desired(&after)),
+            ops: diff(&desired(before.as_deref()), &desired(after.as_ref())),
             before,
             after,
             taken,

@@ -4,12 +4,14 @@ use crate::call::{Call, Dialog, Leg};
 use crate::calls::{Calls, Pending};
 use crate::family::facing;
 use crate::fork::{Fork, ForkMedia, MAX_FORKS};
+use crate::hear::convert;
 use crate::leave::Phase;
 use crate::signal::{Options, Parties, Work};
 use crate::{MediaError, Now};
 use penstock_sdp::Sdp;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Legs of a call; `None` is any.
@@ -87,7 +89,7 @@ impl Calls {
         delay: Duration,
         now: Now,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::NoMatch)?.clone();
+        let before = self.shared(call_id).ok_or(MediaError::NoMatch)?;
         let has = |leg: &Leg, tag: Option<&str>| tag.is_none_or(|tag| leg.has(tag));
         let ends = |dialog: &Dialog| {
             let [a, b] = &dialog.legs;
@@ -98,37 +100,39 @@ impl Calls {
             dialog.is_of(branch) && (fits(a, b) || fits(b, a))
         };
         let forked = |fork: &Fork| from_tag.is_some_and(|tag| fork.leg.has(tag));
-        let mut call = before.clone();
+        let mut call = Call::clone(before);
         call.last_signal_us = now.unix_us;
+        // A subscription has no answer to wait for.
+        call.forks.retain(|fork| !forked(fork));
         if delay.is_zero() {
             call.dialogs.retain(|dialog| !ends(dialog));
-            call.forks.retain(|fork| !forked(fork));
             let counts = |call: &Call| (call.dialogs.len(), call.forks.len());
-            if counts(&call) == counts(&before) {
+            if counts(&call) == counts(before) {
                 return Err(MediaError::NoMatch);
             }
         } else {
             let ends_us = now.unix_us.saturating_add(delay.as_micros() as u64);
-            let mut any = false;
+            let mut any = call.forks.len() < before.forks.len();
             for dialog in call.dialogs.iter_mut().filter(|dialog| ends(dialog)) {
-                dialog.ends_us = Some(ends_us);
+                let sooner = dialog.ends_us.filter(|stands| *stands < ends_us);
+                dialog.ends_us = sooner.or(Some(ends_us));
                 any = true;
             }
             if !any {
                 return Err(MediaError::NoMatch);
             }
         }
-        Ok(ended(before, call))
+        Ok(ended(before.clone(), call))
     }
 
     /// Prepares the end of the dialogs whose delay is over; `None` if there are none.
     pub fn expire(&self, key: u64, now: Now) -> Option<Pending> {
-        let before = self.by_key(key)?;
+        let before = self.shared_by_key(key)?;
         let is_over = |dialog: &Dialog| dialog.ends_us.is_some_and(|ends| ends <= now.unix_us);
         if !before.dialogs.iter().any(is_over) {
             return None;
         }
-        let mut call = before.clone();
+        let mut call = Call::clone(before);
         call.dialogs.retain(|dialog| !is_over(dialog));
         Some(ended(before.clone(), call))
     }
@@ -143,9 +147,10 @@ impl Calls {
         (from, to): (Selector<'_>, Selector<'_>),
         held: HeldBack,
         on: bool,
+        now: Now,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::NoCall)?;
-        let mut call = before.clone();
+        let before = self.shared(call_id).ok_or(MediaError::NoCall)?;
+        let mut call = Call::clone(before);
         let mut any = false;
         for dialog in &mut call.dialogs {
             for side in 0..2 {
@@ -158,6 +163,7 @@ impl Calls {
                     HeldBack::Silence => blocked.silence = on,
                     HeldBack::Dtmf => blocked.dtmf = on,
                 }
+                dialog.expects_anew(now);
                 any = true;
             }
         }
@@ -202,9 +208,9 @@ impl Calls {
         options: &Options,
         now: Now,
     ) -> Result<(Pending, Subscribed), MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::NoCall)?.clone();
+        let before = self.shared(call_id).ok_or(MediaError::NoCall)?.clone();
         let mut subscribed = Subscribed::default();
-        let pending = self.prepare(before.clone(), Some(before), now, |work| {
+        let pending = self.prepare_change(before, now, |work| {
             work.subscribe(from, tag, options, &mut subscribed)
         })?;
         Ok((pending, subscribed))
@@ -222,9 +228,9 @@ impl Calls {
         options: &Options,
         now: Now,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?.clone();
+        let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?.clone();
         let sdp = Sdp::parse(sdp)?;
-        self.prepare(before.clone(), Some(before), now, |work| {
+        self.prepare_change(before, now, |work| {
             work.subscribe_answer(tag, &sdp, options)
         })
     }
@@ -240,8 +246,8 @@ impl Calls {
         to_tag: &str,
         now: Now,
     ) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?.clone();
-        let mut call = before.clone();
+        let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?.clone();
+        let mut call = Call::clone(&before);
         let find = |tag: &str| {
             let dialogs = before.dialogs.iter().enumerate().rev();
             let mut sides = dialogs.flat_map(|(idx, dialog)| {
@@ -253,11 +259,18 @@ impl Calls {
         let (one, other) = (find(from_tag)?, find(to_tag)?);
         if one.0 == other.0 {
             return Ok(Pending::new(
-                Some(before.clone()),
                 Some(before),
+                Some(call),
                 Vec::new(),
                 Vec::new(),
             ));
+        }
+        let bundles = |(idx, side): (usize, usize)| {
+            let mut medias = before.dialogs[idx].medias.iter();
+            medias.any(|media| media.sides[side].told_bundle)
+        };
+        if bundles(one) || bundles(other) {
+            return Err(MediaError::Bundled);
         }
         let joined = join(&before, one, other, now);
         let mut idx = 0;
@@ -279,8 +292,8 @@ impl Calls {
     /// # Errors
     /// [`MediaError::UnknownCall`], [`MediaError::NoLeg`].
     pub fn unsubscribe(&self, call_id: &str, tag: &str) -> Result<Pending, MediaError> {
-        let before = self.get(call_id).ok_or(MediaError::UnknownCall)?;
-        let mut call = before.clone();
+        let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?;
+        let mut call = Call::clone(before);
         call.forks.retain(|fork| !fork.leg.has(tag));
         match call.forks.len() == before.forks.len() {
             true => Err(MediaError::NoLeg),
@@ -290,7 +303,7 @@ impl Calls {
 }
 
 /// What is left of a call: copies end with what they are copies of, a call with its last dialog.
-fn ended(before: Call, mut call: Call) -> Pending {
+fn ended(before: Rc<Call>, mut call: Call) -> Pending {
     let numbers: Vec<u16> = call.dialogs.iter().map(|dialog| dialog.number).collect();
     for fork in &mut call.forks {
         fork.medias.retain(|media| numbers.contains(&media.dialog));
@@ -306,7 +319,11 @@ fn join(call: &Call, one: (usize, usize), other: (usize, usize), now: Now) -> Di
     let mut left: Vec<&crate::Media> = b.0.medias.iter().collect();
     let mut medias = Vec::new();
     for own in &a.0.medias {
-        let is_like = |media: &&crate::Media| media.name == own.name && media.kind == own.kind;
+        // Of unequal transports one would have to be encrypted or decrypted.
+        let is_like = |media: &&crate::Media| {
+            let [one, other] = [&own.sides[a.1].proto, &media.sides[b.1].proto];
+            media.name == own.name && media.kind == own.kind && convert(one, other).is_some()
+        };
         let found = left.iter().position(is_like);
         let Some(peer) = found.map(|found| left.remove(found)) else {
             continue;
@@ -368,7 +385,7 @@ impl Work<'_> {
         }
         let dialog = &mut self.call.dialogs[idx];
         let places: Vec<usize> = (0..dialog.medias.len()).collect();
-        dialog.hear_session(0, &places, sdp);
+        dialog.hear_session(0, (&places, sdp), true);
         for media in &mut dialog.medias {
             let own = &mut media.sides[0];
             own.told_mux = own.mux;
@@ -416,6 +433,7 @@ impl Work<'_> {
         };
         let mut leg = Leg::new(facing.clone(), self.now);
         leg.tags.push(tag.to_owned());
+        leg.label.clone_from(&options.label);
         let mut fork = Fork {
             number: self.call.next_dialog,
             leg,
@@ -430,6 +448,9 @@ impl Work<'_> {
             for (idx, media) in (0..).zip(&dialog.medias) {
                 if !media.is_relayed() {
                     continue;
+                }
+                if media.has_proto("SAVP") {
+                    return Err(MediaError::Encrypted);
                 }
                 let local = self.take(&facing)?;
                 let own = &media.sides[*side];
@@ -516,7 +537,11 @@ fn section(body: &mut String, media: &crate::Media, side: usize, at: SocketAddr,
         true => "a=inactive\r\n",
         false => "a=sendonly\r\n",
     });
-    if media.has_rtcp {
-        let _ = write!(body, "a=rtcp:{}\r\n", port | 1);
-    }
+    // Reports that come with the media leave with the copies of it.
+    let is_muxed = media.is_muxed(0) && media.is_muxed(1);
+    let _ = match (media.has_rtcp, is_muxed) {
+        (false, _) => Ok(()),
+        (true, false) => write!(body, "a=rtcp:{}\r\n", port | 1),
+        (true, true) => write!(body, "a=rtcp:{port}\r\na=rtcp-mux\r\n"),
+    };
 }

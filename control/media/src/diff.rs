@@ -3,6 +3,7 @@
 use crate::Local;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// What an endpoint carries, and so which checks its packets get.
@@ -60,12 +61,19 @@ pub enum Feed {
 
 /// ICE credentials of a lite agent (RFC 8445 section 2.5): who checks connectivity with them is answered, and is where media
 /// goes and comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ice {
     /// Our user name fragment: ice-chars.
     pub ufrag: [u8; 8],
     /// Our password: ice-chars.
     pub pwd: [u8; 24],
+}
+
+/// Without the password, which is nobody's to read in a log.
+impl fmt::Debug for Ice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ice({})", self.ufrag.escape_ascii())
+    }
 }
 
 /// How a bundled stream names itself in its packets: the header extension of RFC 8843's mid.
@@ -168,4 +176,15 @@ pub fn diff(installed: &Desired, desired: &Desired) -> Vec<Op> {
     gone.map(|&local| Op::Remove(local))
         .chain(changed.map(|(_, &stream)| Op::Put(stream)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Ice;
+
+    #[test]
+    fn a_password_is_not_printed() {
+        let (ufrag, pwd) = (*b"abcdefgh", *b"0123456789012345678901+/");
+        assert_eq!(format!("{:?}", Ice { ufrag, pwd }), "Ice(abcdefgh)");
+    }
 }

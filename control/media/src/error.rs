@@ -60,6 +60,12 @@ pub enum MediaError {
     /// No leg fits what was asked for.
     #[error("No leg of the call fits the tags, label or address")]
     NoLeg,
+    /// A copy that nobody could read.
+    #[error("Media is encrypted between the legs: a copy of it cannot be read")]
+    Encrypted,
+    /// Legs that cannot be connected.
+    #[error("Legs that bundle their media cannot be connected to others")]
+    Bundled,
     /// A delete that fits no dialog.
     #[error("Call-ID not found or tags didn't match")]
     NoMatch,

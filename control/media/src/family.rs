@@ -54,10 +54,6 @@ pub(crate) fn facing(
         .source_address
         .or_else(|| medias.find_map(|media| media.address));
     let spoken = said.map(Family::of);
-    // An address to be written says of which family the ports behind it are.
-    let wanted = options
-        .address_family
-        .or(options.media_address.map(Family::of));
     let [from, to] = &options.direction;
     let own = match from {
         Some(name) => named(pools, name, spoken)?,
@@ -68,8 +64,8 @@ pub(crate) fn facing(
             (interface.name.clone(), Some(Family::of(interface.ip)))
         }
     };
-    let other = match (to, wanted) {
-        (Some(name), _) => named(pools, name, wanted.or(spoken))?,
+    let mut other = match (to, options.address_family) {
+        (Some(name), wanted) => named(pools, name, wanted.or(spoken))?,
         (None, Some(family)) => match pools.facing(&own.0, Some(family)) {
             Some(_) => (own.0.clone(), Some(family)),
             None => {
@@ -80,6 +76,11 @@ pub(crate) fn facing(
         },
         (None, None) => own.clone(),
     };
+    // An address to be written says of which family the ports behind it are.
+    let written = options.media_address.map(Family::of);
+    if options.address_family.is_none() && pools.facing(&other.0, written).is_some() {
+        other.1 = written.or(other.1);
+    }
     Ok([own, other])
 }
 

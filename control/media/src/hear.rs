@@ -46,9 +46,10 @@ impl Side {
         said: &penstock_sdp::Media,
         options: &Options,
     ) -> Result<(), MediaError> {
-        // TCP does not pass through here: such a section is refused on the leg's behalf.
-        let is_tcp = said.proto.to_ascii_uppercase().starts_with("TCP");
-        self.declined = said.is_rejected() || is_tcp;
+        // What goes past the relay needs no port of it.
+        // With port 0 it can only share another section's port (RFC 9143 section 6).
+        let lone = said.port == 0 && !options.accept_bundle && !options.offer_bundle;
+        self.declined = said.is_rejected() || lone || goes_past(said);
         self.formats = said.formats.iter().take(MAX_FORMATS).cloned().collect();
         if self.declined {
             return Ok(());
@@ -72,9 +73,10 @@ impl Side {
             Direction::Inactive => (false, false),
         };
         let address = said.address.filter(|address| !address.is_unspecified());
-        let Some(address) = address else {
-            // The older hold: nothing may be sent there, and where it was is where it will be.
-            self.receives = false;
+        let Some(address) = address.filter(|_| said.port != 0) else {
+            // The older hold: nothing may be sent there, and where it was is where it will be. With ICE, checks say where
+            // that is.
+            self.receives &= !said.is_zero_address();
             return Ok(());
         };
         let rtcp = match said.rtcp {
@@ -111,6 +113,12 @@ pub(crate) fn convert(own: &str, wanted: &str) -> Option<Protocol> {
 
 pub(crate) fn is_rtp(said: &penstock_sdp::Media) -> bool {
     said.proto.to_ascii_uppercase().contains("RTP/")
+}
+
+/// MSRP (RFC 4975) names its way in its own lines, and is left alone.
+pub(crate) fn goes_past(said: &penstock_sdp::Media) -> bool {
+    let proto = said.proto.to_ascii_uppercase();
+    proto == "TCP/MSRP" || proto == "TCP/TLS/MSRP"
 }
 
 fn kind(said: &penstock_sdp::Media) -> Kind {

@@ -2,7 +2,7 @@
 
 use crate::call::{Dialog, Leg, Media, Side, Told};
 use crate::diff::{Ice, Kind};
-use crate::hear::{MAX_FORMATS, convert, is_rtp};
+use crate::hear::{MAX_FORMATS, convert, goes_past, is_rtp};
 use crate::signal::{Options, RtcpAttribute, Work};
 use crate::{Family, Local, MediaError};
 use penstock_sdp::{
@@ -138,6 +138,9 @@ impl Shape<'_> {
         let relayed = media.locals.filter(|_| !media.sides[speaker].declined);
         let Some(local) = relayed.and_then(|_| self.dialog.entry(self.position, to)) else {
             let is_hidden = media.hidden_from == Some(to);
+            if goes_past(said) && !is_hidden && !said.is_rejected() {
+                return MediaRewrite::new(said.port, said.address.unwrap_or(self.address));
+            }
             return MediaRewrite {
                 remove: is_hidden,
                 refused: !is_hidden,

@@ -165,8 +165,10 @@ pub enum IceWish {
     Default,
     /// It is taken out.
     Remove,
-    /// It is offered.
+    /// It is offered, and answered even to who did not offer it.
     Force,
+    /// It is offered.
+    Optional,
 }
 
 /// How what leaves is marked.
@@ -217,7 +219,7 @@ impl Work<'_> {
         dialog.strict_payload = options.strict_payload;
         let is_new = dialog.hears(from, sdp.as_bytes(), self.now);
         dialog.legs[from].describe(is_new, options);
-        dialog.steer(from, options);
+        dialog.steer(from, options, self.now);
         if let Some(label) = &options.to_label {
             dialog.legs[1 - from].label = Some(label.clone());
         }
@@ -227,7 +229,14 @@ impl Work<'_> {
         // What the offer no longer names is gone; the caller releases the ports.
         let mut places = dialog.seen_by(from);
         for gone in places.drain(sdp.media().len().min(places.len())..).rev() {
-            dialog.medias.remove(gone);
+            // Others name sections by their place: one that stands before another stays, refused.
+            match gone + 1 == dialog.medias.len() {
+                true => drop(dialog.medias.pop()),
+                false => {
+                    dialog.medias[gone].sides[from].declined = true;
+                    dialog.medias[gone].locals = None;
+                }
+            }
         }
         let next = dialog.medias.len();
         places.extend(next..next + sdp.media().len() - places.len());
@@ -238,7 +247,7 @@ impl Work<'_> {
             return Err(MediaError::TooManyMedia);
         }
         let dialog = &mut self.call.dialogs[idx];
-        dialog.hear_session(from, &places, sdp);
+        dialog.hear_session(from, (&places, sdp), true);
         dialog.offer_mux(from, options);
         dialog.offer_ice(from, options);
         dialog.offer_bundle(from, options);
@@ -270,7 +279,7 @@ impl Work<'_> {
         }
         let is_new = dialog.hears(side, sdp.as_bytes(), self.now);
         dialog.legs[side].describe(is_new, options);
-        dialog.steer(side, options);
+        dialog.steer(side, options, self.now);
         self.mark(options.tos);
         let dialog = &mut self.call.dialogs[idx];
         for (&place, said) in places.iter().zip(sdp.media()) {
@@ -280,7 +289,9 @@ impl Work<'_> {
             let local = media.locals.map(|locals| Family::of(locals[side].ip));
             check_family(&media.sides[side], &(name, local.or(family)))?;
         }
-        dialog.hear_session(side, &places, sdp);
+        dialog.hear_session(side, (&places, sdp), false);
+        // Whoever answers was offered our credentials: they stand, whoever it is.
+        dialog.legs[side].restarts = false;
         dialog.answer_mux(offerer);
         dialog.answer_ice(offerer, options);
         dialog.answer_bundle(offerer, options);
@@ -455,17 +466,28 @@ impl Dialog {
             branch: None,
             published: false,
             dropped: false,
+            accepts_bundle: false,
             ends_us: None,
         }
     }
 
     /// Takes over what a message of leg `side` says of the dialog's media as a whole.
-    fn steer(&mut self, side: usize, options: &Options) {
+    fn steer(&mut self, side: usize, options: &Options, now: Now) {
+        let ways = |dialog: &Dialog| (dialog.dropped, [0, 1].map(|s| dialog.legs[s].echoed));
+        let before = ways(self);
         self.dropped = options.drop.unwrap_or(self.dropped);
         if let Some([own, other]) = options.echo {
             self.legs[side].echoed = own;
             self.legs[1 - side].echoed = other;
         }
+        if ways(self) != before {
+            self.expects_anew(now);
+        }
+    }
+
+    /// Other packets are expected from now on.
+    pub(crate) fn expects_anew(&mut self, now: Now) {
+        self.heard_ns = now.mono.as_nanos() as u64;
     }
 
     /// The sections that the SDP of a leg has.
@@ -479,7 +501,7 @@ impl Dialog {
         let is_new = self.legs[side].hears(body);
         self.ends_us = None;
         if is_new {
-            self.heard_ns = now.mono.as_nanos() as u64;
+            self.expects_anew(now);
         }
         is_new
     }
@@ -501,7 +523,7 @@ impl Leg {
             echoed: false,
             waits: false,
             ice: None,
-            ice_restarts: false,
+            restarts: false,
             transport: None,
             told: Default::default(),
         }

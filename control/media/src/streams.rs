@@ -75,10 +75,7 @@ impl Dialog {
             hint: leg
                 .hint
                 .or(own.remote.map(|at| at.ip()).filter(|_| leg.waits)),
-            gate_open: media.gate_open(side)
-                && !leg.blocked.silence
-                && !self.dropped
-                && !only_nothing,
+            gate_open: self.lets_pass(media, side) && !only_nothing,
             signal: leg.signal,
             clock_hz: media.clock_hz,
             dscp: self.mark,
@@ -139,6 +136,15 @@ impl Dialog {
             ..rtp
         };
         [Some(rtp), Some(rtcp)]
+    }
+
+    /// Whether media of leg `side` goes anywhere, telephone events apart.
+    pub(crate) fn lets_pass(&self, media: &Media, side: usize) -> bool {
+        let (own, other) = (&self.legs[side], &self.legs[1 - side]);
+        // Who hears himself hears nobody else.
+        let is_drowned = other.echoed && !own.echoed;
+        let is_held = own.blocked.silence || self.dropped || is_drowned;
+        media.gate_open(side) && !is_held
     }
 
     /// Whether other sections use the same port on that side.

@@ -11,12 +11,20 @@ use penstock_sdp::Sdp;
 /// URI of the header extension that carries a mid.
 const MID_URI: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
 
+/// Longest mid that the plane tells packets by.
+const MAX_MID: usize = 8;
+
 /// Lines that describe the formats of a section, as far as they are remembered.
 const MAX_DESCRIBED: usize = 64;
 
 impl Dialog {
     /// Takes over what a body says of its sections together.
-    pub(crate) fn hear_session(&mut self, side: usize, places: &[usize], sdp: &Sdp) {
+    pub(crate) fn hear_session(
+        &mut self,
+        side: usize,
+        (places, sdp): (&[usize], &Sdp),
+        is_offer: bool,
+    ) {
         let is_lite = sdp.is_ice_lite();
         for (idx, (&place, said)) in places.iter().zip(sdp.media()).enumerate() {
             let head = bundle(sdp, idx).and_then(|first| places.get(first));
@@ -24,8 +32,11 @@ impl Dialog {
             let own = &mut media.sides[side];
             own.ice_lite = is_lite;
             let ufrag = said.ice_ufrag.clone();
-            // Other credentials than before: a restart, which ours follow. Until they are told, checks have the former ones.
-            self.legs[side].ice_restarts |= own.ice.is_some() && own.ice != ufrag;
+            // Other credentials than before in an offer: a restart (RFC 8839 section 4.4.1.1.1). Ours follow once it is
+            // told them. In an answer they are another fork's, which has been told ours.
+            if is_offer && own.ice.is_some() && own.ice != ufrag {
+                self.legs[side].restarts = true;
+            }
             own.ice = ufrag;
             own.trickles = said.trickle;
             own.mid.clone_from(&said.mid);
@@ -36,6 +47,14 @@ impl Dialog {
                 .unwrap_or(0);
             own.bundle = head.and_then(|&head| u16::try_from(head).ok());
             own.described = sdp.described(said).take(MAX_DESCRIBED).collect();
+            if said.port == 0 && !own.declined {
+                let head = head.map(|&head| self.medias[head].sides[side].clone());
+                let own = &mut self.medias[place].sides[side];
+                match head.filter(|head| !head.declined) {
+                    Some(head) => (own.remote, own.remote_rtcp) = (head.remote, head.remote_rtcp),
+                    None => own.declined = true,
+                }
+            }
         }
     }
 
@@ -76,7 +95,7 @@ impl Dialog {
                 && match options.ice {
                     IceWish::Default => offered,
                     IceWish::Remove => false,
-                    IceWish::Force => true,
+                    IceWish::Force | IceWish::Optional => true,
                 };
         }
         self.key(to, options.ice_keys.map(|keys| keys[1]));
@@ -95,9 +114,9 @@ impl Dialog {
     fn key(&mut self, side: usize, fresh: Option<Ice>) {
         let speaks = self.medias.iter().any(|media| media.sides[side].told_ice);
         let leg = &mut self.legs[side];
-        let former = leg.ice.filter(|_| !leg.ice_restarts);
-        leg.ice_restarts = false;
-        leg.ice = former.or(fresh).filter(|_| speaks);
+        let stands = leg.ice.filter(|_| !leg.restarts);
+        leg.restarts = false;
+        leg.ice = stands.or(fresh).filter(|_| speaks);
         if leg.ice.is_none() {
             for media in &mut self.medias {
                 media.sides[side].told_ice = false;
@@ -106,6 +125,7 @@ impl Dialog {
     }
 
     pub(crate) fn offer_bundle(&mut self, from: usize, options: &Options) {
+        self.accepts_bundle = options.accept_bundle;
         for media in &mut self.medias {
             let offered = media.sides[from].bundle.is_some();
             let own = &mut media.sides[1 - from];
@@ -120,14 +140,17 @@ impl Dialog {
 
     pub(crate) fn answer_bundle(&mut self, offerer: usize, options: &Options) {
         for media in &mut self.medias {
-            let can_part = media.kind == Kind::Rtp && !media.has_proto("UDP/TLS/");
+            // Of DTLS each association is one between both legs: it cannot be taken apart. Nor can what does not
+            // say in its packets where it belongs.
+            let mid = media.sides[offerer].mid.as_deref();
+            let is_named = mid.is_none_or(|mid| mid.len() <= MAX_MID);
+            let can_part = media.kind == Kind::Rtp && !media.has_proto("UDP/TLS/") && is_named;
             let is_answered = {
                 let other = &media.sides[1 - offerer];
                 other.bundle.is_some() && other.told_bundle
             };
             let own = &mut media.sides[offerer];
-            // Of DTLS each association is one between both legs: it cannot be taken apart.
-            let can = can_part && options.accept_bundle;
+            let can = can_part && (options.accept_bundle || self.accepts_bundle);
             let accepted = can || is_answered || own.told_bundle;
             own.told_bundle = own.bundle.is_some() && accepted;
             // The ports of a bundle carry RTCP as well (RFC 9143 section 9.3).

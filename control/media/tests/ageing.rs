@@ -229,3 +229,40 @@ fn a_call_without_media_is_kept_as_one_on_hold() {
     assert_eq!(health(3609.0), Health::Well);
     assert_eq!(health(3610.0), Health::Over(End::Hold));
 }
+
+/// Of what is held back, dropped or drowned by an echo nothing is expected, and the clock starts anew once it is let go.
+#[test]
+fn media_that_may_not_pass_is_not_missed() {
+    let any = (Selector::default(), Selector::default());
+    let seen = [Some(20), Some(20)];
+    for held in [HeldBack::Media, HeldBack::Silence] {
+        let mut calls = stands();
+        let hold = |calls: &mut Calls, on, s| {
+            let pending = calls.hold_back("c", any, held, on, now(s)).unwrap();
+            commit(calls, pending, s);
+        };
+        hold(&mut calls, true, 20.0);
+        assert_eq!(at(&calls, seen, 500, 0, &T), Health::Well);
+        assert_eq!(at(&calls, seen, 3620, 0, &T), Health::Over(End::Hold));
+        hold(&mut calls, false, 500.0);
+        assert_eq!(at(&calls, seen, 549, 0, &T), Health::Well);
+        assert_eq!(at(&calls, seen, 550, 0, &T), Health::Over(End::Silence));
+    }
+    let mut calls = stands();
+    let offered = |calls: &mut Calls, drop, echo, s| {
+        let options = Options {
+            drop,
+            echo,
+            ..Options::default()
+        };
+        let body = sdp("10.0.0.1", 4000, "");
+        offer(calls, parties("c", "a", Some("b")), &body, &options, s).unwrap();
+    };
+    offered(&mut calls, Some(true), None, 20.0);
+    assert_eq!(at(&calls, seen, 500, 0, &T), Health::Well);
+    offered(&mut calls, Some(false), None, 500.0);
+    assert_eq!(at(&calls, seen, 549, 0, &T), Health::Well);
+    assert_eq!(at(&calls, seen, 550, 0, &T), Health::Over(End::Silence));
+    offered(&mut calls, None, Some([true, false]), 600.0);
+    assert_eq!(at(&calls, [Some(990), None], 1000, 0, &T), Health::Well);
+}

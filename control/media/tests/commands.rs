@@ -103,7 +103,9 @@ fn media_is_held_back_and_let_go() {
     established(&mut calls);
     // Without telephone events, all of the media is held back.
     let mut hold = |from, held, on| {
-        let pending = calls.hold_back("c", (from, NONE), held, on).unwrap();
+        let pending = calls
+            .hold_back("c", (from, NONE), held, on, now(2.0))
+            .unwrap();
         commit(&mut calls, pending, 2.0);
         (gates(&calls), rtp(&calls).map(|s| s.drop_events))
     };
@@ -112,7 +114,7 @@ fn media_is_held_back_and_let_go() {
     assert_eq!(hold(tag("a"), HeldBack::Media, false).0, [false, false]);
     assert_eq!(hold(NONE, HeldBack::Silence, false).0, [true, true]);
     assert_eq!(hold(tag("b"), HeldBack::Dtmf, true).1, [false, true]);
-    let error = calls.hold_back("c", (tag("x"), NONE), HeldBack::Media, true);
+    let error = calls.hold_back("c", (tag("x"), NONE), HeldBack::Media, true, now(2.0));
     assert_eq!(error.unwrap_err(), MediaError::NoTag);
     let at = Selector {
         address: Some([10, 0, 0, 2].into()),
@@ -120,7 +122,7 @@ fn media_is_held_back_and_let_go() {
     };
     assert!(
         calls
-            .hold_back("c", (at, tag("a")), HeldBack::Media, true)
+            .hold_back("c", (at, tag("a")), HeldBack::Media, true, now(2.0))
             .is_ok()
     );
 }
@@ -348,7 +350,7 @@ fn events_pass_where_media_is_blocked() {
     )
     .unwrap();
     let pending = calls
-        .hold_back("c", (tag("a"), NONE), HeldBack::Media, true)
+        .hold_back("c", (tag("a"), NONE), HeldBack::Media, true, now(2.0))
         .unwrap();
     commit(&mut calls, pending, 2.0);
     let [a, b] = rtp(&calls);

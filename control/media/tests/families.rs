@@ -205,3 +205,46 @@ fn a_family_that_no_interface_has_is_refused() {
     );
     assert!(calls.is_empty() && calls.ports().all(|(_, used, _)| used == 0));
 }
+
+/// Each section is faced by the family of its own address, where the interface has it; an address to be written says
+/// of which family the ports behind it are.
+#[test]
+fn sections_of_two_families() {
+    let at = |ip: &str| Interface {
+        name: "only".into(),
+        ip: ip.parse().unwrap(),
+        vlan: 0,
+        advertise: ip.parse().unwrap(),
+        ports: (10_000, 10_015),
+    };
+    let settings = || Settings {
+        interfaces: vec![at("198.18.0.1"), at("2001:db8::1")],
+        rest: REST,
+        max_calls: 20,
+        seed: 0,
+    };
+    let none = Options::default();
+    let p = parties("c", "a", None);
+    let video = format!("m=video 4002 RTP/AVP 97\r\nc=IN IP6 {SIX}\r\n");
+    let mut one = Calls::new(settings(), now(0.0));
+    let body = sdp("10.0.0.1", 4000, &video);
+    let out = offer(&mut one, p, &body, &none, 0.0).unwrap();
+    let (audio, video) = out.split_once("m=video").unwrap();
+    assert!(audio.contains("c=IN IP4 198.18.0.1"), "{out}");
+    assert!(video.contains("c=IN IP6 2001:db8::1"), "{out}");
+    let back = answer(&mut one, parties("c", "a", Some("b")), &body, &none, 1.0).unwrap();
+    assert!(
+        back.contains("c=IN IP4") && back.contains("c=IN IP6"),
+        "{back}"
+    );
+
+    let mut two = Calls::new(settings(), now(0.0));
+    let shown = Options {
+        media_address: Some(SIX.parse().unwrap()),
+        ..Options::default()
+    };
+    let out = offer(&mut two, p, &sdp("10.0.0.1", 4000, ""), &shown, 0.0).unwrap();
+    assert!(out.contains(&format!("c=IN IP6 {SIX}\r\n")), "{out}");
+    let locals: Vec<Local> = two.get("c").unwrap().locals().collect();
+    assert!(locals[0].ip.is_ipv4() && locals[1].ip.is_ipv6());
+}

@@ -332,6 +332,88 @@ fn transports_convert_only_where_no_keys_are_needed() {
     assert!(out.contains(" RTP/SAVP 8"));
 }
 
+/// A transport that was asked for stands until another is, where it fits.
+#[test]
+fn a_transport_is_remembered() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let feedback = Options {
+        protocol: Some(penstock_sdp::Protocol::RtpAvpf),
+        ..Options::default()
+    };
+    let plain = sdp("10.0.0.1", 4000, "");
+    let p = parties("c", "a", None);
+    for options in [&feedback, &none] {
+        let out = offer(&mut calls, p, &plain, options, 0.0).unwrap();
+        assert!(out.contains(" RTP/AVPF 8 101"), "{out}");
+    }
+    let secure = plain.replace("RTP/AVP", "RTP/SAVP");
+    let out = offer(&mut calls, p, &secure, &none, 1.0).unwrap();
+    assert!(out.contains(" RTP/SAVP 8 101"), "{out}");
+}
+
+/// An answer has no format that was not offered, and the packet time of the offer if it has none itself.
+#[test]
+fn an_answer_keeps_to_the_offer() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let p = parties("c", "a", Some("b"));
+    let offered = sdp("10.0.0.1", 4000, "a=ptime:40\r\n").replace("8 101", "8 97");
+    offer(&mut calls, parties("c", "a", None), &offered, &none, 0.0).unwrap();
+    let extra = "a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-15\r\n";
+    let back = answer(&mut calls, p, &sdp("10.0.0.2", 5000, extra), &none, 1.0).unwrap();
+    assert!(
+        back.contains(" RTP/AVP 8\r\n") && !back.contains("101"),
+        "{back}"
+    );
+    assert!(back.contains("a=ptime:40\r\n"), "{back}");
+    let own = sdp("10.0.0.2", 5000, "a=ptime:20\r\n");
+    let back = answer(&mut calls, p, &own, &none, 2.0).unwrap();
+    assert!(
+        back.contains("a=ptime:20\r\n") && !back.contains("a=ptime:40"),
+        "{back}"
+    );
+}
+
+/// What is refused keeps its m= line, our address, and what means nothing to a relay.
+#[test]
+fn a_refused_section_says_no_more() {
+    let mut calls = calls(8);
+    let none = Options::default();
+    let video = "m=video 0 RTP/AVP 97 98\r\nb=AS:960\r\na=mid:v\r\na=rtpmap:97 H264/90000\r\na=sendrecv\r\na=x-own\r\n";
+    let body = sdp("10.0.0.1", 4000, video);
+    let out = offer(&mut calls, parties("c", "a", None), &body, &none, 0.0).unwrap();
+    let want = "m=video 0 RTP/AVP 97 98\r\nc=IN IP4 203.0.113.1\r\nb=AS:960\r\na=x-own\r\n";
+    assert!(out.ends_with(want), "{out}");
+}
+
+/// Hold by the zero address is said in words where our ICE stands beside it.
+#[test]
+fn a_hold_is_one_with_ice_too() {
+    let mut calls = calls(8);
+    let options = Options {
+        ice: IceWish::Force,
+        ice_keys: Some(
+            [Ice {
+                ufrag: *b"aaaaaaaa",
+                pwd: [b'a'; 24],
+            }; 2],
+        ),
+        original_sendrecv: true,
+        ..Options::default()
+    };
+    let body = sdp("0.0.0.0", 4000, "a=sendrecv\r\n");
+    let out = offer(&mut calls, parties("c", "a", None), &body, &options, 0.0).unwrap();
+    assert!(
+        out.contains("c=IN IP4 0.0.0.0\r\n") && out.contains("a=ice-ufrag"),
+        "{out}"
+    );
+    assert!(
+        out.contains("a=sendonly\r\n") && !out.contains("sendrecv"),
+        "{out}"
+    );
+}
+
 #[test]
 fn sections_that_are_not_rtp() {
     let mut calls = calls(8);
@@ -342,7 +424,9 @@ fn sections_that_are_not_rtp() {
         "m=image 4002 udptl t38\r\nm=message 4004 TCP/MSRP *\r\n",
     );
     let out = offer(&mut calls, parties("c", "a", None), &fax, &none, 0.0).unwrap();
-    assert!(out.contains("m=message 0 TCP/MSRP"), "{out}");
+    // What names its own way is left alone, and takes no port.
+    let past = "m=message 4004 TCP/MSRP *\r\nc=IN IP4 10.0.0.1\r\n";
+    assert!(out.contains(past), "{out}");
     let desired = calls.get("c").unwrap().desired();
     assert_eq!(desired.values().filter(|s| s.kind == Kind::Raw).count(), 2);
     assert_eq!(desired.len(), 6);

@@ -233,15 +233,26 @@ fn ice_restarts() {
     };
     let [out, back] = exchange(&mut calls, &fresh, ICE, ICE);
     assert!(
-        out.contains("bbbbbbbb") && back.contains("aaaaaaaa"),
+        out.contains("ufrag:bbbbbbbb") && back.contains("ufrag:aaaaaaaa"),
         "{out}{back}"
     );
     let restart = ICE.replace("u1u1", "u2u2");
+    let body = sdp("10.0.0.1", 4000, &restart);
+    let offered = offer(&mut calls, parties("c", "a", None), &body, &fresh, 2.0);
+    offered.unwrap();
+    let [a, b] = rtp(&calls).map(|stream| stream.ice);
+    assert_eq!([a, b], [Some(KEYS[0]), Some(KEYS[1])], "until it is told");
     let [out, back] = exchange(&mut calls, &fresh, &restart, ICE);
     assert!(
-        out.contains("bbbbbbbb") && back.contains("cccccccc"),
+        out.contains("ufrag:bbbbbbbb") && back.contains("ufrag:cccccccc"),
         "{out}{back}"
     );
+    // Another phone answers: it was offered the same as the first one.
+    let another = ICE.replace("u1u1", "u3u3");
+    exchange(&mut calls, &fresh, &restart, &another);
+    assert_eq!(rtp(&calls)[1].ice, Some(KEYS[1]));
+    let [out, _] = exchange(&mut calls, &fresh, &restart, &another);
+    assert!(out.contains("ufrag:bbbbbbbb"), "{out}");
 }
 
 fn bundle(ip: &str, ports: [u16; 2], group: bool) -> String {
@@ -360,4 +371,28 @@ fn sections_of_a_kind_leave_the_body() {
         "{out}"
     );
     assert_eq!(streams(&calls).len(), 2);
+}
+
+/// A browser offers before it has candidates: the zero address is no hold, and the other leg is told ours.
+#[test]
+fn an_address_that_is_yet_to_be_found_is_no_hold() {
+    for wish in [IceWish::Default, IceWish::Remove] {
+        let mut calls = calls(8);
+        let options = Options {
+            ice: wish,
+            ..with(MuxWish::default())
+        };
+        let body = sdp("0.0.0.0", 9, &ICE.replace("a=candidate", "a=x-candidate"));
+        let out = offer(&mut calls, parties("c", "a", None), &body, &options, 0.0).unwrap();
+        assert!(
+            out.contains("c=IN IP4 203.0.113.1\r\n") && !out.contains("sendonly"),
+            "{out}"
+        );
+        let body = sdp("10.0.0.2", 5000, "");
+        let p = parties("c", "a", Some("b"));
+        answer(&mut calls, p, &body, &with(MuxWish::default()), 1.0).unwrap();
+        assert_eq!(gates(&calls), [true, true]);
+        let [a, _] = rtp(&calls);
+        assert_eq!((a.remote, a.ice), (None, Some(KEYS[0])));
+    }
 }

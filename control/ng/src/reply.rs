@@ -86,7 +86,9 @@ impl Reply {
 
     /// The datagram to send: cookie, space, dictionary.
     pub fn encode(&self, cookie: &[u8], encoding: Encoding) -> Vec<u8> {
-        let mut out = cookie.to_vec();
+        // Most replies fit.
+        let mut out = Vec::with_capacity(2048);
+        out.extend_from_slice(cookie);
         out.push(b' ');
         encoding.encode(&self.0, &mut out);
         out

@@ -1,5 +1,6 @@
 //! The values both encodings share.
 
+use std::borrow::Cow;
 use thiserror::Error;
 
 /// Deepest nesting of lists and dictionaries, the outermost counted.
@@ -61,9 +62,13 @@ pub(crate) fn canonical(byte: u8) -> u8 {
 }
 
 /// A key or flag in the spelling that [`Dict::get`] wants.
-pub(crate) fn canonical_word(word: &[u8]) -> String {
+pub(crate) fn canonical_word(word: &[u8]) -> Cow<'_, str> {
+    // As a rule it is spelt so already.
+    if word.iter().all(|&b| canonical(b) == b) {
+        return String::from_utf8_lossy(word);
+    }
     let bytes: Vec<u8> = word.iter().map(|&b| canonical(b)).collect();
-    String::from_utf8_lossy(&bytes).into_owned()
+    String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
 impl Value {

@@ -57,7 +57,7 @@ fn codecs_in_all_forms() {
         assert_eq!(options(form).codecs, want, "{form}");
     }
     assert_eq!(string("transcode=[PCMA]").codecs.transcode, ["PCMA"]);
-    assert_eq!(flag("always transcode").codecs.accept, ["all"]);
+    assert_eq!(flag("always transcode").codecs, Codecs::default());
     let ignored = string("codec-set-opus/48000/1/16000 codec-ignore=[CN] codec=[set=[x]]");
     assert_eq!(
         (ignored.codecs, ignored.unknown.len()),
@@ -157,7 +157,7 @@ fn known_words_under_keys_as_flags_and_in_the_string() {
         vec![RtcpMux::Require],
     );
     alike("bundle", "reject", |o| o.bundle, Some(Bundle::Reject));
-    alike("bundle", "offer", |o| o.bundle, None);
+    alike("bundle", "offer", |o| o.bundle, Some(Bundle::Offer));
     alike("ICE", "force", |o| o.ice, Some(Ice::Force));
     alike("ICE", "lite-both", |o| o.ice_lite, Some(IceLite::Both));
     alike("ICE", "reject", |o| o.flags, vec![Flag::RejectIce]);

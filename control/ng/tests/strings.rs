@@ -45,13 +45,13 @@ fn identifiers_in_the_string_yield_to_keys() {
         answer.options.received_from,
         Some("192.0.2.1".parse().unwrap())
     );
-    let both = offer(r#""via-branch":"key","to-tag":"","rtpp-flags":"call-id=9 from-tag=9 via-branch=auto-next to-tag""#).unwrap();
+    let both = offer(r#""via-branch":"key","to-tag":"","rtpp-flags":"call-id=9 from-tag=9 via-branch=auto-next fatal""#).unwrap();
     assert_eq!((both.call_id.as_str(), both.from_tag.as_str()), ("1", "a"));
     assert_eq!(
         (both.via_branch.as_deref(), both.to_tag),
         (Some("key"), None)
     );
-    assert_eq!(both.options.flags, [Flag::ToTag]);
+    assert_eq!(both.options.flags, [Flag::Fatal]);
     for branch in ["auto", "auto-next", "next", "extra", "1", "2"] {
         let found = offer(&format!(r#""rtpp-flags":"via-branch={branch}""#)).unwrap();
         assert_eq!(found.via_branch, None, "{branch} names a header");

@@ -212,9 +212,10 @@ impl Media {
         Protocol::from_word(&self.proto)
     }
 
-    /// Whether the section is refused or switched off (port 0, RFC 3264 section 6).
+    /// Whether the section is refused or switched off (port 0, RFC 3264 section 6). One that only shares the port of
+    /// its bundle has port 0 too (`a=bundle-only`, RFC 9143 section 6).
     pub fn is_rejected(&self) -> bool {
-        self.port == 0
+        self.port == 0 && !self.bundle_only
     }
 
     /// Whether the sender put the other side on hold: sendonly, inactive, or the older

@@ -155,7 +155,8 @@ impl Bucket {
     }
 }
 
-fn source(ip: IpAddr) -> IpAddr {
+/// What a canonical address counts as.
+pub(super) fn source(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),

@@ -5,17 +5,20 @@
 //! | `POST /ng` (`application/x-rtpengine-ng`) | `COOKIE SP DICT` to `COOKIE SP DICT` |
 //! | `POST /ng-plain` (the same, or `application/json`) | `DICT` to `DICT` |
 //! | `GET /ping` | `pong` |
-//! | `GET /cli/WORD+WORD`, `POST /cli` (`text/plain`) | what the command prints |
+//! | `POST /cli` (`text/plain`) | what the command prints |
+//! | `GET /cli/WORD+WORD` | the same of a command that only looks |
 //! | `GET /metrics` | Prometheus' text |
 //! | a WebSocket on any path | by its sub-protocol, see [`ws`](super::ws) |
 //!
-//! What a browser sends on behalf of a page, it marks (`Origin`, `Sec-Fetch-Site`); that is refused, lest any page
-//! speak ng.
+//! What a browser sends on behalf of a page is refused, lest any page speak ng. Mostly it says so (`Origin`,
+//! `Sec-Fetch-Site`). A plain GET over HTTP does not: it changes nothing, and is answered only if `Host` is an address or
+//! localhost, for a page can have its own name lead here (DNS rebinding).
 //!
 //! hyper and axum want futures that may change threads, which [`Front`] is not for: an [`Ask`] goes through a
 //! channel to its task.
 
 use super::gate::Verdict;
+use super::patient::Patient;
 use super::{
     Connection, Doors, Event, Front, Gate, PATIENCE, Peer, ReplyTo, Transport, metrics, ws,
 };
@@ -25,7 +28,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -115,6 +118,7 @@ pub(super) struct Client {
 
 /// Serves a connection to its end, or until it is a WebSocket's.
 pub(super) async fn serve(asks: Asks, stream: TcpStream, connection: Connection) {
+    let doors = asks.doors.clone();
     let client = Arc::new(Client {
         asks,
         ip: connection.ip,
@@ -127,10 +131,22 @@ pub(super) async fn serve(asks: Asks, stream: TcpStream, connection: Connection)
         .header_read_timeout(PATIENCE)
         .max_headers(MAX_HEADERS)
         .max_header_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app))
+        .serve_connection(
+            TokioIo::new(Patient::new(stream, PATIENCE)),
+            TowerToHyperService::new(app),
+        )
         .with_upgrades();
     // A client that hangs up, or speaks no HTTP, is no event.
-    let _ = served.await;
+    if served.await.is_err_and(|error| is_stalled(&error)) {
+        doors.count(Transport::Http, Event::Idle);
+    }
+}
+
+/// Whether the client took no reply off.
+fn is_stalled(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|source| source.downcast_ref::<std::io::Error>());
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::TimedOut)
 }
 
 async fn handle(
@@ -140,6 +156,9 @@ async fn handle(
 ) -> Response {
     if is_of_a_page(request.headers()) {
         return refuse(StatusCode::FORBIDDEN, "not for pages in a browser");
+    }
+    if request.headers().get(HOST).is_some_and(is_name) {
+        return refuse(StatusCode::FORBIDDEN, "ask by address, not by name");
     }
     if let Ok(upgrade) = upgrade {
         return ws::upgrade(client, upgrade);
@@ -160,8 +179,14 @@ async fn handle(
         (Method::GET, "/ping") => text(b"pong\n".to_vec()),
         (Method::GET, "/metrics") => said(asks.once(Ask::Metrics).await),
         (Method::GET, _) if path.starts_with("/cli/") => {
-            let words = path.trim_start_matches("/cli/");
-            said(asks.once(Ask::Cli(decoded(words))).await)
+            let line = decoded(path.trim_start_matches("/cli/"));
+            match crate::ctl::only_looks(&line) {
+                true => said(asks.once(Ask::Cli(line)).await),
+                false => refuse(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "POST what is not list or get",
+                ),
+            }
         }
         (Method::POST, "/cli") => match body_of(body).await {
             Ok(line) if is(&parts.headers, TEXT) => {
@@ -202,15 +227,28 @@ fn is_of_a_page(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the origin is the address that is asked, as Kamailio's WebSocket client says of itself. Not a name: whose page it
-/// is could have the name lead here (DNS rebinding).
+/// is could have the name lead here.
 fn is_own_origin(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let (Some(origin), Some(host)) = (text(ORIGIN), text(HOST)) else {
         return false;
     };
+    is_address(host) && origin.strip_prefix("http://") == Some(host)
+}
+
+/// Whether a host is a name that somebody can have lead anywhere: all but localhost.
+fn is_name(host: &HeaderValue) -> bool {
+    let Ok(host) = host.to_str() else {
+        return true;
+    };
+    let name = host.split(':').next().unwrap_or_default();
+    !is_address(host) && !name.eq_ignore_ascii_case("localhost")
+}
+
+/// Whether a host is an address, with or without a port.
+fn is_address(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let is_address = host.parse::<SocketAddr>().is_ok() || bare.parse::<IpAddr>().is_ok();
-    is_address && origin.strip_prefix("http://") == Some(host)
+    host.parse::<SocketAddr>().is_ok() || bare.parse::<IpAddr>().is_ok()
 }
 
 pub(super) fn refuse(status: StatusCode, why: &str) -> Response {
@@ -283,7 +321,27 @@ fn decoded(path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::decoded;
+    use super::{HeaderValue, decoded, is_name};
+
+    #[test]
+    fn names_are_told_from_addresses() {
+        for (host, want) in [
+            ("192.0.2.1", false),
+            ("192.0.2.1:2223", false),
+            ("[2001:db8::1]", false),
+            ("[2001:db8::1]:2223", false),
+            ("localhost", false),
+            ("LOCALHOST:2223", false),
+            ("evil.example", true),
+            ("evil.example:2223", true),
+            ("192.0.2.1.evil.example", true),
+            ("localhost.evil.example", true),
+            ("", true),
+        ] {
+            assert_eq!(is_name(&HeaderValue::from_static(host)), want, "{host}");
+        }
+        assert!(is_name(&HeaderValue::from_bytes(b"\xff").unwrap()));
+    }
 
     #[test]
     fn the_words_of_a_path() {

@@ -5,20 +5,23 @@
 //! | [`gate`] | who may ask, and how often |
 //! | [`doors`] | what each way in counts |
 //! | [`bind`] | sockets |
+//! | [`places`], [`patient`] | how many connections there may be, and how slow they may read |
 //! | [`udp`], [`tcp`], [`http`], [`ws`] | bytes in, bytes out |
 //! | [`metrics`] | what Prometheus reads |
-//! | [`line`] | the text commands |
+//! | [`ctl`](crate::ctl) | the text commands |
 //!
 //! They share a [`Front`]: it tells a request from a retransmission, has requests of different calls overlap and
 //! those of one call queue, and gives each reply to whoever is to have it ([`ReplyTo`]). What strangers can
 //! make it keep is bounded: requests under way by [`MAX_PENDING`] and [`MAX_PENDING_BYTES`], answers by the
-//! cookie cache, connections by [`MAX_CONNECTIONS`] and each by [`IN_FLIGHT`].
+//! cookie cache, connections by [`MAX_CONNECTIONS`] and [`MAX_FROM_ONE`], and each by [`IN_FLIGHT`].
 
 mod bind;
 mod doors;
 mod gate;
 mod http;
 mod metrics;
+mod patient;
+mod places;
 mod tcp;
 mod udp;
 mod ws;
@@ -30,13 +33,14 @@ pub(crate) use gate::Gate;
 use crate::service::Service;
 use doors::{Event, Transport};
 use penstock_ng::{CookieCache, Datagram, Encoding, FrameError, Reply, Request, Seen, reason};
+use places::{Place, Places};
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// Requests being carried out or waiting; those beyond are dropped or refused, and the client tries again.
 const MAX_PENDING: usize = 16_384;
@@ -49,6 +53,9 @@ const MAX_DATAGRAM: usize = 65_507;
 
 /// Connections at one time, over TCP and over HTTP each.
 const MAX_CONNECTIONS: usize = 256;
+
+/// Those of one source, lest it hold every place.
+const MAX_FROM_ONE: usize = MAX_CONNECTIONS / 2;
 
 /// Requests of one connection that are carried out, or whose replies were not taken off yet. While there are
 /// so many, nothing is read from it.
@@ -129,11 +136,11 @@ impl Front {
         for socket in sockets.udp {
             tokio::task::spawn_local(udp::run(self.clone(), socket));
         }
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places: Arc<Places> = Arc::default();
         for listener in sockets.tcp {
             let connected = self
                 .clone()
-                .accept(listener, Transport::Tcp, room.clone(), {
+                .accept(listener, Transport::Tcp, places.clone(), {
                     let front = self.clone();
                     move |stream, connection| tcp::serve(front.clone(), stream, connection)
                 });
@@ -142,13 +149,13 @@ impl Front {
         if sockets.http.is_empty() {
             return;
         }
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places: Arc<Places> = Arc::default();
         let asks = http::Asks::new(&self);
         for listener in sockets.http {
             let asks = asks.clone();
             let connected =
                 self.clone()
-                    .accept(listener, Transport::Http, room.clone(), move |s, c| {
+                    .accept(listener, Transport::Http, places.clone(), move |s, c| {
                         http::serve(asks.clone(), s, c)
                     });
             tokio::task::spawn_local(connected);
@@ -160,7 +167,7 @@ impl Front {
         self: Rc<Self>,
         listener: TcpListener,
         transport: Transport,
-        room: Arc<Semaphore>,
+        places: Arc<Places>,
         serve: impl Fn(TcpStream, Connection) -> F,
     ) {
         loop {
@@ -173,7 +180,7 @@ impl Front {
                 self.doors.count(transport, Event::Denied);
                 continue;
             }
-            let Ok(permit) = room.clone().try_acquire_owned() else {
+            let Some(place) = places.take(peer.ip()) else {
                 self.doors.count(transport, Event::Refused);
                 continue;
             };
@@ -184,7 +191,7 @@ impl Front {
             let connection = Connection {
                 ip: peer.ip(),
                 number: self.connections.get(),
-                _permit: permit,
+                _place: place,
             };
             tokio::task::spawn_local(serve(stream, connection));
         }
@@ -329,7 +336,7 @@ impl Front {
 struct Connection {
     ip: IpAddr,
     number: u64,
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// Waits until a connection's source may ask; false if it may no longer.

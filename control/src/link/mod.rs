@@ -130,6 +130,7 @@ impl Link {
             synced: 0,
             online_since: Duration::ZERO,
             lost: Cell::new(false),
+            looked_ns: Cell::new(0),
             inflight: VecDeque::new(),
         });
         Ok(Some(parts.bell))
@@ -283,9 +284,8 @@ impl Link {
             return Ok(outcome);
         }
         inner.waiting.push_back(job);
-        if inner.flush() {
-            self.wake.notify_one();
-        }
+        // Sent by the link's own task: what others submit meanwhile rings the plane once.
+        self.wake.notify_one();
         Ok(outcome)
     }
 
@@ -565,23 +565,21 @@ impl Link {
 }
 
 impl Inner {
-    /// Sends what waits, as far as there is room; true if something has to wait on.
-    fn flush(&mut self) -> bool {
+    /// Sends what waits, as far as there is room.
+    fn flush(&mut self) {
         let Some(attached) = &mut self.attached else {
-            return false;
+            return;
         };
         if !attached.online() {
-            return true;
+            return;
         }
         while let Some(job) = self.waiting.pop_front() {
             if !job.keep && job.done.as_ref().is_some_and(oneshot::Sender::is_closed) {
                 continue;
             }
             if let Some(job) = attached.push(job) {
-                self.waiting.push_front(job);
-                return true;
+                return self.waiting.push_front(job);
             }
         }
-        false
     }
 }

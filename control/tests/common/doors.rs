@@ -155,7 +155,12 @@ impl Http {
     }
 
     pub fn send(&mut self, line: &str, headers: &[(&str, &str)], body: &[u8]) {
-        let mut text = format!("{line} HTTP/1.1\r\nHost: penstock\r\n");
+        self.send_to("127.0.0.1", line, headers, body);
+    }
+
+    /// Sends to who has that name, as the client says.
+    pub fn send_to(&mut self, host: &str, line: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let mut text = format!("{line} HTTP/1.1\r\nHost: {host}\r\n");
         for (name, value) in headers {
             text += &format!("{name}: {value}\r\n");
         }

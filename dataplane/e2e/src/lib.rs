@@ -3,6 +3,7 @@
 //!
 //! A scenario that cannot run here says why through [`lab!`], and is counted as skipped.
 
+pub mod body;
 mod daemon;
 pub mod feed;
 pub mod frame;
@@ -15,7 +16,7 @@ pub mod wire;
 
 pub use daemon::{Daemon, binary, wait_for};
 pub use net::Host;
-pub use ng::{Ng, Sides, answer_request, offer_request, rtcp, sdp};
+pub use ng::{Ng, Sides, answer_request, offer_request, rtcp, sdp, with};
 pub use rtp::{
     Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet, rtp_packet, rtp_seq,
 };

@@ -69,6 +69,14 @@ pub fn answer_request(call: &str, sdp: &str) -> Value {
     })
 }
 
+/// A request with these keys as well, or in place of its own.
+pub fn with(mut request: Value, more: Value) -> Value {
+    for (key, value) in more.as_object().into_iter().flatten() {
+        request[key] = value.clone();
+    }
+    request
+}
+
 impl Ng {
     pub(crate) fn new(socket: UdpSocket, server: SocketAddr) -> Ng {
         Ng {
@@ -114,6 +122,22 @@ impl Ng {
     pub fn ask(&self, request: &Value) -> Value {
         self.ask_within(request, PATIENCE)
             .unwrap_or_else(|| panic!("no answer to {request}"))
+    }
+
+    /// A request that is carried out; what comes back.
+    pub fn done(&self, request: &Value) -> Value {
+        let reply = self.ask(request);
+        let has_worked = reply["result"] == "ok" && reply["warning"].is_null();
+        assert!(has_worked, "{request}\n{reply}");
+        reply
+    }
+
+    /// An offer, an answer or the like; the SDP that comes back.
+    pub fn told(&self, request: &Value) -> String {
+        let reply = self.done(request);
+        let sdp = reply["sdp"].as_str();
+        sdp.unwrap_or_else(|| panic!("no SDP in {reply}"))
+            .to_owned()
     }
 
     /// An offer; the local endpoint that the callee is to send to.

@@ -4,8 +4,9 @@
 //!
 //! | step | function | ends |
 //! | --- | --- | --- |
-//! | whole, with its fingerprint | [`parse`] | silently |
-//! | for these credentials | [`Request::name`] | with 400 or 401 |
+//! | whole | [`parse`] | silently |
+//! | for these credentials | [`Request::name`] | with 400 or 401, if it is sound |
+//! | sound: of its fingerprint, if it has one | [`Request::is_sound`] | silently |
 //! | of who knows the password | [`Request::verify`] | with 401, 420 or 487 |
 //! | answered | [`Request::answer`] | with what it changes: [`Check`] |
 //!
@@ -80,6 +81,8 @@ pub struct Request<'a> {
     username: Option<&'a [u8]>,
     /// Where the attribute MESSAGE-INTEGRITY begins, and its value.
     integrity: Option<(usize, &'a [u8; HMAC])>,
+    /// What FINGERPRINT covers, and its value.
+    fingerprint: Option<(&'a [u8], &'a [u8; CRC])>,
     nominates: bool,
     /// The other agent takes itself for the controlled one.
     controlled: bool,
@@ -113,6 +116,13 @@ pub enum Refusal {
     RoleConflict = 487,
 }
 
+impl Refusal {
+    /// Whether the request was authenticated, and its answer is.
+    pub fn is_signed(self) -> bool {
+        matches!(self, Refusal::UnknownAttribute | Refusal::RoleConflict)
+    }
+}
+
 fn number(bytes: &[u8; 2]) -> u16 {
     u16::from_be_bytes(*bytes)
 }
@@ -125,8 +135,8 @@ fn padded(len: usize) -> usize {
 /// Reads a message.
 ///
 /// # Errors
-/// [`Drop::Stun`] for one that is not whole, that has a wrong fingerprint, or that is none of [`Message`]: a response, which
-/// nobody waits for, or another method.
+/// [`Drop::Stun`] for one that is not whole, or that is none of [`Message`]: a response, which nobody waits for, or another
+/// method. Whether its fingerprint is right, [`Request::is_sound`] says.
 pub fn parse(payload: &[u8]) -> Result<Message<'_>, Drop> {
     read(payload).ok_or(Drop::Stun)
 }
@@ -164,6 +174,7 @@ fn read(payload: &[u8]) -> Option<Message<'_>> {
         transaction: header.last_chunk()?,
         username: None,
         integrity: None,
+        fingerprint: None,
         nominates: false,
         controlled: false,
         unknown: Unknown::default(),
@@ -192,8 +203,8 @@ impl<'a> Request<'a> {
             // The last one (RFC 8489, 14.7).
             let covered = self.message.get(..at)?;
             let is_last = at + ATTRIBUTE + CRC == self.message.len();
-            let is_right = value == fingerprint(covered).to_be_bytes();
-            return (is_last && is_right).then_some(());
+            self.fingerprint = Some((covered, value.try_into().ok()?));
+            return is_last.then_some(());
         }
         // Nothing else counts behind MESSAGE-INTEGRITY (RFC 8489, 14.5); of what comes twice, the first (RFC 8489, 14).
         if self.integrity.is_some() {
@@ -225,6 +236,13 @@ impl<'a> Request<'a> {
             Some([b':', ..]) => Ok(()),
             _ => Err(Refusal::Unauthenticated),
         }
+    }
+
+    /// Whether its fingerprint is right, if it has one (RFC 8489, 14.7). Costs a CRC over it: bound how often. One that is
+    /// not sound gets no answer.
+    pub fn is_sound(&self) -> bool {
+        self.fingerprint
+            .is_none_or(|(covered, claimed)| *claimed == fingerprint(covered).to_be_bytes())
     }
 
     /// Verifies the request by the password. Costs an HMAC-SHA1 over it: bound how often.
@@ -275,7 +293,7 @@ impl<'a> Request<'a> {
             let listed = kinds.get(..self.unknown.count).unwrap_or(&kinds);
             answer.push(attribute::UNKNOWN_ATTRIBUTES, listed.as_flattened());
         }
-        if matches!(refusal, Refusal::UnknownAttribute | Refusal::RoleConflict) {
+        if refusal.is_signed() {
             answer.integrity(ice);
         }
         answer.fingerprint();

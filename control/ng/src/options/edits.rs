@@ -53,7 +53,7 @@ impl Reader {
                 None => (list, Vec::new()),
             },
         };
-        match canonical_word(list.as_bytes()).as_str() {
+        match &*canonical_word(list.as_bytes()) {
             "strip" if names.is_empty() => {
                 if !self.options.has(Flag::StripExtmap) {
                     self.options.flags.push(Flag::StripExtmap);
@@ -109,7 +109,7 @@ impl Reader {
             return Ok(());
         };
         let is_escaped = self.is_escaped();
-        match canonical_word(edit.as_bytes()).as_str() {
+        match &*canonical_word(edit.as_bytes()) {
             "add" => {
                 let lines = lines(value, is_escaped)?;
                 self.options.edit(kind).add.extend(lines);

@@ -186,7 +186,7 @@ impl Reader {
             // The oldest of the codec lists had no prefix.
             None if word.starts_with("transcode-") => self.codec(written, None),
             None => {
-                self.unknown(word);
+                self.unknown(word.into_owned());
                 Ok(())
             }
         }
@@ -258,7 +258,7 @@ impl Reader {
                 }
                 Some(_) => {}
                 None if name == "transcode" => return self.codec(&name, Some(value)),
-                None => self.unknown(name),
+                None => self.unknown(name.into_owned()),
             },
         }
         Ok(())
@@ -276,7 +276,7 @@ impl Reader {
             Key::SdpAttr => self.attribute_flag(rest, value),
             Key::Extmap => self.extmap(rest, value),
             Key::FromTags => self.set(key, &Value::List(vec![rest.into()])),
-            _ => self.set(key, &canonical_word(rest.as_bytes()).into()),
+            _ => self.set(key, &canonical_word(rest.as_bytes()).into_owned().into()),
         }
     }
 
@@ -344,7 +344,7 @@ impl Reader {
     fn choose(&mut self, key: Key, value: &Value) -> Result<(), RequestError> {
         for written in words(key, value)? {
             let word = canonical_word(written.as_bytes());
-            let word = word.as_str();
+            let word = &*word;
             match key {
                 Key::Ice => self.ice(word),
                 Key::IceLite => {
@@ -401,7 +401,7 @@ impl Reader {
     /// A value that means nothing under its key, which then has none, as with rtpengine.
     fn nonsense(&mut self, key: Key, value: &Value) -> Result<(), RequestError> {
         let written = format!("{}-{}", key.name(), words(key, value)?.join("-"));
-        self.unknown(canonical_word(written.as_bytes()));
+        self.unknown(canonical_word(written.as_bytes()).into_owned());
         Ok(())
     }
 

@@ -46,7 +46,7 @@ pub(super) fn word(key: Key, value: &Value) -> Result<String, RequestError> {
 /// One word in lower case with hyphens.
 pub(super) fn canonical(key: Key, value: &Value) -> Result<String, RequestError> {
     let word = word(key, value)?;
-    Ok(canonical_word(word.as_bytes()))
+    Ok(canonical_word(word.as_bytes()).into_owned())
 }
 
 /// Text or a number, as text.

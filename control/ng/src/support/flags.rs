@@ -27,10 +27,8 @@ words! {
         FullRtcpAttribute = "full-rtcp-attribute": "`a=rtcp` with an address",
         Fatal = "fatal": "a delete that finds nothing is an error",
         Fast = "fast": "a delete without statistics",
-        ToTag = "to-tag": "a delete heeds the to-tag",
         NatWait = "NAT-wait": "nothing is sent to an endpoint before it has sent",
         NewBranch = "new-branch": "an unknown to-tag is a branch of its own, not another name",
-        Provisional = "provisional": "the to-tag may change after a final answer",
         GenerateMid = "generate-mid": "`a=mid` where it is missing",
         StripExtmap = "strip-extmap": "header extensions leave the SDP",
         SingleCodec = "single-codec": "an answer keeps its first codec",
@@ -46,6 +44,8 @@ words! {
         WebRtc = "WebRTC": "transport-protocol=UDP/TLS/RTP/SAVPF ICE=force rtcp-mux=[offer require] bundle=accept trickle-ICE no-rtcp-attribute generate-mid",
     }
     ignored {
+        "to-tag": "a delete always heeds the to-tag",
+        "provisional": "the to-tag may always change",
         "pierce-NAT": "nothing is sent before there is media to send",
         "allow-no-codec-media": "media that the lists would leave without a codec keeps those it came with",
         "RTCP-mirror" | "mirror-RTCP": "a subscriber's RTCP is metered and goes no further",

@@ -68,12 +68,12 @@ words! {
     pub Bundle, "Values of `bundle`, or flags `bundle-…`":
     supported {
         Accept = "accept": "a group that was offered is accepted",
+        Offer = "offer": "a group that was offered is offered to the other side, and accepted if that accepts",
         Reject = "reject": "a group that was offered is not accepted",
     }
     ignored {
-        "offer": "a group is not offered where there was none; each media keeps its port",
-        "require": "as `offer`",
-        "strict": "as `offer`",
+        "require": "a group is not offered where there was none",
+        "strict": "a group is not offered where there was none",
     }
 }
 
@@ -84,7 +84,7 @@ words! {
         Remove = "remove": "ICE leaves the SDP",
         Force = "force": "Penstock's candidates are the only ones",
         Default = "default": "as `force` if the SDP came with ICE, else none",
-        Optional = "optional": "as `force`",
+        Optional = "optional": "as `force`, but an answer has ICE only if the offer had",
     }
     ignored {
         "force-relay": "Penstock is the only candidate, as with `default`",
@@ -156,7 +156,7 @@ words! {
         None = "none": "what was selected, which is the default",
         All = "all": "everybody; also as the flag `all`",
         OfferAnswer = "offer-answer": "flows of an offer and its answer",
-        ExceptOfferAnswer = "except-offer-answer": "flows of subscriptions",
+        ExceptOfferAnswer = "except-offer-answer": "flows of subscriptions: refused by blocks",
         Flows = "flows": "all flows of the participant",
     }
 }

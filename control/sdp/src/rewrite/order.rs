@@ -52,6 +52,7 @@ pub(super) fn codecs(text: &mut Text<'_>, media: &Media, formats: &[String]) {
 /// behind them.
 pub(super) fn others(text: &mut Text<'_>, has_direction: bool) {
     let rank = |line: &Leaving<'_>| rank(line.kind, has_direction);
+    text.keep_first(Kind::Mid);
     let mut lifted = Vec::new();
     let mut lowest = u8::MAX;
     for at in (0..text.lines.len()).rev() {

@@ -1,6 +1,7 @@
 //! The differences that are accepted: rules for a class of lines, and single cases.
 
 use crate::Answers;
+use crate::normal::without_end;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -125,6 +126,10 @@ pub fn apply(rules: &[Rule], answers: &Answers) -> [Vec<String>; 2] {
     }
     if rules.contains(&Rule::MediaConnection) {
         theirs = media_connection(&theirs);
+        let is_crlf = answers.body.contains("\r\n");
+        for line in theirs.iter_mut().filter(|l| is_crlf && l.starts_with("c=")) {
+            *line = without_end(line).to_owned();
+        }
     }
     if rules.contains(&Rule::Keys) {
         theirs.retain(|line| !is_key(line));

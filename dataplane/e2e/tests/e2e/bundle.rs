@@ -51,7 +51,7 @@ fn mid(name: &str) -> Option<Mid> {
 }
 
 /// An RTP packet of this payload type, with a mid in a one-byte header or a two-byte header.
-fn packet(payload_type: u8, ssrc: u32, seq: u16, mid: Option<(&str, bool)>) -> Vec<u8> {
+pub(crate) fn packet(payload_type: u8, ssrc: u32, seq: u16, mid: Option<(&str, bool)>) -> Vec<u8> {
     let mut packet = rtp_packet(ssrc, seq);
     packet[1] = payload_type;
     if let Some((mid, two_bytes)) = mid {

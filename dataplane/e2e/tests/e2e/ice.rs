@@ -6,6 +6,7 @@ use penstock_e2e::stun::{self, CONTROLLED, Credentials, NOMINATE, Response};
 use penstock_e2e::{Lab, Phone, lab, local, meanwhile, phone_at, rtp_packet, skip, wait_for};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Ice, Kind, Learn, Op, StreamSpec, TableView};
+use rustix::process::Signal;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -26,14 +27,14 @@ const SECOND: Credentials = Credentials {
 };
 
 /// An agent's socket, for checks and for media.
-struct Agent {
-    socket: UdpSocket,
-    phone: Phone,
+pub(crate) struct Agent {
+    pub(crate) socket: UdpSocket,
+    pub(crate) phone: Phone,
     transaction: [u8; 12],
 }
 
 impl Agent {
-    fn new(lab: &Lab, at: SocketAddr, ssrc: u32) -> Agent {
+    pub(crate) fn new(lab: &Lab, at: SocketAddr, ssrc: u32) -> Agent {
         let socket = lab.socket(at);
         let phone = Phone::with(socket.try_clone().expect("a clone"), ssrc);
         let mut transaction = *b"transaction\0";
@@ -51,7 +52,7 @@ impl Agent {
     }
 
     /// The response to a check with these credentials and attributes.
-    fn check(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) -> Response {
+    pub(crate) fn check(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) -> Response {
         let request = stun::check(self.next(), of, more);
         self.ask(to, &request, of)
     }
@@ -62,7 +63,7 @@ impl Agent {
     }
 
     /// A check verifies.
-    fn passes(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) {
+    pub(crate) fn passes(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) {
         let expected = Response {
             code: 0,
             mapped: Some(self.phone.at()),
@@ -333,6 +334,45 @@ fn a_flood_of_checks_is_bounded_and_harms_no_other_call() {
     call.attributed();
     let flooded = stream(&call.table, local(RTCP)).expect("the stream");
     assert_eq!(flooded.policy.remote, None);
+}
+
+/// A check whose answer the port does not take is a drop of its stream, and its agent asks again.
+#[test]
+fn an_answer_that_is_not_sent_is_counted() {
+    const CHECKS: u64 = 20;
+    let lab = lab!("ice_unsent");
+    let plane = lab.plane();
+    let table = lab.table();
+    let far = [phone_at(5000), phone_at(5001)];
+    lab.install(1, &streams(&table, 1, FIRST, far));
+    let mut call = Call {
+        table,
+        far: Phone::new(&lab, far[0], 0xb),
+    };
+    let mut agent = Agent::new(&lab, phone_at(4000), 0xa0);
+    agent.passes(SIDE, FIRST, &[NOMINATE]);
+    call.settles(SIDE, &agent);
+    let link = |state| {
+        let (code, _, err) = lab.run("ip", &["link", "set", "ps0", state]);
+        assert_eq!(code, Some(0), "{err}");
+    };
+    // A tap that is down gives what it holds, and takes nothing.
+    plane.signal(Signal::STOP);
+    for _ in 0..CHECKS {
+        let check = stun::check(agent.next(), FIRST, &[]);
+        agent.phone.send(&check, local(SIDE));
+    }
+    link("down");
+    plane.signal(Signal::CONT);
+    let all = wait_for(SOON, || call.dropped(Drop::TxFull) == CHECKS);
+    assert!(all, "{:?}", totals(&call.table));
+    balanced(&call.table);
+    call.attributed();
+    let side = stream(&call.table, local(SIDE)).expect("the stream");
+    assert_eq!(dropped_of(&side, Drop::TxFull), CHECKS);
+    link("up");
+    agent.passes(SIDE, FIRST, &[]);
+    call.flows(&mut agent);
 }
 
 /// An agent of another make: it gathers, checks, nominates, and sends media where the plane answered.

@@ -2,13 +2,13 @@
 //!
 //! A check touches no meter, so nobody has to be asked; what it changes of the stream is the steward's to do, by the queue of
 //! latches. What verifies costs two HMACs, some microseconds: it is bounded per stream and per worker, and only who
-//! names the stream's user name fragment gets so far.
+//! names the stream's user name fragment gets so far. Others cost a look at their attributes; few of them get an answer.
 
+use super::Exit;
 use super::stages::Step;
-use super::{Exit, Outgoing};
 use crate::slow::{Latch, ToWorker};
 use crate::steward::Bucket;
-use penstock_dpdk::Mbuf;
+use penstock_dpdk::{Mbuf, TxBatch};
 use penstock_relay::learn::{self, Ask};
 use penstock_relay::local::{REPLY_HEADERS, udp_reply};
 use penstock_relay::stun::{self, Answer, Message, Refusal, Request};
@@ -22,7 +22,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 const PER_STREAM: u32 = 50;
 /// Checks that a worker verifies in a second: an eighth of its time.
 const PER_WORKER: u32 = 50_000;
-/// Refusals that a worker answers in a second. They may go to whom a stranger names.
+/// Refusals of strangers that a worker answers in a second. They may go to whom a stranger names.
 const REFUSALS: u32 = 100;
 /// Streams beyond so many share a place with others.
 const PLACES: usize = 8192;
@@ -59,6 +59,11 @@ impl Limits {
         }
         place.checks = place.checks.saturating_add(1);
         place.checks <= PER_STREAM && self.all.take(now_ns)
+    }
+
+    /// Whether the sender may be told of one more refusal now. Who has verified is told always, as of success.
+    fn tells(&mut self, refusal: Refusal, now_ns: u64) -> bool {
+        refusal.is_signed() || self.refusals.take(now_ns)
     }
 }
 
@@ -106,16 +111,20 @@ impl Step<'_> {
                 answer: None,
             },
         };
-        match dropped {
+        let answered = match answer {
+            Some(answer) => self.reply(mbuf, udp, entry, &answer),
+            None => {
+                self.free(mbuf);
+                Ok(())
+            }
+        };
+        // A check whose answer is lost is a check lost: who asked asks again.
+        match dropped.or(answered.err()) {
             Some(reason) => {
                 entry.tally().count_dropped(reason);
                 self.counters.drops[reason as usize].add(1);
             }
             None => self.counters.consumed.add(1),
-        }
-        match answer {
-            Some(answer) => self.reply(mbuf, udp, entry, &answer),
-            None => self.free(mbuf),
         }
     }
 
@@ -156,11 +165,13 @@ impl Step<'_> {
                 (None, Some(request.answer(source, ice, software)))
             }
             Err(Fault::Drop(reason)) => (Some(reason), None),
-            Err(Fault::Refuse(refusal)) => {
-                let is_told = self.out.checks.refusals.take(self.now_ns);
-                let answer = is_told.then(|| request.refuse(refusal, ice));
-                (Some(Drop::StunCheck), answer)
-            }
+            Err(Fault::Refuse(refusal)) => match self.out.checks.tells(refusal, self.now_ns) {
+                true if request.is_sound() => {
+                    (Some(Drop::StunCheck), Some(request.refuse(refusal, ice)))
+                }
+                true => (Some(Drop::Stun), None),
+                false => (Some(Drop::StunCheck), None),
+            },
         };
         Outcome { dropped, answer }
     }
@@ -178,6 +189,9 @@ impl Step<'_> {
         let record = self.view.number(entry);
         if !self.out.checks.take(record, self.now_ns) {
             return Err(Fault::Drop(Drop::StunLimit));
+        }
+        if !request.is_sound() {
+            return Err(Fault::Drop(Drop::Stun));
         }
         let nominates = request.verify(ice)?.nominates;
         if learn::checked(source, entry.slot(), nominates).is_none() {
@@ -197,8 +211,17 @@ impl Step<'_> {
         pushed.map_err(|_| Fault::Drop(Drop::StunLimit))
     }
 
-    /// Sends an answer in place of what it answers.
-    fn reply(&mut self, mut mbuf: Mbuf, udp: &Udp, entry: Entry<'_>, answer: &Answer) {
+    /// Sends an answer in place of what it answers, which is not counted yet.
+    ///
+    /// # Errors
+    /// Why it was not sent.
+    fn reply(
+        &mut self,
+        mut mbuf: Mbuf,
+        udp: &Udp,
+        entry: Entry<'_>,
+        answer: &Answer,
+    ) -> Result<(), Drop> {
         let mut frame = [0; REPLY_HEADERS + Answer::MOST];
         let written = udp_reply(
             mbuf.frame(),
@@ -210,24 +233,27 @@ impl Step<'_> {
         match written.and_then(|len| frame.get(..len)) {
             Some(frame) if mbuf.set_data(frame) => {
                 self.capture(&mbuf, entry, Direction::Egress);
-                self.send_own(mbuf);
+                self.send_own(mbuf)
             }
-            _ => self.free(mbuf),
+            _ => {
+                self.free(mbuf);
+                Err(Drop::Malformed)
+            }
         }
     }
 
-    /// Sends a packet of the plane's own where one was received. It is not sent again: who asked asks again.
-    fn send_own(&mut self, mbuf: Mbuf) {
-        // What is collected for the queue is others'.
-        self.flush();
+    /// Sends a packet of the plane's own where one was received: by itself, so that media which waits for the burst's end leaves
+    /// in one burst.
+    fn send_own(&mut self, mbuf: Mbuf) -> Result<(), Drop> {
         let port = self.port;
         match self.out.exits.get_mut(usize::from(port)) {
-            Some(Exit::Own(tx, Outgoing { batch, .. })) => {
-                let sent = match batch.push(mbuf) {
-                    Ok(()) => tx.send(batch).sent,
-                    Err(_) => 0,
-                };
-                self.counters.tx_steward.add(sent as u64);
+            Some(Exit::Own(tx, _)) => {
+                let mut alone = TxBatch::new();
+                alone.push(mbuf).map_err(|_| Drop::Malformed)?;
+                match tx.send(&mut alone).sent {
+                    0 => return Err(Drop::TxFull),
+                    sent => self.counters.tx_steward.add(sent as u64),
+                }
             }
             Some(&mut Exit::Through(sender)) => {
                 let packet = ToWorker {
@@ -236,10 +262,12 @@ impl Step<'_> {
                     relayed: false,
                     stream: None,
                 };
-                let _ = self.shared.queues.send(sender, packet);
+                let pushed = self.shared.queues.send(sender, packet);
+                pushed.map_err(|_| Drop::TxFull)?;
             }
-            None => {}
+            None => return Err(Drop::NoRoute),
         }
+        Ok(())
     }
 
     /// Frees a packet that is counted already.
@@ -262,6 +290,20 @@ mod tests {
         assert_eq!(taken(&mut limits, 1, now_ns, 100_000), PER_STREAM as usize);
         assert_eq!(taken(&mut limits, 2, now_ns, 10), 10);
         assert_eq!(taken(&mut limits, 1, now_ns + SECOND_NS, 10), 10);
+    }
+
+    #[test]
+    fn strangers_leave_who_verified_its_answer() {
+        let mut limits = Limits::new();
+        let strangers = (0..10 * REFUSALS).map(|n| match n % 2 {
+            0 => Refusal::BadRequest,
+            _ => Refusal::Unauthenticated,
+        });
+        let told = strangers.filter(|refusal| limits.tells(*refusal, SECOND_NS));
+        assert_eq!(told.count(), REFUSALS as usize);
+        for refusal in [Refusal::RoleConflict, Refusal::UnknownAttribute] {
+            assert!(limits.tells(refusal, SECOND_NS), "{refusal:?}");
+        }
     }
 
     #[test]

@@ -49,6 +49,11 @@ fn sample_responses() -> [(Vec<u8>, &'static str); 2] {
     ]
 }
 
+/// Whether a request is whole, with a right fingerprint.
+fn is_sound(message: &[u8]) -> bool {
+    matches!(parse(message), Ok(Message::Request(request)) if request.is_sound())
+}
+
 fn request(message: &[u8]) -> Request<'_> {
     match parse(message) {
         Ok(Message::Request(request)) => request,
@@ -103,8 +108,9 @@ fn no_octet_of_it_can_change() {
     for at in (0..good.len()).filter(|at| !crc_kind.contains(at)) {
         let mut bad = good.clone();
         bad[at] ^= 1;
-        assert_eq!(parse(&bad), Err(Drop::Stun), "{at}");
+        assert!(!is_sound(&bad), "{at}");
     }
+    assert!(is_sound(&good));
     for len in 0..good.len() {
         assert_eq!(parse(&good[..len]), Err(Drop::Stun), "{len}");
     }
@@ -183,6 +189,36 @@ fn a_check_is_told_from_what_is_none() {
             "{kind:#x}"
         );
     }
+}
+
+/// A stranger's fingerprint is not looked at: what is not for these credentials is known before, whatever its length.
+#[test]
+fn a_stranger_costs_no_checksum() {
+    let filler = [0; MOST_SOFTWARE];
+    let padding = (attribute::SOFTWARE, &filler[..]);
+    let theirs = (attribute::USERNAME, &b"other:them"[..]);
+    for (attributes, pwd, refusal) in [
+        (
+            &[theirs, padding][..],
+            Some(&ICE.pwd),
+            Refusal::Unauthenticated,
+        ),
+        (&[padding], None, Refusal::BadRequest),
+    ] {
+        let mut octets = message(kind::REQUEST, attributes, pwd);
+        *octets.last_mut().unwrap() ^= 1;
+        let stranger = request(&octets);
+        assert_eq!(stranger.name(&ICE), Err(refusal));
+        assert!(!stranger.is_sound());
+    }
+    // An attribute of another length is none, nor one that is not the last.
+    let mut built = Answer::new(kind::REQUEST, b"transaction!");
+    built.push(attribute::FINGERPRINT, &[0; 8]);
+    assert_eq!(parse(built.octets()), Err(Drop::Stun));
+    let mut built = Answer::new(kind::REQUEST, b"transaction!");
+    built.fingerprint();
+    built.push(attribute::SOFTWARE, b"more");
+    assert_eq!(parse(built.octets()), Err(Drop::Stun));
 }
 
 /// What stands behind MESSAGE-INTEGRITY is not the sender's to say.
@@ -266,6 +302,7 @@ fn answers_carry_what_they_have_to() {
         let (found, verified) = read_back(answer.octets());
         assert_eq!(found[0], (attribute::ERROR_CODE, vec![0, 0, class, code]));
         assert_eq!(verified, is_signed, "{refusal:?}");
+        assert_eq!(refusal.is_signed(), is_signed);
         assert_eq!(answer.octets()[..2], [1, 0x11]);
         if !is_signed {
             // To whoever was named as the source: no more than came.
@@ -303,7 +340,7 @@ proptest::proptest! {
             data.extend(word.to_be_bytes());
         }
         if let Ok(Message::Request(request)) = parse(&data) {
-            let _ = (request.name(&ICE), request.verify(&ICE));
+            let _ = (request.name(&ICE), request.is_sound(), request.verify(&ICE));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The reference of `veth`: rtpengine, as Debian ships it, in user space.
+//! The reference of `veth` and `ng`: rtpengine, as Debian ships it, in user space.
 
 use crate::Failure;
 use crate::ng::{Ng, SERVER};
@@ -9,6 +9,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// Files that the package's service may open, and those kept for what are no standing calls.
+const FILES: u64 = 150_000;
+const SPARE: u64 = 1000;
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -17,10 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// # Errors
 /// [`Failure::Environment`] if there is none, or it does not start.
 pub fn start(core: usize, address: IpAddr, dir: &Path, ng: &Ng) -> Result<Process, Failure> {
-    // Two sockets a stream; the package's service has 150,000.
-    let mut files = getrlimit(Resource::Nofile);
-    files.current = files.maximum;
-    setrlimit(Resource::Nofile, files).map_err(std::io::Error::from)?;
+    max_calls()?;
     let mut command = program("taskset");
     command
         .args(["-c", &core.to_string()])
@@ -44,6 +44,30 @@ pub fn start(core: usize, address: IpAddr, dir: &Path, ng: &Ng) -> Result<Proces
         }
     }
     Err(Failure::Environment("rtpengine did not answer ng".into()))
+}
+
+/// Has what we start open as many files as the package's service may, or as the machine lets us.
+///
+/// # Errors
+/// [`Failure::Environment`] if the limit cannot be set.
+///
+/// Returns how many calls of two legs that is enough for, a socket for each leg's RTP and RTCP.
+pub fn max_calls() -> Result<usize, Failure> {
+    let mut files = getrlimit(Resource::Nofile);
+    let is_enough = files.maximum.is_none_or(|maximum| maximum >= FILES);
+    files.current = Some(FILES);
+    if !is_enough {
+        let mut more = files;
+        more.maximum = Some(FILES);
+        if setrlimit(Resource::Nofile, more).is_err() {
+            files.current = files.maximum;
+        } else {
+            files = more;
+        }
+    }
+    setrlimit(Resource::Nofile, files).map_err(std::io::Error::from)?;
+    let files = files.current.unwrap_or(FILES).min(FILES);
+    Ok(files.saturating_sub(SPARE) as usize / 4)
 }
 
 /// What it calls itself, such as `10.5.3.5-1+deb12u1`.
