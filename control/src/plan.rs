@@ -332,6 +332,10 @@ mod feed_tests {
                 stream(Feed::PartOf(at(20)), Some(mid), false),
                 shm::Feed::PartOf(parent),
             ),
+            (
+                stream(Feed::AltOf(at(20)), None, false),
+                shm::Feed::AltOf(parent),
+            ),
             (stream(Feed::Own, None, true), shm::Feed::Own),
         ] {
             let [shm::Op::Set(_), shm::Op::Feed(feeding)] = ops(given).unwrap()[..] else {

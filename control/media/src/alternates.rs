@@ -3,7 +3,7 @@
 use crate::call::Dialog;
 use crate::diff::{Desired, Feed, Stream};
 use crate::signal::{Options, Work};
-use crate::{Local, MAX_ALTERNATES};
+use crate::{Local, MAX_ALTERNATES, MAX_PAIRS};
 
 impl Work<'_> {
     /// Takes a pair of ports at each other address for the sections of which leg `to` is being told ICE, and gives up
@@ -22,10 +22,13 @@ impl Work<'_> {
     }
 
     fn take_alternates(&mut self, idx: usize, position: usize, side: usize) {
+        let pairs = self.call.locals().count();
         let dialog = &mut self.call.dialogs[idx];
         let media = &mut dialog.medias[position];
+        let room = MAX_PAIRS.saturating_sub(pairs);
+        let most = MAX_ALTERNATES.min(media.alternates[side].len() + room);
         let mut held: Vec<Local> = media.facing(side).collect();
-        while held.len() <= MAX_ALTERNATES {
+        while held.len() <= most {
             let name = &dialog.legs[side].interface;
             let Some(local) = self.pools.take_beside(name, &held, self.now.mono) else {
                 break;

@@ -1,9 +1,9 @@
 //! What a leg's SDP says of one media.
 
-use crate::MediaError;
 use crate::call::{Media, Mux, Side};
 use crate::diff::Kind;
 use crate::signal::Options;
+use crate::{Family, MediaError};
 use penstock_sdp::{Codec, Direction, MediaKind, Protocol};
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,6 +38,13 @@ impl Side {
     /// Whether it offers to multiplex RTCP: by the word, or by naming one port for both (RFC 3605).
     pub(crate) fn offers_mux(&self) -> bool {
         self.mux || self.remote.is_some() && self.remote_rtcp == self.remote
+    }
+
+    /// A leg that was faced by the other family before has yet to say where it is now.
+    pub(crate) fn is_faced_by(&mut self, family: Family) {
+        let fits = |remote: &SocketAddr| Family::of(remote.ip()) == family;
+        self.remote = self.remote.filter(fits);
+        self.remote_rtcp = self.remote_rtcp.filter(fits);
     }
 
     /// Takes over what a leg says of one media.

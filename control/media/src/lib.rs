@@ -64,6 +64,10 @@ pub const MAX_MEDIA: usize = 64;
 /// Pairs of ports that one leg has in one media besides those of its m= line: candidates at other addresses.
 pub const MAX_ALTERNATES: usize = 3;
 
+/// Pairs of ports of one call from which on it gets none at other addresses: a change of all its streams has to fit one
+/// command of the region.
+pub const MAX_PAIRS: usize = 84;
+
 /// Tags of one call, over all its dialogs and forks.
 pub const MAX_TAGS: usize = 32;
 

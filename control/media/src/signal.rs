@@ -8,7 +8,7 @@ use crate::leave::Phase;
 use crate::pool::Pools;
 use crate::{Local, MAX_MEDIA, MediaError, Now};
 use penstock_sdp::{AttributeEdits, CodecFilter, ExtmapEdit, MediaKind, Protocol, Sdp};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 /// Whose signalling it is.
 #[derive(Clone, Copy, Debug)]
@@ -434,11 +434,8 @@ impl Work<'_> {
             let locals = [self.take(&faced[0])?, self.take(&faced[1])?];
             let media = &mut self.call.dialogs[idx].medias[position];
             media.locals = Some(locals);
-            // A leg that was faced by the other family before has yet to say where it is now.
             for (side, local) in media.sides.iter_mut().zip(locals) {
-                let fits = |remote: &SocketAddr| remote.is_ipv4() == local.ip.is_ipv4();
-                side.remote = side.remote.filter(fits);
-                side.remote_rtcp = side.remote_rtcp.filter(fits);
+                side.is_faced_by(Family::of(local.ip));
             }
         } else if options.fresh_ports && has_moved {
             let local = self.take(&faced[1 - from])?;

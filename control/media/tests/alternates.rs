@@ -104,12 +104,13 @@ fn every_address_has_its_candidates_in_the_order_of_families_and_components() {
     assert_eq!(candidates(&back).len(), 8);
     let all = alternates(&calls);
     let media = media(&calls);
-    let first: Vec<_> = (0..2).flat_map(|side| media.facing(side).next()).collect();
     for side in 0..2 {
-        for alternate in media.facing(side).skip(1) {
-            assert!(all.contains(&(alternate, first[side])));
-            let reports = all.contains(&(alternate.rtcp(), first[side].rtcp()));
-            assert!(reports, "{side}: it was not told to multiplex");
+        let locals: Vec<Local> = media.facing(side).collect();
+        let (first, others) = locals.split_first().unwrap();
+        for other in others {
+            assert!(all.contains(&(*other, *first)));
+            let reports = (other.rtcp(), first.rtcp());
+            assert!(all.contains(&reports), "it was not told to multiplex");
         }
     }
     assert_eq!(all.len(), 12);
@@ -331,4 +332,36 @@ fn a_packet_at_an_alternate_counts() {
     assert_eq!(health([true, true]), Health::Well);
     assert_eq!(health([true, false]), Health::OneWay);
     assert_eq!(health([false, false]), Health::Over(End::NoStart));
+}
+
+/// A call of many sections has candidates as long as a change of all its streams is one command.
+#[test]
+fn many_sections_are_no_more_than_one_command_holds() {
+    let body = |ip: &str, count: usize| {
+        let section = format!("m=audio 4000 RTP/AVP 8\r\n{ICE}");
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{}",
+            section.repeat(count)
+        )
+    };
+    for count in [10, 20, MAX_MEDIA] {
+        let mut calls = calls_of(200);
+        let p = parties("c", "a", None);
+        offer(&mut calls, p, &body("10.0.0.1", count), &keyed(), 0.0).unwrap();
+        let p = parties("c", "a", Some("b"));
+        let answer = body("10.0.0.2", count);
+        let pending = calls.answer(&p, answer.as_bytes(), &keyed(), now(1.0));
+        let pending = pending.unwrap();
+        let ops = pending.ops.iter().map(|op| match op {
+            Op::Remove(_) => 1,
+            Op::Put(stream) => {
+                1 + usize::from(stream.ice.is_some()) + usize::from(stream.feed != Feed::Own)
+            }
+        });
+        let (ops, pairs) = (ops.sum::<usize>(), used(&calls));
+        // As many as penstock_shm::MAX_OPS.
+        assert!(ops <= 512, "{count}: {ops}");
+        assert_eq!(pairs, (8 * count).min(MAX_PAIRS.max(2 * count)));
+        commit(&mut calls, pending, 1.0);
+    }
 }

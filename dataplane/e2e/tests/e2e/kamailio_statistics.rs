@@ -128,8 +128,8 @@ fn check(values: &HashMap<String, String>) {
     );
     assert!(number(values, "max_loss") < 5.0, "{values:?}");
     assert!((5.0..18.0).contains(&number(values, "loss")), "{values:?}");
-    // Microseconds, of both legs together.
-    assert!(number(values, "trip") >= 40_000.0, "{values:?}");
+    // Microseconds, of both legs together: 40 ms, less what a report waited for the worker to look.
+    assert!(number(values, "trip") >= 30_000.0, "{values:?}");
     assert!(number(values, "samples") >= 2.0, "{values:?}");
     assert!(number(values, "jitter") < 20.0, "{values:?}");
     assert!(values["min_at"].contains(':'), "{values:?}");
