@@ -28,6 +28,7 @@ pub mod command;
 mod control;
 pub mod copies;
 pub mod counters;
+mod digest;
 pub mod event;
 mod feed;
 mod ice;
