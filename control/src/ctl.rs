@@ -118,28 +118,31 @@ fn sessions(service: &Service, which: &str) -> String {
         "all" if calls.is_empty() => "No sessions on this media relay.\n".into(),
         "own" if calls.is_empty() => "No own sessions on this media relay.\n".into(),
         "foreign" => "No foreign sessions on this media relay.\n".into(),
-        "all" | "own" => {
-            let mut list: Vec<&Call> = calls.iter().take(MAX_LISTED).collect();
-            list.sort_by_key(|call| call.key);
-            let line = |call: &Call| {
-                let created_s = call.created_us / 1_000_000;
-                format!(
-                    "callid: {:>60} | deletionmark:{:>4} | created:{created_s:>12} | proxy:- | redis_keyspace:0 | foreign:no\n",
-                    call.id,
-                    deletion_mark(call)
-                )
-            };
-            let mut text: String = list.into_iter().map(line).collect();
-            if let more @ 1.. = calls.len().saturating_sub(MAX_LISTED) {
-                text += &format!("{more} more sessions are not listed.\n");
-            }
-            text
-        }
+        "all" | "own" => listing(calls.iter(), calls.len()),
         id => match calls.get(id) {
             Some(call) => session(service, call),
             None => format!("\nCall ID not found ({id}).\n\n"),
         },
     }
+}
+
+/// Some of `all` calls: as many as may be listed.
+fn listing<'a>(calls: impl Iterator<Item = &'a Call>, all: usize) -> String {
+    let mut list: Vec<&Call> = calls.take(MAX_LISTED).collect();
+    list.sort_by_key(|call| call.key);
+    let line = |call: &Call| {
+        let created_s = call.created_us / 1_000_000;
+        format!(
+            "callid: {:>60} | deletionmark:{:>4} | created:{created_s:>12} | proxy:- | redis_keyspace:0 | foreign:no\n",
+            call.id,
+            deletion_mark(call)
+        )
+    };
+    let mut text: String = list.into_iter().map(line).collect();
+    if let more @ 1.. = all.saturating_sub(MAX_LISTED) {
+        text += &format!("{more} more sessions are not listed.\n");
+    }
+    text
 }
 
 /// Whether any of it was deleted with a delay.
@@ -377,4 +380,30 @@ fn lines(config: &Config) -> impl Iterator<Item = String> {
         .chain(interfaces)
         .collect::<Vec<_>>()
         .into_iter()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_an_end_that_says_so() {
+        let call = |key: usize| Call {
+            id: format!("c{key}"),
+            key: key as u64,
+            created_us: 1,
+            last_signal_us: 2,
+            next_dialog: 0,
+            captures: 0,
+            dialogs: Vec::new(),
+            forks: Vec::new(),
+        };
+        let calls: Vec<Call> = (0..MAX_LISTED + 7).map(call).collect();
+        let text = listing(calls.iter().take(MAX_LISTED), MAX_LISTED);
+        assert_eq!(text.lines().count(), MAX_LISTED);
+        assert!(!text.contains("more"));
+        let text = listing(calls.iter(), calls.len());
+        assert_eq!(text.lines().count(), MAX_LISTED + 1);
+        assert!(text.ends_with("\n7 more sessions are not listed.\n"));
+    }
 }

@@ -193,11 +193,12 @@ mod tests {
         assert_eq!(look(90, 100), Some("CPU usage limit exceeded"));
         load.configure(&Limits::default());
         assert_eq!(look(180, 200), None);
-        assert_eq!(look(180, 10_000), None);
-        // From the reload on the machine is busy again.
+        assert_eq!(look(9000, 10_000), None);
+        // It is idle since the reload.
         load.configure(&half);
-        assert_eq!(look(180, 20_000), None);
-        assert_eq!(look(270, 20_100), Some("CPU usage limit exceeded"));
+        assert_eq!(look(9010, 10_100), None);
+        assert_eq!(look(9020, 10_200), None);
+        assert_eq!(look(9110, 10_300), Some("CPU usage limit exceeded"));
     }
 
     #[test]

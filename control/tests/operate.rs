@@ -231,3 +231,51 @@ fn rtpengine_ctls_commands_are_answered_in_its_form() {
     );
     world.until("its end", || plane.streams().is_empty());
 }
+
+#[test]
+fn what_is_known_of_a_leg_is_listed_and_its_password_is_not() {
+    let (world, _plane) = World::running(64);
+    let ice = "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n";
+    let offer = world.ng(json!({
+        "command": "offer", "call-id": "c", "from-tag": "a", "label": "caller", "via-branch": "z9",
+        "sdp": sdp("10.0.0.1", 4000) + ice, "ICE": "force",
+    }));
+    let sent = offer["sdp"].as_str().unwrap();
+    assert!(sent.contains("a=ice-pwd:"), "{offer}");
+    let answer = world.ng(json!({
+        "command": "answer", "call-id": "c", "from-tag": "a", "to-tag": "b", "via-branch": "z9",
+        "sdp": sdp("10.0.0.2", 5000),
+    }));
+    assert_eq!(answer["result"], "ok", "{answer}");
+    let one = ctl(&world, "list sessions c");
+    for line in [
+        "deletionmark: no",
+        "--- Tag 'a', type: FROM_TAG, label 'caller', branch '', ",
+        "--- Tag 'b', type: TO_TAG, label '', branch 'z9', ",
+    ] {
+        assert!(
+            one.lines().any(|found| found.starts_with(line)),
+            "{line} in {one}"
+        );
+    }
+    let flags = |tag: &str| {
+        let query = world.ng(json!({"command": "query", "call-id": "c"}));
+        query["tags"][tag]["medias"][0]["flags"].to_string()
+    };
+    assert!(flags("a").contains("\"ICE\""), "{}", flags("a"));
+    assert!(!flags("b").contains("\"ICE\""), "{}", flags("b"));
+    // Keys are there once.
+    let query = world.raw(b"q1 d7:call-id1:c7:command5:querye");
+    let query = String::from_utf8_lossy(&query).into_owned();
+    assert_eq!(query.matches("5:label").count(), 1, "{query}");
+
+    let seen = world.socket(r#"{"get":"call","id":"c"}"#);
+    assert_eq!(seen["ok"]["call"]["id"], "c");
+    assert!(!seen.to_string().contains("pwd"), "{seen}");
+    assert!(world.cli(&["calls", "c"]).status.success());
+
+    let delete = json!({"command": "delete", "call-id": "c", "from-tag": "a", "to-tag": "b", "delete delay": 100});
+    assert_eq!(world.ng(delete)["result"], "ok");
+    assert!(ctl(&world, "list sessions all").contains("| deletionmark: yes |"));
+    assert!(ctl(&world, "list sessions c").contains("\ndeletionmark: yes\n"));
+}

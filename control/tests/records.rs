@@ -158,6 +158,23 @@ fn a_kill_spoils_no_later_record() {
 }
 
 #[test]
+fn a_reload_that_is_refused_leaves_the_file_as_it_is() {
+    let (world, _plane) = running("");
+    world.offer("call", 4000);
+    let old = path(&world).with_extension("old");
+    std::fs::rename(path(&world), &old).unwrap();
+    world.edit("10000-12047", "20000-22047");
+    let reload = r#"{"do":"reload"}"#;
+    let told = world.socket(reload)["error"].to_string();
+    assert!(told.contains("cannot be removed"), "{told}");
+    world.delete("call");
+    world.until("the record", || lines(&old).len() == 1);
+    assert!(!path(&world).exists());
+    assert!(world.socket(reload)["error"].is_null());
+    world.until("the new file", || path(&world).exists());
+}
+
+#[test]
 fn a_file_that_cannot_be_is_one_sentence() {
     let world = World::new(8);
     world.edit("[control]\n", "[control]\ncdr = \"/nonexistent/calls\"\n");

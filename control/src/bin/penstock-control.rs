@@ -5,6 +5,10 @@ use penstock_config::Config;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// A request makes and drops hundreds of small pieces: with the C library's allocator that was a third of its time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Answers rtpengine's ng protocol and has the media plane relay the calls.
 ///
 /// SIGHUP has it read its configuration again. RUST_LOG says what is logged: error, warn, info (the default), debug.

@@ -269,7 +269,7 @@ fn fed(feeding: &Feeding, mut slot: Slot) -> Slot {
         Feed::Own => 0,
         Feed::CopyOf(_) => link::COPY,
         Feed::PartOf(_) => link::PART,
-        penstock_shm::Feed::AltOf(_) => link::ALT,
+        Feed::AltOf(_) => link::ALT,
     };
     if feeding.drop_events {
         slot.links |= link::DROP_EVENTS;

@@ -19,8 +19,9 @@ use crate::layout::MAX_ADDRESSES;
 use crate::record::{Dscp, Endpoint, Kind, Learn, MAX_POLICIES, StreamSpec, accept};
 use std::net::{IpAddr, SocketAddr};
 
-/// The most ops one command carries.
-pub const MAX_OPS: usize = 512;
+/// The most ops one command carries: a call of 64 media sections, with RTP and RTCP on both sides, each a stream of up to
+/// three ops, in the place of as many that are removed.
+pub const MAX_OPS: usize = 64 * 4 * (3 + 1);
 
 /// The fastest RTP clock accepted, Hz.
 pub const MAX_CLOCK_HZ: u32 = 1_000_000;

@@ -5,8 +5,9 @@ use crate::record::{Endpoint, Slot};
 /// The most copies that leave for one packet.
 pub const MAX_COPIES: usize = 8;
 
-/// The most streams that share one endpoint with the one that is installed there.
-pub const MAX_PARTS: usize = 16;
+/// The most streams that share one endpoint with the one that is installed there: RTP and RTCP of 64 media sections in one
+/// bundle, but for that one.
+pub const MAX_PARTS: usize = 2 * 64 - 1;
 
 /// The most streams that stand for one other at further addresses.
 pub const MAX_ALTERNATES: usize = 3;

@@ -206,3 +206,46 @@ fn its_sections_are_copied_apart() {
     assert_eq!((live(&table).len(), lost), (4, 0));
     drop(control);
 }
+
+/// As many sections as a call may have, in one bundle, called a leg that has ports of its own for each of them and its RTCP.
+#[test]
+fn the_largest_bundle_is_taken_apart() {
+    const SECTIONS: u16 = 64;
+    let lab = lab!("ng_bundle_most");
+    let _plane = lab.plane();
+    let _control = lab.control();
+    let (ng, table) = (lab.ng(), lab.table());
+    let ip = phone_at(0).ip();
+    let body = |session: &str, port: fn(u16) -> u16, more: &str| {
+        let section = |n| {
+            let port = port(n);
+            format!(
+                "m=audio {port} RTP/AVP 8\r\na=mid:{n}\r\na=extmap:3 urn:ietf:params:rtp-hdrext:sdes:mid\r\n{more}"
+            )
+        };
+        let sections: String = (0..SECTIONS).map(section).collect();
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n{session}{sections}"
+        )
+    };
+    let mids: String = (0..SECTIONS).map(|n| format!(" {n}")).collect();
+    let group = format!("a=group:BUNDLE{mids}\r\n");
+    let accept = json!({"bundle": "accept"});
+    let offer = body(&group, |_| 4000, "a=rtcp-mux\r\n");
+    let out = ng.told(&with(offer_request("c", &offer), accept.clone()));
+    let answer = body("", |n| 5000 + 2 * n, "");
+    let back = ng.told(&with(answer_request("c", &answer), accept));
+    assert_eq!(values(&back, "group").len(), 1, "{back}");
+    assert_eq!(live(&table).len(), usize::from(4 * SECTIONS));
+    let (at, own) = (sections(&back), sections(&out));
+    let a = Way::new(&lab, 4000, at[0]);
+    for n in [0, 1, 8, 16, SECTIONS - 1] {
+        let b = Way::new(&lab, 5000 + 2 * n, own[usize::from(n)]);
+        let mid = n.to_string();
+        let ssrc = 0xa0 + u32::from(n);
+        a.goes(&packet(8, ssrc, 1, Some((&mid, false))), &b);
+        a.goes(&packet(8, ssrc, 2, None), &b);
+        b.goes(&packet(8, ssrc + 0x1000, 1, None), &a);
+    }
+    balanced(&table);
+}

@@ -2,7 +2,7 @@
 
 use super::checks::for_agent;
 use super::looks::{Look, Looks, Sixes};
-use super::ties::Share;
+use super::ties::{Parts, Share};
 use super::{Exit, Out, Outgoing, PortSide, Shared};
 use crate::slow::{HandOver, Latch, ToWorker, Unresolved};
 use arrayvec::ArrayVec;
@@ -281,15 +281,21 @@ impl<'a> Step<'a> {
     fn relay(&mut self, mbuf: Mbuf, udp: &Udp, at: Entry<'a>) {
         match at.slot().links & link::PARTS {
             0 => self.relay_of(mbuf, udp, at, None),
-            _ => {
-                let share = self.divide(&mbuf, udp, at);
-                self.relay_of(mbuf, udp, at, Some(&share));
-            }
+            _ => self.relay_shared(mbuf, udp, at),
         }
     }
 
+    /// As [`Step::relay`], at an endpoint that others share.
+    #[cold]
+    #[inline(never)]
+    fn relay_shared(&mut self, mbuf: Mbuf, udp: &Udp, at: Entry<'a>) {
+        let mut parts = Parts::new();
+        let share = self.divide(&mbuf, udp, at, &mut parts);
+        self.relay_of(mbuf, udp, at, Some(&share));
+    }
+
     /// As [`Step::relay`], of the stream that has the endpoint, or of the one that `share` says.
-    fn relay_of(&mut self, mbuf: Mbuf, udp: &Udp, at: Entry<'a>, share: Option<&Share<'a>>) {
+    fn relay_of(&mut self, mbuf: Mbuf, udp: &Udp, at: Entry<'a>, share: Option<&Share<'_, 'a>>) {
         let entry = share.map_or(at, |share| share.entry);
         let (slot, meter) = (entry.slot(), entry.meter());
         let stream = Stream {

@@ -8,15 +8,18 @@ use penstock_relay::{Drop, Udp};
 use penstock_shm::record::{Kind, flag, link};
 use penstock_shm::{Entry, Feed, MAX_PARTS};
 
+/// The parts of an endpoint.
+pub(super) type Parts<'t> = ArrayVec<Member<'t>, MAX_PARTS>;
+
 /// Whose a packet is, of those that share an endpoint.
-pub(super) struct Share<'t> {
+pub(super) struct Share<'p, 't> {
     /// The stream.
     pub(super) entry: Entry<'t>,
-    parts: ArrayVec<Member<'t>, MAX_PARTS>,
+    parts: &'p [Member<'t>],
     whose: Whose,
 }
 
-impl Share<'_> {
+impl Share<'_, '_> {
     /// Whether it is not the stream's that is installed at the endpoint.
     pub(super) fn is_part(&self) -> bool {
         self.whose.part.is_some()
@@ -31,17 +34,23 @@ fn member(entry: Entry<'_>) -> Member<'_> {
 }
 
 impl<'a> Step<'a> {
-    /// Whose a packet is that arrived at `at`, which others share.
+    /// Whose a packet is that arrived at `at`, which others share. `parts` is room for those.
     #[cold]
-    pub(super) fn divide(&self, mbuf: &Mbuf, udp: &Udp, at: Entry<'a>) -> Share<'a> {
+    pub(super) fn divide<'p>(
+        &self,
+        mbuf: &Mbuf,
+        udp: &Udp,
+        at: Entry<'a>,
+        parts: &'p mut Parts<'a>,
+    ) -> Share<'p, 'a> {
         let mut entries: ArrayVec<Entry<'a>, MAX_PARTS> = ArrayVec::new();
         if let Some(fan) = self.shared.fans.get(self.view.number(at)) {
             let feed = Feed::PartOf(at.slot().home(at.endpoint()));
             let found = fan.parts().flat_map(|bits| self.view.entry_at(bits));
             entries.extend(found.filter(|part| part.slot().feed() == feed));
         }
-        let parts: ArrayVec<_, MAX_PARTS> = entries.iter().map(|&entry| member(entry)).collect();
-        let whose = divide::divide(mbuf.frame(), udp, member(at), &parts);
+        parts.extend(entries.iter().map(|&entry| member(entry)));
+        let whose = divide::divide(mbuf.frame(), udp, member(at), parts);
         let part = whose.part.and_then(|part| entries.get(part).copied());
         Share {
             entry: part.unwrap_or(at),
@@ -52,10 +61,10 @@ impl<'a> Step<'a> {
 
     /// A packet that arrived at `at` has passed.
     #[cold]
-    pub(super) fn shared(&self, share: &Share<'_>, at: Entry<'_>) {
+    pub(super) fn shared(&self, share: &Share<'_, '_>, at: Entry<'_>) {
         let is_ours = self.view.owner(at.meter()) == Some(self.number);
         if let Some(ssrc) = share.whose.ssrc {
-            divide::note(ssrc, share.whose.part, &share.parts);
+            divide::note(ssrc, share.whose.part, share.parts);
             // Its next packet must not be taken for the endpoint's own on the short way.
             if is_ours && share.is_part() && at.meter().ssrc() == ssrc {
                 self.view.release(at.meter(), self.number);

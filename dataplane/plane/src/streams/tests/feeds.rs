@@ -120,7 +120,7 @@ fn everybody_who_leaves_by_an_endpoint_follows_its_remote() {
 
 #[test]
 fn an_endpoint_feeds_so_many_and_no_more() {
-    let mut bench = Bench::with(8, 64, DEFAULTS);
+    let mut bench = Bench::with(8, 256, DEFAULTS);
     bench.apply(7, &call()).unwrap();
     for n in 0..MAX_COPIES as u16 {
         bench.apply(7, &fork(at(6000 + n), "198.18.0.7:1")).unwrap();
