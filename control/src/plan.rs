@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 // A call with as much media as it may have fits a command, streams that it replaces and all, and any bundle of it fits an endpoint.
 const _: () = assert!(shm::MAX_OPS >= penstock_media::MAX_MEDIA * 4 * (3 + 1));
+const _: () = assert!(shm::MAX_OPS >= penstock_media::MAX_PAIRS * 2 * (3 + 1));
 const _: () = assert!(shm::MAX_PARTS + 1 >= penstock_media::MAX_MEDIA * 2);
 
 /// The region's numbers of local addresses and of policing profiles.

@@ -66,7 +66,7 @@ pub const MAX_ALTERNATES: usize = 3;
 
 /// Pairs of ports of one call from which on it gets none at other addresses: a change of all its streams has to fit one
 /// command of the region.
-pub const MAX_PAIRS: usize = 84;
+pub const MAX_PAIRS: usize = 2 * MAX_MEDIA;
 
 /// Tags of one call, over all its dialogs and forks.
 pub const MAX_TAGS: usize = 32;
