@@ -35,11 +35,14 @@ impl fmt::Debug for Ice {
     }
 }
 
+/// Words of the credentials. To the model one is as good as four, which it would not come to an end with.
+const WORDS: usize = if cfg!(loom) { 1 } else { 4 };
+
 /// The credentials that go with a record's two slots: each changes with its slot.
 #[derive(Default)]
 #[repr(C, align(64))]
 pub(crate) struct IceCells {
-    pub(crate) words: [[AtomicU64; 4]; 2],
+    pub(crate) words: [[AtomicU64; WORDS]; 2],
 }
 
 impl IceCells {
@@ -56,9 +59,12 @@ impl IceCells {
     /// Those of the slot with this low bit, if it has any.
     pub(crate) fn load(&self, slot: u32) -> Option<Ice> {
         let word = |at: &AtomicU64| at.load(Ordering::Relaxed).to_ne_bytes();
-        let [ufrag, parts @ ..] = self.words[slot as usize & 1].each_ref().map(word);
-        let mut ice = Ice { ufrag, ..Ice::NONE };
-        ice.pwd.copy_from_slice(parts.as_flattened());
+        let (words, mut ice) = (&self.words[slot as usize & 1], Ice::NONE);
+        let (parts, _) = ice.pwd.as_chunks_mut::<8>();
+        let places = std::iter::once(&mut ice.ufrag).chain(parts);
+        for (place, at) in places.zip(words) {
+            *place = word(at);
+        }
         Some(ice).filter(|ice| *ice != Ice::NONE)
     }
 }
