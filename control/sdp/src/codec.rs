@@ -112,7 +112,7 @@ pub(crate) fn read<'a>(
     let codecs = formats
         .iter()
         .filter_map(|format| {
-            let payload_type = format.parse().ok()?;
+            let payload_type = payload_type(format)?;
             let found = mapped
                 .iter()
                 .find(|codec| codec.payload_type == payload_type);
@@ -154,7 +154,7 @@ impl<'a> Rtpmap<'a> {
             None => None,
         };
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b);
-        let payload_type = u8::try_from(number(payload_type)?).ok()?;
+        let payload_type = self::payload_type(payload_type)?;
         let sound = payload_type < 128
             && !name.is_empty()
             && name.len() <= MAX_NAME
@@ -168,6 +168,13 @@ impl<'a> Rtpmap<'a> {
             channels,
         })
     }
+}
+
+/// A payload type as all lines write it: two spellings of one number would be two formats.
+fn payload_type(word: &str) -> Option<u8> {
+    let is_plain =
+        word.bytes().all(|b| b.is_ascii_digit()) && (word.len() == 1 || !word.starts_with('0'));
+    word.parse().ok().filter(|_| is_plain)
 }
 
 /// Digits only, at most nine of them: always within an i32.

@@ -215,7 +215,8 @@ impl Media {
     /// Whether the section is refused or switched off (port 0, RFC 3264 section 6). One that only shares the port of
     /// its bundle has port 0 too (`a=bundle-only`, RFC 9143 section 6).
     pub fn is_rejected(&self) -> bool {
-        self.port == 0 && !self.bundle_only
+        // Without formats it could not be given a port.
+        self.port == 0 && (!self.bundle_only || self.formats.is_empty())
     }
 
     /// Whether the sender put the other side on hold: sendonly, inactive, or the older
