@@ -84,7 +84,7 @@ fn session(is: &Sdp, was: &Sdp, rewrite: &Rewrite) {
     let lite = rewrite.ice_lite || was.is_ice_lite() && !rewrite.remove_session_ice;
     assert_eq!(is.is_ice_lite(), lite);
     if let Some(mark) = &rewrite.loop_mark {
-        assert_eq!(is.loop_marks().iter().filter(|m| *m == mark).count(), 1);
+        assert!(is.loop_marks().contains(mark));
     }
     // The first o= line may have gone with its section.
     if let (Some(is), Some(new)) = (is.origin(), rewrite.origin.address) {
