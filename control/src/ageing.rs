@@ -100,9 +100,8 @@ impl Service {
         let Some(call) = calls.by_key(key) else {
             return;
         };
-        if let Some(pending) = calls.expire(key, now()) {
+        if call.is_expired(now()) {
             let (service, id) = (self.clone(), call.id.clone());
-            drop(pending);
             return self
                 .lanes
                 .run(&call.id, async move { service.expire(key, &id).await });

@@ -297,6 +297,11 @@ impl Call {
         }
     }
 
+    /// Whether the delay of a delete is over for one of its dialogs.
+    pub fn is_expired(&self, now: Now) -> bool {
+        self.dialogs.iter().any(|dialog| dialog.is_expired(now))
+    }
+
     /// All legs, those of forks among them.
     pub fn legs(&self) -> impl Iterator<Item = &Leg> {
         let forks = self.forks.iter().map(|fork| &fork.leg);
@@ -409,6 +414,10 @@ impl Call {
 }
 
 impl Dialog {
+    pub(crate) fn is_expired(&self, now: Now) -> bool {
+        self.ends_us.is_some_and(|ends| ends <= now.unix_us)
+    }
+
     /// Whether a message with this branch may be of this dialog: one that names none, or a dialog
     /// that was made without one, is of any.
     pub(crate) fn is_of(&self, branch: Option<&str>) -> bool {

@@ -128,12 +128,11 @@ impl Calls {
     /// Prepares the end of the dialogs whose delay is over; `None` if there are none.
     pub fn expire(&self, key: u64, now: Now) -> Option<Pending> {
         let before = self.shared_by_key(key)?;
-        let is_over = |dialog: &Dialog| dialog.ends_us.is_some_and(|ends| ends <= now.unix_us);
-        if !before.dialogs.iter().any(is_over) {
+        if !before.is_expired(now) {
             return None;
         }
         let mut call = Call::clone(before);
-        call.dialogs.retain(|dialog| !is_over(dialog));
+        call.dialogs.retain(|dialog| !dialog.is_expired(now));
         Some(ended(before.clone(), call))
     }
 

@@ -52,7 +52,7 @@ words! {
         SdpMediaRemove = "sdp-media-remove": "kinds of media that leave the SDP",
         Extmap = "extmap": "header extensions to strip or mask",
         Label = "label" | "from-label": "a name for the participant, or the participant of that name",
-        SetLabel = "set-label": "a name where `label` selects",
+        SetLabel = "set-label": "a name for the leg of an offer or answer, or for a subscription; a block gives none",
         ToLabel = "to-label": "the other participant, by name",
         Address = "address": "the participant whose SDP gave this address",
         FromTags = "from-tags": "several participants, for a subscription",
@@ -61,7 +61,7 @@ words! {
         DropTraffic = "drop-traffic": "the call's media is dropped, or no longer",
         MediaEcho = "media-echo": "media goes back to its sender",
         DtmfSecurity = "DTMF-security": "how events are blocked",
-        Metadata = "metadata": "text kept with the call's records",
+        Metadata = "metadata": "its length is checked; the call's records do not hold it",
         RecordCall = "record-call": "see below",
         T38 = "T.38" | "T38": "see below",
     }
