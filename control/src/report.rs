@@ -38,7 +38,7 @@ impl Sum {
         self.errors += other.errors;
     }
 
-    fn dict(self) -> Dict {
+    fn dict(self) -> Dict<'static> {
         Dict::from_iter([
             ("packets", self.packets),
             ("bytes", self.bytes),
@@ -72,7 +72,7 @@ pub(crate) fn report(
     meters: Meters<'_>,
     rated: &[Rated],
     clock: Clock,
-) -> Dict {
+) -> Dict<'static> {
     let mut report = Report {
         meters,
         rated,
@@ -92,7 +92,7 @@ pub(crate) fn report(
             let entry = report.leg(dialog, side);
             match dialog.legs[side].tags.last() {
                 _ if !wanted => {}
-                Some(tag) => legs.push(tag.as_bytes(), entry),
+                Some(tag) => legs.push(tag.clone(), entry),
                 // Nobody stands behind what is published.
                 None if dialog.published => {}
                 None => {
@@ -132,21 +132,27 @@ struct Report<'a> {
     progression: usize,
     clock: Clock,
     created_s: u64,
-    ssrcs: BTreeMap<u32, Dict>,
+    ssrcs: BTreeMap<u32, Dict<'static>>,
     rtp: Sum,
     rtcp: Sum,
 }
 
 impl Report<'_> {
-    fn leg(&mut self, dialog: &Dialog, side: usize) -> Dict {
+    fn leg(&mut self, dialog: &Dialog, side: usize) -> Dict<'static> {
         let leg = &dialog.legs[side];
         let peer = dialog.legs[1 - side].tags.last().map(String::as_str);
         let peer = peer.or((!dialog.published).then_some(""));
-        let peers: Vec<Value> = peer
-            .map(|tag| Dict::from_iter([("tag", tag), ("type", "offer/answer")]).into())
+        let peers: Vec<Value<'static>> = peer
+            .map(|tag| {
+                Dict::from_iter([
+                    ("tag", Value::from(tag.to_owned())),
+                    ("type", "offer/answer".into()),
+                ])
+                .into()
+            })
             .into_iter()
             .collect();
-        let medias: Vec<Value> = dialog
+        let medias: Vec<Value<'static>> = dialog
             .medias
             .iter()
             .zip(1_u64..)
@@ -155,11 +161,11 @@ impl Report<'_> {
         let mut out = Dict::default();
         out.push("tag", leg.tags.last().cloned().unwrap_or_default());
         if let Some(branch) = dialog.branch.as_deref().filter(|_| side == 1) {
-            out.push("via-branch", branch);
+            out.push("via-branch", branch.to_owned());
         }
         out.push("created", leg.created_us / 1_000_000);
         if let Some(label) = &leg.label {
-            out.push("label", label.as_str());
+            out.push("label", label.clone());
         }
         out.push("subscriptions", peers.clone());
         out.push("subscribers", peers);
@@ -167,9 +173,9 @@ impl Report<'_> {
         out
     }
 
-    fn media(&mut self, dialog: &Dialog, media: &Media, index: u64, side: usize) -> Dict {
+    fn media(&mut self, dialog: &Dialog, media: &Media, index: u64, side: usize) -> Dict<'static> {
         let own = &media.sides[side];
-        let mut streams: Vec<Value> = Vec::new();
+        let mut streams: Vec<Value<'static>> = Vec::new();
         let (mut ingress, mut egress) = (Vec::new(), Vec::new());
         if let Some(locals) = media.locals {
             let rtp = Place {
@@ -213,8 +219,8 @@ impl Report<'_> {
         ];
         let mut out = Dict::default();
         out.push("index", index);
-        out.push("type", media.name.as_str());
-        out.push("protocol", own.proto.as_str());
+        out.push("type", media.name.clone());
+        out.push("protocol", own.proto.clone());
         out.push("streams", streams);
         out.push("flags", words(&flags));
         out.push("ingress SSRCs", ingress);
@@ -222,7 +228,7 @@ impl Report<'_> {
         out
     }
 
-    fn stream(&mut self, place: &Place<'_>) -> Dict {
+    fn stream(&mut self, place: &Place<'_>) -> Dict<'static> {
         let Place { media, side, .. } = *place;
         let joined = |side| {
             let locals = facing::locals(media, side, place.second);
@@ -281,7 +287,7 @@ impl Report<'_> {
     }
 
     /// The sources heard of a leg, the latest last.
-    fn sources(&self, media: &Media, side: usize) -> Vec<Value> {
+    fn sources(&self, media: &Media, side: usize) -> Vec<Value<'static>> {
         if media.kind != Kind::Rtp {
             return Vec::new();
         }
@@ -325,7 +331,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn flags(&self, policy: Option<&Policy>, has_remote: bool) -> Vec<Value> {
+    fn flags(&self, policy: Option<&Policy>, has_remote: bool) -> Vec<Value<'static>> {
         let mux = self.media.sides[self.side].mux;
         let (is_rtp, is_rtcp) = (self.kind == Kind::Rtp, self.kind == Kind::Rtcp);
         let says = |what: fn(&Policy) -> bool| policy.is_some_and(what);
@@ -343,7 +349,7 @@ impl Place<'_> {
 }
 
 /// The present source of a stream, in a list.
-fn source(stat: Option<&StreamStat>) -> Vec<Value> {
+fn source(stat: Option<&StreamStat>) -> Vec<Value<'static>> {
     let entry = |stat: &StreamStat| {
         let meter = &stat.meter;
         let mut out = Dict::default();
@@ -357,7 +363,7 @@ fn source(stat: Option<&StreamStat>) -> Vec<Value> {
 }
 
 /// How one source sounded, under rtpengine's names: MOS times ten, round trips in us, jitter in ms, loss in percent.
-fn quality(history: &History, progression: usize) -> Dict {
+fn quality(history: &History, progression: usize) -> Dict<'static> {
     let mut out = Dict::default();
     out.push(
         "cumulative loss",
@@ -373,7 +379,7 @@ fn quality(history: &History, progression: usize) -> Dict {
         [first, .., last] => last.at_s.saturating_sub(first.at_s) / (entries.len() - 1) as u32,
         _ => 0,
     };
-    let entries: Vec<Value> = entries.into_iter().map(|e| dated(e).into()).collect();
+    let entries: Vec<Value<'static>> = entries.into_iter().map(|e| dated(e).into()).collect();
     let mut list = Dict::default();
     list.push("interval", span_s);
     list.push("entries", entries);
@@ -381,7 +387,7 @@ fn quality(history: &History, progression: usize) -> Dict {
     out
 }
 
-fn sample(sample: Sample) -> Dict {
+fn sample(sample: Sample) -> Dict<'static> {
     Dict::from_iter([
         ("MOS", u32::from(sample.mos_tenths)),
         ("round-trip time", sample.round_trip_us),
@@ -391,13 +397,13 @@ fn sample(sample: Sample) -> Dict {
     ])
 }
 
-fn dated(entry: Sample) -> Dict {
+fn dated(entry: Sample) -> Dict<'static> {
     let mut out = sample(entry);
     out.push("reported at", entry.at_s);
     out
 }
 
-fn words(flags: &[(bool, &str)]) -> Vec<Value> {
+fn words(flags: &[(bool, &'static str)]) -> Vec<Value<'static>> {
     let set = flags.iter().filter(|(is_set, _)| *is_set);
     set.map(|&(_, word)| word.into()).collect()
 }
@@ -406,7 +412,7 @@ fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-fn address(address: std::net::SocketAddr) -> Dict {
+fn address(address: std::net::SocketAddr) -> Dict<'static> {
     let mut out = Dict::default();
     out.push("family", family(address.ip()));
     out.push("address", address.ip().to_string());

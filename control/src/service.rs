@@ -13,7 +13,7 @@ use crate::stats::Stats;
 use crate::store::Store;
 use crate::wishes;
 use penstock_media::{Call, Calls, Local, MediaError, Now, Options, Parties, Pending, Timeouts};
-use penstock_ng::{Delete, Dict, Flag, Query, Reply, Request, Signal, reason};
+use penstock_ng::{Delete, Flag, Query, Reply, Request, Signal, reason};
 use penstock_shm::StreamStat;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -233,7 +233,7 @@ impl Service {
         if delete.options.has(Flag::Fast) {
             return Reply::ok();
         }
-        reply(report::report(
+        Reply::ok().with_all(report::report(
             &ended.call,
             &[],
             &|local| ended.meters.get(&local).copied(),
@@ -334,7 +334,7 @@ impl Service {
             .flatten()
             .map(String::as_str)
             .collect();
-        reply(report::report(
+        Reply::ok().with_all(report::report(
             call,
             &tags,
             &|local| self.link.stream(local),
@@ -346,7 +346,7 @@ impl Service {
     fn list(&self, limit: usize) -> Reply {
         let calls = self.calls.borrow();
         let ids = calls.iter().take(limit.min(MAX_LIST));
-        let ids: Vec<penstock_ng::Value> = ids.map(|call| call.id.as_str().into()).collect();
+        let ids: Vec<penstock_ng::Value> = ids.map(|call| call.id.clone().into()).collect();
         Reply::ok().with("calls", ids)
     }
 
@@ -380,14 +380,6 @@ fn places(meters: &HashMap<Local, StreamStat>) -> HashMap<u32, Local> {
         .iter()
         .map(|(local, stat)| (stat.number, *local))
         .collect()
-}
-
-fn reply(report: Dict) -> Reply {
-    let mut reply = Reply::ok();
-    for (key, value) in report.0 {
-        reply = reply.with(&String::from_utf8_lossy(&key), value);
-    }
-    reply
 }
 
 pub(crate) fn clock() -> Clock {

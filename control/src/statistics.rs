@@ -272,9 +272,9 @@ mod tests {
     use super::*;
     use penstock_ng::{Dict, SECTIONS, Support, Value};
 
-    fn get<'a>(dict: &'a Dict, path: &[&str]) -> &'a Value {
+    fn get<'a>(dict: &'a Dict<'a>, path: &[&str]) -> &'a Value<'a> {
         let (first, rest) = path.split_first().unwrap();
-        let found = dict.0.iter().find(|(key, _)| key == first.as_bytes());
+        let found = dict.0.iter().find(|(key, _)| **key == *first.as_bytes());
         let value = &found.unwrap_or_else(|| panic!("no {first}")).1;
         match (rest, value) {
             ([], value) => value,

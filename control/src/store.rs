@@ -7,6 +7,7 @@ use penstock_media::Call;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::cell::RefCell;
 use std::fs::{DirBuilder, File, Permissions};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -28,6 +29,9 @@ const CACHE: usize = 16 << 20;
 
 /// The file's.
 const MODE: u32 = 0o640;
+
+/// Bytes of the queue that are kept for the next commit.
+const KEPT: usize = 1 << 20;
 
 /// Turns of the loop that a commit waits for at most.
 const MAX_TURNS: usize = 16;
@@ -54,12 +58,25 @@ pub(crate) enum StoreError {
     Open { path: PathBuf, message: String },
 }
 
-type Change = (String, Option<Vec<u8>>, oneshot::Sender<bool>);
+/// What is to be committed next.
+#[derive(Default)]
+struct Queue {
+    changes: Vec<Change>,
+    /// The calls to be written, end to end.
+    bytes: Vec<u8>,
+}
+
+struct Change {
+    call_id: String,
+    /// Where in the bytes it is; nowhere if it is to be removed.
+    value: Option<Range<usize>>,
+    done: oneshot::Sender<bool>,
+}
 
 /// The open store.
 pub(crate) struct Store {
     db: Database,
-    queue: RefCell<Vec<Change>>,
+    queue: RefCell<Queue>,
     wake: Notify,
 }
 
@@ -133,16 +150,11 @@ impl Store {
 
     /// Writes a call, or with `None` removes it; true once it is on disk.
     pub(crate) async fn write(&self, call_id: &str, call: Option<&Call>) -> bool {
-        let value = match call.map(json).transpose() {
-            Ok(value) => value,
-            Err(error) => {
-                tracing::error!("cannot write a call as JSON: {error}");
-                return false;
-            }
-        };
         let (done, outcome) = oneshot::channel();
-        let change = (call_id.to_owned(), value, done);
-        self.queue.borrow_mut().push(change);
+        if let Err(error) = self.queue.borrow_mut().push(call_id, call, done) {
+            tracing::error!("cannot write a call as JSON: {error}");
+            return false;
+        }
         self.wake.notify_one();
         outcome.await.unwrap_or(false)
     }
@@ -153,9 +165,9 @@ impl Store {
             self.wake.notified().await;
             // Whoever is ready to write now shares the commit; and as long as there are more, those after them.
             for _ in 0..MAX_TURNS {
-                let queued = self.queue.borrow().len();
+                let queued = self.queue.borrow().changes.len();
                 tokio::task::yield_now().await;
-                if self.queue.borrow().len() == queued {
+                if self.queue.borrow().changes.len() == queued {
                     break;
                 }
             }
@@ -165,28 +177,32 @@ impl Store {
 
     /// Commits what is queued.
     pub(crate) fn commit_queued(&self) {
-        let changes = std::mem::take(&mut *self.queue.borrow_mut());
-        if changes.is_empty() {
+        let mut queue = self.queue.borrow_mut();
+        if queue.changes.is_empty() {
             return;
         }
-        let committed = self.commit(&changes);
+        let committed = self.commit(&queue);
         if let Err(error) = &committed {
             tracing::error!("cannot write to the store: {error}");
         }
-        for (_, _, done) in changes {
+        for change in queue.changes.drain(..) {
             // A caller that was dropped no longer cares.
-            let _ = done.send(committed.is_ok());
+            let _ = change.done.send(committed.is_ok());
         }
+        queue.bytes.clear();
+        queue.bytes.shrink_to(KEPT);
     }
 
-    fn commit(&self, changes: &[Change]) -> Result<(), redb::Error> {
+    fn commit(&self, queue: &Queue) -> Result<(), redb::Error> {
         let txn = self.db.begin_write()?;
         {
             let mut table = txn.open_table(CALLS)?;
-            for (call_id, value, _) in changes {
+            for change in &queue.changes {
+                let call_id = change.call_id.as_str();
+                let value = change.value.clone().and_then(|at| queue.bytes.get(at));
                 match value {
-                    Some(value) => drop(table.insert(call_id.as_str(), value.as_slice())?),
-                    None => drop(table.remove(call_id.as_str())?),
+                    Some(value) => drop(table.insert(call_id, value)?),
+                    None => drop(table.remove(call_id)?),
                 }
             }
         }
@@ -195,12 +211,27 @@ impl Store {
     }
 }
 
-/// A call as it is stored.
-fn json(call: &Call) -> serde_json::Result<Vec<u8>> {
-    // Two legs with a media each take three quarters of it.
-    let mut bytes = Vec::with_capacity(4096);
-    serde_json::to_writer(&mut bytes, call)?;
-    Ok(bytes)
+impl Queue {
+    fn push(
+        &mut self,
+        call_id: &str,
+        call: Option<&Call>,
+        done: oneshot::Sender<bool>,
+    ) -> serde_json::Result<()> {
+        let start = self.bytes.len();
+        let mut value = None;
+        if let Some(call) = call {
+            serde_json::to_writer(&mut self.bytes, call)
+                .inspect_err(|_| self.bytes.truncate(start))?;
+            value = Some(start..self.bytes.len());
+        }
+        self.changes.push(Change {
+            call_id: call_id.to_owned(),
+            value,
+            done,
+        });
+        Ok(())
+    }
 }
 
 /// What is wrong with a file.
@@ -305,13 +336,12 @@ mod tests {
     }
 
     fn write(store: &Store, calls: impl Iterator<Item = Call>) {
-        let changes: Vec<Change> = calls
-            .map(|call| {
-                let value = serde_json::to_vec(&call).unwrap();
-                (call.id, Some(value), oneshot::channel().0)
-            })
-            .collect();
-        store.commit(&changes).unwrap();
+        let mut queue = Queue::default();
+        for call in calls {
+            let done = oneshot::channel().0;
+            queue.push(&call.id, Some(&call), done).unwrap();
+        }
+        store.commit(&queue).unwrap();
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn described(sdp: Vec<u8>, tag: &str, subscribed: &Subscribed) -> Reply {
     let from_tags: Vec<Value> = subscribed
         .from_tags
         .iter()
-        .map(|tag| tag.as_str().into())
+        .map(|tag| tag.clone().into())
         .collect();
     let mut tag_medias: Vec<Value> = Vec::new();
     let mut media_labels = Dict::default();
@@ -124,21 +124,21 @@ fn described(sdp: Vec<u8>, tag: &str, subscribed: &Subscribed) -> Reply {
             .iter()
             .filter(|section| section.tag == *from);
         let mut entry = Dict::default();
-        entry.push("tag", from.as_str());
+        entry.push("tag", from.clone());
         let mut medias: Vec<Value> = Vec::new();
         for section in own {
             if let (Some(label), true) = (&section.label, medias.is_empty()) {
-                entry.push("label", label.as_str());
+                entry.push("label", label.clone());
             }
             let mut media = Dict::default();
             media.push("index", section.index as u64);
-            media.push("type", section.kind.as_str());
+            media.push("type", section.kind.clone());
             media.push("mode", "sendonly");
             if let Some(label) = &section.media_label {
-                media.push("label", label.as_str());
+                media.push("label", label.clone());
                 let mut labelled = media.clone();
-                labelled.push("tag", from.as_str());
-                media_labels.push(label.as_bytes(), labelled);
+                labelled.push("tag", from.clone());
+                media_labels.push(label.clone(), labelled);
             }
             medias.push(media.into());
         }
@@ -149,7 +149,7 @@ fn described(sdp: Vec<u8>, tag: &str, subscribed: &Subscribed) -> Reply {
     Reply::ok()
         .with("sdp", sdp)
         .with("from-tag", first)
-        .with("to-tag", tag)
+        .with("to-tag", tag.to_owned())
         .with("from-tags", from_tags)
         .with("tag-medias", tag_medias)
         .with("media-labels", media_labels)

@@ -19,6 +19,13 @@ pub(crate) fn options(
     let Some(direction) = given.interfaces() else {
         return Err("direction must name two interfaces".into());
     };
+    let ice = match given.ice {
+        _ if given.has(Flag::RejectIce) => IceWish::Remove,
+        Some(ng::Ice::Remove) => IceWish::Remove,
+        Some(ng::Ice::Force) => IceWish::Force,
+        Some(ng::Ice::Optional) => IceWish::Optional,
+        Some(ng::Ice::Default) | None => IceWish::Default,
+    };
     Ok(Options {
         direction: direction.map(|name| name.map(str::to_owned)),
         address_family: given.address_family.map(|family| match family {
@@ -63,15 +70,9 @@ pub(crate) fn options(
             None | Some(256..) => Tos::Default,
         },
         mux: mux(given),
-        ice: match given.ice {
-            _ if given.has(Flag::RejectIce) => IceWish::Remove,
-            Some(ng::Ice::Remove) => IceWish::Remove,
-            Some(ng::Ice::Force) => IceWish::Force,
-            Some(ng::Ice::Optional) => IceWish::Optional,
-            Some(ng::Ice::Default) | None => IceWish::Default,
-        },
+        ice,
         trickle: given.has(Flag::TrickleIce),
-        ice_keys: ice_keys(),
+        ice_keys: (ice != IceWish::Remove).then(ice_keys).flatten(),
         codecs: codecs(given, body)?,
         reorder_codecs: given.has(Flag::ReorderCodecs),
         ptime: given.ptime_ms.filter(|ms| *ms > 0),

@@ -68,6 +68,8 @@ impl Client {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(SERVER)?;
         socket.set_nonblocking(true)?;
+        // A client that waits for its turn measures itself: who shares its CPU, the plane, waits.
+        rustix::process::setpriority_process(None, -20)?;
         // The kernel is 50 us late otherwise.
         rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
         Ok(Client {

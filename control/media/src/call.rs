@@ -26,7 +26,7 @@ pub struct Call {
     /// Usually one; a Call-ID used for several pairs of tags or branches has several.
     pub dialogs: Vec<Dialog>,
     /// Those who are sent copies of what a leg sends.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub forks: Vec<Fork>,
 }
 
@@ -40,34 +40,34 @@ pub struct Dialog {
     /// By position of the m= line.
     pub medias: Vec<Media>,
     /// When either leg last said something new, or other packets were to be expected, ns of [`crate::Now::mono`].
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub heard_ns: u64,
     /// How sources are learned.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub learn: Learn,
     /// Whether a stream follows a new source once the old one is silent.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub handover: bool,
     /// Whether payload types that were not negotiated are dropped.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub strict_payload: bool,
     /// DSCP of what leaves, 0 to 63; `None` for that of the local address.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mark: Option<u8>,
     /// Branch of the Via header of the offer that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub branch: Option<String>,
     /// Whether only leg 0 is somebody: its media goes to forks alone.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub published: bool,
     /// Whether its media is dropped.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub dropped: bool,
     /// Whether the last offer asked for its bundle to be accepted.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub accepts_bundle: bool,
     /// When it ends, if it was deleted with a delay, microseconds since 1970. Signalling takes that back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ends_us: Option<u64>,
 }
 
@@ -79,7 +79,7 @@ pub struct Leg {
     /// Name of the interface that faces it.
     pub interface: String,
     /// Family of that interface's addresses it is faced by; `None` for the first one's.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub family: Option<Family>,
     /// Grows with each new body from this leg.
     pub signal: u32,
@@ -88,34 +88,34 @@ pub struct Leg {
     /// When it was made, microseconds since 1970.
     pub created_us: u64,
     /// Whether it sends from elsewhere than it listens at: nothing is learned of it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub asymmetric: bool,
     /// Where its signalling came from.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub hint: Option<IpAddr>,
     /// A name that the signalling gave it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub label: Option<String>,
     /// What of its media is held back.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub blocked: Blocked,
     /// Whether its media goes back to itself.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub echoed: bool,
     /// Whether nothing is sent to it before it has sent (`NAT-wait`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub waits: bool,
     /// Our credentials in the SDP it is given, once ICE was spoken of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ice: Option<Ice>,
     /// Whether it has offered other credentials of its own, so that it gets other ones of ours.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: bool,
     /// Transport that was asked for towards it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub transport: Option<String>,
     /// What it was told of the session.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub told: Told,
 }
 
@@ -134,19 +134,19 @@ pub struct Blocked {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// User name of o=.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub username: Option<String>,
     /// Session identifier of o=.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub session_id: Option<String>,
     /// Session version of o=.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub version: Option<u64>,
     /// The s= line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub name: Option<String>,
     /// Tells one body from the next, its version apart; 0 before the first.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub body: u64,
 }
 
@@ -165,15 +165,15 @@ pub struct Media {
     pub locals: Option<[Local; 2]>,
     /// More RTP endpoints facing either leg, at other addresses of its interface: candidates (RFC 8445). At most
     /// [`crate::MAX_ALTERNATES`] each.
-    #[serde(default, skip_serializing_if = "no_alternates")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub alternates: [Vec<Local>; 2],
     /// What either leg said of it.
     pub sides: [Side; 2],
     /// The side whose SDP this section was taken out of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub hidden_from: Option<usize>,
     /// What the leg that made the last offer is told of multiplexing.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mux: Mux,
 }
 
@@ -189,8 +189,13 @@ pub enum Mux {
     Reject,
 }
 
-fn no_alternates(alternates: &[Vec<Local>; 2]) -> bool {
-    alternates.iter().all(Vec::is_empty)
+/// Whether a field may be left out of the store: most of them, of most calls.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn yes() -> bool {
@@ -201,8 +206,10 @@ fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// Where it wants its RTP.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub remote: Option<SocketAddr>,
     /// Where it wants its RTCP, unless multiplexed.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub remote_rtcp: Option<SocketAddr>,
     /// Transport as in the m= line it saw or wrote last.
     pub proto: String,
@@ -211,47 +218,49 @@ pub struct Side {
     /// Whether it receives.
     pub receives: bool,
     /// Whether it said that it multiplexes RTCP with RTP (RFC 5761).
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mux: bool,
     /// Whether it was told that we do.
-    #[serde(default = "yes")]
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub told_mux: bool,
     /// Its ICE user name fragment (RFC 8839), if it speaks ICE.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ice: Option<String>,
     /// Whether it is a lite agent, which checks nothing.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub ice_lite: bool,
     /// Whether it says that candidates may trickle (RFC 8840).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub trickles: bool,
     /// Whether it was given candidates.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub told_ice: bool,
     /// Its identification tag (RFC 5888).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mid: Option<String>,
     /// Number of the header extension that carries the mid (RFC 9143), 0 for none.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub mid_extension: u8,
     /// The section whose port this one shares, as it said (RFC 9143): its bundle's first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub bundle: Option<u16>,
     /// Whether it was told that we do.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub told_bundle: bool,
     /// The formats of its m= line.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub formats: Vec<String>,
     /// Its lines that describe them: rtpmap, fmtp, ptime.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub described: Vec<String>,
     /// Whether it set the port to 0.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub declined: bool,
     /// RTP payload types it announced.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub payload_types: Vec<u8>,
     /// That of telephone-event (RFC 4733).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub event_type: Option<u8>,
 }
 

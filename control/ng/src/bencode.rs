@@ -5,7 +5,7 @@
 use crate::value::{Budget, DecodeError, Dict, MAX_DEPTH, Value};
 
 /// Decodes one value that fills `bytes`.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Value<'_>, DecodeError> {
     let mut reader = Reader {
         bytes,
         at: 0,
@@ -32,11 +32,11 @@ impl<'a> Reader<'a> {
             .ok_or(DecodeError::Truncated)
     }
 
-    fn value(&mut self, depth: usize) -> Result<Value, DecodeError> {
+    fn value(&mut self, depth: usize) -> Result<Value<'a>, DecodeError> {
         self.budget.spend()?;
         match self.peek()? {
             b'i' => self.integer().map(Value::Integer),
-            b'0'..=b'9' => self.string().map(|bytes| Value::Bytes(bytes.to_vec())),
+            b'0'..=b'9' => self.string().map(Value::from),
             b'l' | b'd' if depth == MAX_DEPTH => Err(DecodeError::TooDeep),
             b'l' => self.list(depth + 1).map(Value::List),
             b'd' => self.dict(depth + 1).map(Value::Dict),
@@ -78,7 +78,7 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Value>, DecodeError> {
+    fn list(&mut self, depth: usize) -> Result<Vec<Value<'a>>, DecodeError> {
         self.at += 1;
         let mut list = Vec::new();
         while self.peek()? != b'e' {
@@ -88,15 +88,15 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
-    fn dict(&mut self, depth: usize) -> Result<Dict, DecodeError> {
+    fn dict(&mut self, depth: usize) -> Result<Dict<'a>, DecodeError> {
         self.at += 1;
         let mut dict = Dict::default();
         while self.peek()? != b'e' {
             if !self.peek()?.is_ascii_digit() {
                 return Err(DecodeError::BadKey { at: self.at });
             }
-            let key = self.string()?.to_vec();
-            dict.0.push((key, self.value(depth)?));
+            let key = self.string()?;
+            dict.push(key, self.value(depth)?);
         }
         self.at += 1;
         Ok(dict)

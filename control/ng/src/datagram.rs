@@ -19,7 +19,7 @@ pub enum Encoding {
 
 impl Encoding {
     /// Appends `dict` to `out`.
-    pub(crate) fn encode(self, dict: &Dict, out: &mut Vec<u8>) {
+    pub fn encode(self, dict: &Dict<'_>, out: &mut Vec<u8>) {
         match self {
             Self::Bencode => bencode::encode_dict(dict, out),
             Self::Json => json::encode_dict(dict, out),
@@ -35,7 +35,7 @@ pub struct Datagram<'a> {
     /// What the reply must be written in.
     pub encoding: Encoding,
     /// The message.
-    pub dict: Dict,
+    pub dict: Dict<'a>,
 }
 
 /// Why a datagram is no message.

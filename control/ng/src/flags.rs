@@ -15,7 +15,7 @@ pub const MAX_BRACKETS: usize = 8;
 
 /// Parses a flag string; `None` if it is longer than [`MAX_FLAGS`] or nested deeper than
 /// [`MAX_BRACKETS`].
-pub(crate) fn parse(text: &str) -> Option<Vec<Value>> {
+pub(crate) fn parse(text: &str) -> Option<Vec<Value<'_>>> {
     let mut parser = Parser { rest: text };
     match text.len() > MAX_FLAGS {
         true => None,
@@ -29,7 +29,7 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     /// Items up to the bracket that closes, or the end.
-    fn items(&mut self, depth: usize) -> Option<Vec<Value>> {
+    fn items(&mut self, depth: usize) -> Option<Vec<Value<'a>>> {
         let mut items = Vec::new();
         loop {
             self.rest = self.rest.trim_ascii_start();
@@ -48,7 +48,7 @@ impl<'a> Parser<'a> {
     }
 
     /// A word, a pair or a list.
-    fn item(&mut self, depth: usize) -> Option<Value> {
+    fn item(&mut self, depth: usize) -> Option<Value<'a>> {
         if self.rest.starts_with('[') {
             return self.list(depth);
         }
@@ -66,7 +66,7 @@ impl<'a> Parser<'a> {
         Some(Value::Dict(Dict::from_iter([(key, value)])))
     }
 
-    fn list(&mut self, depth: usize) -> Option<Value> {
+    fn list(&mut self, depth: usize) -> Option<Value<'a>> {
         self.rest = self.rest.get(1..)?;
         match depth == MAX_BRACKETS {
             true => None,

@@ -10,7 +10,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt;
 
 /// Decodes one value that fills `bytes`, but for white space.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Value, DecodeError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Value<'static>, DecodeError> {
     let mut budget = Budget::default();
     let mut over = None;
     let mut reader = serde_json::Deserializer::from_slice(bytes);
@@ -57,9 +57,9 @@ impl Node<'_> {
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
-    type Value = Value;
+    type Value = Value<'static>;
 
-    fn deserialize<D: Deserializer<'de>>(mut self, reader: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(mut self, reader: D) -> Result<Value<'static>, D::Error> {
         if let Err(error) = self.budget.spend() {
             return Err(self.fail(error));
         }
@@ -68,35 +68,35 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
 }
 
 impl<'de> Visitor<'de> for Node<'_> {
-    type Value = Value;
+    type Value = Value<'static>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a 64-bit integer, a string, a list or an object")
     }
 
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value<'static>, E> {
         Ok(Value::Integer(value.into()))
     }
 
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value<'static>, E> {
         Ok(Value::Integer(value))
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value<'static>, E> {
         i64::try_from(value)
             .map(Value::Integer)
             .map_err(|_| E::custom("integer beyond 64 bits"))
     }
 
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::from(value))
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value<'static>, E> {
+        Ok(Value::from(value.to_owned()))
     }
 
-    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
-        Ok(Value::Bytes(Vec::new()))
+    fn visit_unit<E: de::Error>(self) -> Result<Value<'static>, E> {
+        Ok(Value::from(""))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value<'static>, A::Error> {
         self.enter()?;
         let mut list = Vec::new();
         while let Some(value) = items.next_element_seed(self.child())? {
@@ -105,12 +105,11 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(Value::List(list))
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut pairs: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut pairs: A) -> Result<Value<'static>, A::Error> {
         self.enter()?;
         let mut dict = Dict::default();
         while let Some(key) = pairs.next_key::<String>()? {
-            dict.0
-                .push((key.into_bytes(), pairs.next_value_seed(self.child())?));
+            dict.push(key, pairs.next_value_seed(self.child())?);
         }
         Ok(Value::Dict(dict))
     }
@@ -118,30 +117,30 @@ impl<'de> Visitor<'de> for Node<'_> {
 
 /// Appends `dict` to `out`.
 pub(crate) fn encode_dict(dict: &Dict, out: &mut Vec<u8>) {
-    // Neither a Vec nor Text's string keys give serde_json a reason to fail.
-    let _ = serde_json::to_writer(out, &Text(dict));
+    // Neither a Vec nor Shown's string keys give serde_json a reason to fail.
+    let _ = serde_json::to_writer(out, &Shown(dict));
 }
 
 /// A dictionary or value as JSON shows it.
-struct Text<'a, T>(&'a T);
+struct Shown<'a, T>(&'a T);
 
-impl Serialize for Text<'_, Dict> {
+impl Serialize for Shown<'_, Dict<'_>> {
     fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
         let mut map = writer.serialize_map(Some(self.0.0.len()))?;
         for (key, value) in &self.0.0 {
-            map.serialize_entry(&String::from_utf8_lossy(key), &Text(value))?;
+            map.serialize_entry(&String::from_utf8_lossy(key), &Shown(value))?;
         }
         map.end()
     }
 }
 
-impl Serialize for Text<'_, Value> {
+impl Serialize for Shown<'_, Value<'_>> {
     fn serialize<S: Serializer>(&self, writer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Integer(number) => writer.serialize_i64(*number),
             Value::Bytes(bytes) => writer.serialize_str(&String::from_utf8_lossy(bytes)),
-            Value::List(list) => writer.collect_seq(list.iter().map(Text)),
-            Value::Dict(dict) => Text(dict).serialize(writer),
+            Value::List(list) => writer.collect_seq(list.iter().map(Shown)),
+            Value::Dict(dict) => Shown(dict).serialize(writer),
         }
     }
 }

@@ -48,4 +48,4 @@ pub use support::{
     AddressFamily, All, Bundle, DropTraffic, DtmfSecurity, EndpointLearning, Flag, Ice, IceLite,
     Kind, MediaEcho, Replace, Row, RtcpMux, SECTIONS, Section, Support, Transport,
 };
-pub use value::{DecodeError, Dict, MAX_DEPTH, MAX_VALUES, Value};
+pub use value::{DecodeError, Dict, MAX_DEPTH, MAX_VALUES, Text, Value};

@@ -1,7 +1,7 @@
 //! Replies, and the texts that rtpengine's clients know.
 
 use crate::datagram::Encoding;
-use crate::value::{Dict, Value};
+use crate::value::{Dict, Text, Value};
 
 /// Texts of `error-reason`, `warning` and `message`, word for word as rtpengine sends them.
 pub mod reason {
@@ -39,10 +39,10 @@ pub mod reason {
 
 /// A reply before it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply(Dict);
+pub struct Reply(Dict<'static>);
 
 impl Reply {
-    fn new(result: &str) -> Self {
+    fn new(result: &'static str) -> Self {
         Self(Dict::from_iter([("result", result)]))
     }
 
@@ -57,18 +57,18 @@ impl Reply {
     }
 
     /// `result=error` and why.
-    pub fn error(reason: impl Into<Value>) -> Self {
+    pub fn error(reason: impl Into<Value<'static>>) -> Self {
         Self::new("error").with("error-reason", reason)
     }
 
     /// `result=ok` and a warning.
-    pub fn warning(text: impl Into<Value>) -> Self {
+    pub fn warning(text: impl Into<Value<'static>>) -> Self {
         Self::ok().with("warning", text)
     }
 
     /// `result=load limit` and which: the client tries the next node. Only for a client
     /// that says it understands ([`Options::load_limit`](crate::Options::load_limit)).
-    pub fn load_limit(message: impl Into<Value>) -> Self {
+    pub fn load_limit(message: impl Into<Value<'static>>) -> Self {
         Self::new("load limit").with("message", message)
     }
 
@@ -79,8 +79,15 @@ impl Reply {
 
     /// Adds a key at the end.
     #[must_use]
-    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub fn with(mut self, key: impl Into<Text<'static>>, value: impl Into<Value<'static>>) -> Self {
         self.0.push(key, value);
+        self
+    }
+
+    /// Adds the keys of `more` at the end.
+    #[must_use]
+    pub fn with_all(mut self, more: Dict<'static>) -> Self {
+        self.0.0.extend(more.0);
         self
     }
 

@@ -323,7 +323,7 @@ impl Query {
 /// The body, which must not be empty.
 fn sdp(dict: &Dict) -> Result<Vec<u8>, RequestError> {
     match dict.get("sdp") {
-        Some(Value::Bytes(sdp)) if !sdp.is_empty() => Ok(sdp.clone()),
+        Some(Value::Bytes(sdp)) if !sdp.is_empty() => Ok(sdp.to_vec()),
         _ => Err(RequestError::NoSdp),
     }
 }

@@ -1,6 +1,7 @@
 //! The values both encodings share.
 
 use std::borrow::Cow;
+use std::ops::Deref;
 use thiserror::Error;
 
 /// Deepest nesting of lists and dictionaries, the outermost counted.
@@ -9,27 +10,63 @@ pub const MAX_DEPTH: usize = 32;
 /// Most values in one message, keys not counted.
 pub const MAX_VALUES: usize = 4096;
 
+/// Bytes, as a rule text: borrowed from the message that was read, or from this program's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text<'a>(Cow<'a, [u8]>);
+
+impl Deref for Text<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<'a> From<&'a str> for Text<'a> {
+    fn from(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text.as_bytes()))
+    }
+}
+
+impl<'a> From<&'a [u8]> for Text<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<String> for Text<'_> {
+    fn from(text: String) -> Self {
+        Self(Cow::Owned(text.into_bytes()))
+    }
+}
+
+impl From<Vec<u8>> for Text<'_> {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Cow::Owned(bytes))
+    }
+}
+
 /// A bencode value, or the JSON that stands for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub enum Value<'a> {
     /// `i42e`
     Integer(i64),
     /// `5:bytes`; text in JSON, where bytes that are not UTF-8 become U+FFFD.
-    Bytes(Vec<u8>),
+    Bytes(Text<'a>),
     /// `l…e`
-    List(Vec<Value>),
+    List(Vec<Value<'a>>),
     /// `d…e`
-    Dict(Dict),
+    Dict(Dict<'a>),
 }
 
 /// A dictionary that keeps the order of its keys. They need not be sorted or unique.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Dict(pub Vec<(Vec<u8>, Value)>);
+pub struct Dict<'a>(pub Vec<(Text<'a>, Value<'a>)>);
 
-impl Dict {
+impl<'a> Dict<'a> {
     /// The first value under `name`, which is written in lower case with hyphens
     /// (`call-id`). The key may have spaces, underscores or capitals instead.
-    pub fn get(&self, name: &str) -> Option<&Value> {
+    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
         let found = self.0.iter().find(|(key, _)| {
             key.len() == name.len() && key.iter().map(|&b| canonical(b)).eq(name.bytes())
         });
@@ -37,12 +74,12 @@ impl Dict {
     }
 
     /// Adds a pair at the end.
-    pub fn push(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Value>) {
+    pub fn push(&mut self, key: impl Into<Text<'a>>, value: impl Into<Value<'a>>) {
         self.0.push((key.into(), value.into()));
     }
 }
 
-impl<K: Into<Vec<u8>>, V: Into<Value>> FromIterator<(K, V)> for Dict {
+impl<'a, K: Into<Text<'a>>, V: Into<Value<'a>>> FromIterator<(K, V)> for Dict<'a> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         Self(
             pairs
@@ -71,7 +108,7 @@ pub(crate) fn canonical_word(word: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-impl Value {
+impl Value<'_> {
     /// The integer, or the integer that the text spells.
     pub fn as_integer(&self) -> Option<i64> {
         match self {
@@ -82,51 +119,39 @@ impl Value {
     }
 }
 
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Bytes(text.as_bytes().to_vec())
+impl<'a, T: Into<Text<'a>>> From<T> for Value<'a> {
+    fn from(text: T) -> Self {
+        Self::Bytes(text.into())
     }
 }
 
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self::Bytes(text.into_bytes())
-    }
-}
-
-impl From<Vec<u8>> for Value {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Bytes(bytes)
-    }
-}
-
-impl From<i64> for Value {
+impl From<i64> for Value<'_> {
     fn from(number: i64) -> Self {
         Self::Integer(number)
     }
 }
 
-impl From<u32> for Value {
+impl From<u32> for Value<'_> {
     fn from(number: u32) -> Self {
         Self::Integer(number.into())
     }
 }
 
 /// Counters: beyond i64's range, they stay at its end.
-impl From<u64> for Value {
+impl From<u64> for Value<'_> {
     fn from(number: u64) -> Self {
         Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
     }
 }
 
-impl From<Vec<Value>> for Value {
-    fn from(list: Vec<Value>) -> Self {
+impl<'a> From<Vec<Value<'a>>> for Value<'a> {
+    fn from(list: Vec<Value<'a>>) -> Self {
         Self::List(list)
     }
 }
 
-impl From<Dict> for Value {
-    fn from(dict: Dict) -> Self {
+impl<'a> From<Dict<'a>> for Value<'a> {
+    fn from(dict: Dict<'a>) -> Self {
         Self::Dict(dict)
     }
 }

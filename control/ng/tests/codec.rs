@@ -7,9 +7,9 @@ use penstock_ng::{
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn decode(message: &[u8]) -> Result<Dict, DecodeError> {
+fn decode(message: &[u8]) -> Result<Dict<'static>, DecodeError> {
     let bytes = [b"7_1 ", message].concat();
-    match Datagram::parse(&bytes) {
+    match Datagram::parse(bytes.leak()) {
         Ok(datagram) => Ok(datagram.dict),
         Err(FrameError::Undecodable { reason, .. }) => Err(reason),
         Err(other) => panic!("{other}"),
@@ -221,7 +221,7 @@ fn replies_in_both_encodings() {
 }
 
 /// Values within the limits; text only, for JSON.
-fn value(text: bool) -> impl Strategy<Value = Value> {
+fn value(text: bool) -> impl Strategy<Value = Value<'static>> {
     let bytes = match text {
         true => "\\PC{0,12}".prop_map(Value::from).boxed(),
         false => vec(any::<u8>(), 0..12).prop_map(Value::from).boxed(),
@@ -236,7 +236,7 @@ fn value(text: bool) -> impl Strategy<Value = Value> {
 }
 
 /// A reply written, read back and compared.
-fn round_trip(value: Value, encoding: Encoding) {
+fn round_trip(value: Value<'static>, encoding: Encoding) {
     let bytes = Reply::ok()
         .with("value", value.clone())
         .encode(b"cookie", encoding);

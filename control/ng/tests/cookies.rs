@@ -120,10 +120,33 @@ fn bytes_are_bounded() {
         cache.finish(peer(1), &n.to_be_bytes(), &reply, now);
         assert!(cache.len() <= 2 * fit);
     }
-    // Answering again replaces: it costs nothing more.
-    let before = cache.len();
-    for _ in 0..fit {
-        cache.finish(peer(1), &(3 * fit - 1).to_be_bytes(), &reply, now);
+    // What is answered over and over counts each time, and never beyond the bound.
+    for _ in 0..3 * fit {
+        cache.finish(peer(1), b"again", &reply, now);
+        assert!(cache.len() <= 2 * fit);
     }
-    assert_eq!(cache.len(), before);
+    assert_eq!(cache.begin(peer(1), b"again", now), answered(&reply));
+    assert!(cache.len() <= 2);
+}
+
+#[test]
+fn memory_is_used_again_for_messages_of_any_length() {
+    let mut now = Instant::now();
+    let mut cache = CookieCache::new(now);
+    for turn in 0..6_usize {
+        let len = |n: usize| (n * 7919 * (turn + 1)) % 600_000;
+        for n in 0..40_usize {
+            let cookie = n.to_be_bytes();
+            assert_eq!(cache.begin(peer(1), &cookie, now), Seen::New);
+            cache.finish(peer(1), &cookie, &vec![n as u8; len(n)], now);
+        }
+        for n in 0..40_usize {
+            let reply = vec![n as u8; len(n)];
+            assert_eq!(
+                cache.begin(peer(1), &n.to_be_bytes(), now),
+                answered(&reply)
+            );
+        }
+        now += 2 * GENERATION;
+    }
 }

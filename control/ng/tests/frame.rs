@@ -66,7 +66,7 @@ fn no_buffer_need_hold_more_than_the_longest_message() {
 }
 
 /// Values within the limits.
-fn value() -> impl Strategy<Value = Value> {
+fn value() -> impl Strategy<Value = Value<'static>> {
     let leaf = prop_oneof![
         any::<i64>().prop_map(Value::from),
         vec(any::<u8>(), 0..12).prop_map(Value::from),

@@ -11,7 +11,7 @@ fn offer(more: &str) -> Result<Signal, RequestError> {
     let comma = if more.is_empty() { "" } else { "," };
     let text =
         format!(r#"c {{"command":"offer","sdp":"v=0","call-id":"1","from-tag":"a"{comma}{more}}}"#);
-    let dict = Datagram::parse(text.as_bytes()).unwrap().dict;
+    let dict = Datagram::parse(text.leak().as_bytes()).unwrap().dict;
     Request::parse(&dict).map(|request| match request {
         Request::Offer(signal) => *signal,
         other => panic!("{other:?}"),
@@ -355,7 +355,7 @@ fn templates_are_the_weakest() {
     let dict = |more: &str| {
         let text =
             format!(r#"c {{"command":"offer","sdp":"v=0","call-id":"1","from-tag":"a"{more}}}"#);
-        Datagram::parse(text.as_bytes()).unwrap().dict
+        Datagram::parse(text.leak().as_bytes()).unwrap().dict
     };
     let read = |more: &str| {
         let template = |name: &str| match name {

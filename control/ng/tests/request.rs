@@ -280,8 +280,8 @@ fn sizes_and_values_are_checked() {
         Err(RequestError::BadValue { .. })
     ));
     let not_utf8 = Dict(vec![
-        (b"command".to_vec(), "query".into()),
-        (b"call-id".to_vec(), b"\xff".to_vec().into()),
+        ("command".into(), "query".into()),
+        ("call-id".into(), b"\xff".to_vec().into()),
     ]);
     assert_eq!(
         Request::parse(&not_utf8),

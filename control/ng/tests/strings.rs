@@ -79,8 +79,8 @@ fn a_flag_string_is_bounded() {
         (vec![Flag::Fast], vec![Replace::Origin, Replace::Username])
     );
     let not_utf8 = Dict(vec![
-        (b"command".to_vec(), "offer".into()),
-        (b"rtpp-flags".to_vec(), b"call-id=\xff".to_vec().into()),
+        ("command".into(), "offer".into()),
+        ("rtpp-flags".into(), b"call-id=\xff".to_vec().into()),
     ]);
     assert!(matches!(
         Request::parse(&not_utf8),

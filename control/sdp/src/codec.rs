@@ -1,12 +1,10 @@
 //! Codecs of a media section: sdp-rs behind guards, and the static table of RFC 3551.
 //!
 //! sdp-rs can be made to panic by a remote body, and drops what follows a line it does
-//! not expect. So it never sees one: each rtpmap and ptime value is checked here, then
-//! printed anew into a session of our own making, one media section long.
+//! not expect. So it never sees one: each rtpmap is checked here, then printed anew for it.
 
 use crate::kind::{Kind, value};
-use sdp_rs::SessionDescription;
-use sdp_rs::lines::Attribute;
+use sdp_rs::lines::attribute;
 use std::fmt;
 
 /// One payload type of a media section.
@@ -108,18 +106,13 @@ pub(crate) fn read<'a>(
             _ => {}
         }
     }
-    let (mapped, ptime) = typed(rtpmaps.iter().flatten(), ptime);
-    let codecs = formats
-        .iter()
-        .filter_map(|format| {
-            let payload_type = payload_type(format)?;
-            let found = mapped
-                .iter()
-                .find(|codec| codec.payload_type == payload_type);
-            found.cloned().or_else(|| static_codec(payload_type))
-        })
-        .collect();
-    (codecs, ptime)
+    let codec = |format: &String| {
+        let payload_type = payload_type(format)?;
+        let map = rtpmaps.get(usize::from(payload_type))?.as_ref();
+        map.and_then(Rtpmap::typed)
+            .or_else(|| static_codec(payload_type))
+    };
+    (formats.iter().filter_map(codec).collect(), ptime)
 }
 
 fn static_codec(payload_type: u8) -> Option<Codec> {
@@ -168,6 +161,27 @@ impl<'a> Rtpmap<'a> {
             channels,
         })
     }
+
+    /// As sdp-rs reads it.
+    fn typed(&self) -> Option<Codec> {
+        let Self {
+            payload_type,
+            name,
+            clock_rate,
+            channels,
+        } = *self;
+        let text = match channels {
+            None => format!("{payload_type} {name}/{clock_rate}"),
+            Some(channels) => format!("{payload_type} {name}/{clock_rate}/{channels}"),
+        };
+        let map = attribute::Rtpmap::try_from(text.as_str()).ok()?;
+        Some(Codec {
+            payload_type: map.payload_type.try_into().ok()?,
+            name: map.encoding_name,
+            clock_rate: map.clock_rate.try_into().ok()?,
+            channels: map.encoding_params.unwrap_or(1).try_into().ok()?,
+        })
+    }
 }
 
 /// A payload type as all lines write it: two spellings of one number would be two formats.
@@ -188,69 +202,6 @@ pub(crate) fn milliseconds(value: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(value).ok()?.trim();
     let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
     u16::try_from(number(whole)?).ok().filter(|&ms| ms > 0)
-}
-
-/// Has sdp-rs type what was checked. It must return as many lines as it was given.
-fn typed<'a>(
-    rtpmaps: impl Iterator<Item = &'a Rtpmap<'a>>,
-    ptime: Option<u16>,
-) -> (Vec<Codec>, Option<u16>) {
-    use std::fmt::Write;
-    let mut session =
-        String::from("v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=-\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n");
-    let mut lines = 0;
-    for map in rtpmaps {
-        let Rtpmap {
-            payload_type,
-            name,
-            clock_rate,
-            channels,
-        } = map;
-        // Writing to a String cannot fail.
-        let _ = write!(session, "a=rtpmap:{payload_type} {name}/{clock_rate}");
-        if let Some(channels) = channels {
-            let _ = write!(session, "/{channels}");
-        }
-        session.push_str("\r\n");
-        lines += 1;
-    }
-    if let Some(ptime) = ptime {
-        let _ = write!(session, "a=ptime:{ptime}\r\n");
-        lines += 1;
-    }
-    if lines == 0 {
-        return (Vec::new(), None);
-    }
-    let Ok(mut parsed) = session.parse::<SessionDescription>() else {
-        return (Vec::new(), None);
-    };
-    match parsed.media_descriptions.pop() {
-        Some(media) if media.attributes.len() == lines => collect(media.attributes),
-        _ => (Vec::new(), None),
-    }
-}
-
-fn collect(attributes: Vec<Attribute>) -> (Vec<Codec>, Option<u16>) {
-    let mut codecs = Vec::new();
-    let mut ptime = None;
-    for attribute in attributes {
-        match attribute {
-            // The checked value is below 65,536, which an f32 holds exactly.
-            Attribute::Ptime(ms) => ptime = Some(ms as u16),
-            Attribute::Rtpmap(map) => codecs.extend(codec(map)),
-            _ => {}
-        }
-    }
-    (codecs, ptime)
-}
-
-fn codec(map: sdp_rs::lines::attribute::Rtpmap) -> Option<Codec> {
-    Some(Codec {
-        payload_type: map.payload_type.try_into().ok()?,
-        name: map.encoding_name,
-        clock_rate: map.clock_rate.try_into().ok()?,
-        channels: map.encoding_params.unwrap_or(1).try_into().ok()?,
-    })
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ impl Front {
             Seen::InFlight => return stats.request("retransmission-in-flight"),
             Seen::Answered(reply) => {
                 stats.request("retransmission");
-                return self.send_now(to, reply.to_vec());
+                return self.send_now(to, reply);
             }
         }
         let parsed = self.service.reloader.running(|config| {

@@ -277,7 +277,7 @@ fn lines(metrics: Vec<Metric>, width: usize) -> String {
 }
 
 /// JSON as ng has it: it knows no fractions, so they are texts.
-fn value(json: Json) -> Value {
+fn value(json: Json) -> Value<'static> {
     match json {
         Json::Number(number) => match number.as_i64() {
             Some(integer) => integer.into(),
@@ -290,7 +290,7 @@ fn value(json: Json) -> Value {
     }
 }
 
-fn dict(pairs: Map<String, Json>) -> Dict {
+fn dict(pairs: Map<String, Json>) -> Dict<'static> {
     pairs
         .into_iter()
         .map(|(key, json)| (key, value(json)))
@@ -299,7 +299,7 @@ fn dict(pairs: Map<String, Json>) -> Dict {
 
 impl Service {
     /// The answer to ng's `statistics`, under the key of that name.
-    pub(crate) fn statistics(&self) -> Dict {
+    pub(crate) fn statistics(&self) -> Dict<'static> {
         let mut groups = self.groups();
         // As rtpengine has it in ng, not in its text.
         if let Some(total) = groups.get_mut("totalstatistics") {

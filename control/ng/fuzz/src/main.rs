@@ -9,7 +9,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use penstock_ng::{
-    Datagram, DecodeError, Dict, Encoding, FrameError, Framed, Reply, Request, RequestError, Value,
+    Datagram, Dict, Encoding, FrameError, Framed, Request, RequestError, Value,
     frame,
 };
 
@@ -72,24 +72,13 @@ fn datagram(bytes: &[u8]) {
     };
     let typed = Request::parse(&datagram.dict);
     for encoding in [Encoding::Bencode, Encoding::Json] {
-        let reply = Reply::ok()
-            .with("echo", datagram.dict.clone())
-            .encode(datagram.cookie, encoding);
-        // The reply wraps what came in one dictionary more, which may be one too many.
-        let again = match Datagram::parse(&reply) {
-            Err(FrameError::Undecodable {
-                reason: DecodeError::TooDeep | DecodeError::TooManyValues,
-                ..
-            }) => continue,
-            again => again.expect("what is encoded decodes"),
-        };
+        let mut message = [datagram.cookie, b" "].concat();
+        encoding.encode(&datagram.dict, &mut message);
+        let again = Datagram::parse(&message).expect("what is encoded decodes");
         assert_eq!((again.cookie, again.encoding), (datagram.cookie, encoding));
-        let Some(Value::Dict(echo)) = again.dict.get("echo") else {
-            panic!("the echo is a dictionary")
-        };
         if encoding == Encoding::Bencode || datagram.encoding == Encoding::Json {
-            assert_eq!(echo, &datagram.dict);
-            assert_eq!(Request::parse(echo), typed);
+            assert_eq!(again.dict, datagram.dict);
+            assert_eq!(Request::parse(&again.dict), typed);
         }
     }
 }

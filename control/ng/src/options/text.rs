@@ -2,7 +2,7 @@
 
 use crate::request::{MAX_WORD, RequestError};
 use crate::support::Key;
-use crate::value::{Dict, Value, canonical_word};
+use crate::value::{Dict, Text, Value, canonical_word};
 use std::net::IpAddr;
 
 /// What `key` must be.
@@ -63,7 +63,8 @@ pub(super) fn text(key: Key, value: &Value) -> Result<String, RequestError> {
 pub(super) fn id(key: Key, value: &Value) -> Result<Option<String>, RequestError> {
     let text = match value {
         Value::Bytes(bytes) => {
-            String::from_utf8(bytes.clone()).map_err(|_| bad(key, "UTF-8 text"))?
+            let text = std::str::from_utf8(bytes).map_err(|_| bad(key, "UTF-8 text"))?;
+            text.to_owned()
         }
         Value::Integer(number) => number.to_string(),
         _ => return Err(bad(key, "UTF-8 text")),
@@ -106,10 +107,10 @@ pub(super) fn number<T: TryFrom<i64>>(
 }
 
 /// A name, and its value unless it is a mere word.
-pub(super) type Entry<'a> = (String, Option<&'a Value>);
+pub(super) type Entry<'a> = (String, Option<&'a Value<'a>>);
 
 /// What a dictionary says, or the list that a flag string makes of one.
-pub(super) fn entries(key: Key, value: &Value) -> Result<Vec<Entry<'_>>, RequestError> {
+pub(super) fn entries<'a>(key: Key, value: &'a Value<'a>) -> Result<Vec<Entry<'a>>, RequestError> {
     let mut entries = Vec::new();
     match value {
         Value::Dict(dict) => pairs(dict, &mut entries),
@@ -126,8 +127,8 @@ pub(super) fn entries(key: Key, value: &Value) -> Result<Vec<Entry<'_>>, Request
     Ok(entries)
 }
 
-fn pairs<'a>(dict: &'a Dict, entries: &mut Vec<Entry<'a>>) {
-    let named = |(name, value): &'a (Vec<u8>, Value)| {
+fn pairs<'a>(dict: &'a Dict<'a>, entries: &mut Vec<Entry<'a>>) {
+    let named = |(name, value): &'a (Text<'a>, Value<'a>)| {
         (String::from_utf8_lossy(name).into_owned(), Some(value))
     };
     entries.extend(dict.0.iter().map(named));
