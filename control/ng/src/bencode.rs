@@ -125,10 +125,7 @@ pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Integer(number) => {
             out.push(b'i');
-            if *number < 0 {
-                out.push(b'-');
-            }
-            encode_number(number.unsigned_abs(), out);
+            out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
             out.push(b'e');
         }
         Value::Bytes(bytes) => encode_string(bytes, out),
@@ -157,15 +154,7 @@ fn encode_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// Its decimal digits. A reply has hundreds of numbers: each as a string of its own was a tenth of a request's time.
-fn encode_number(mut number: u64, out: &mut Vec<u8>) {
-    let start = out.len();
-    loop {
-        out.push(b'0' + (number % 10) as u8);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out[start..].reverse();
+/// Its decimal digits. A reply has hundreds of numbers, most of them lengths of a digit or two.
+fn encode_number(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -6,12 +6,12 @@ use crate::kind::{Kind, value};
 use crate::line::words;
 use crate::media::Media;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Payload types have an rtpmap before what else is said of them, all in the order of the m= line's
 /// `formats`; lines of no such type go away. An rtpmap that RFC 3551 lets out is written.
 pub(super) fn codecs(text: &mut Text<'_>, media: &Media, formats: &[String]) {
-    let mut place: HashMap<&[u8], usize> = HashMap::with_capacity(formats.len());
+    let mut place: BTreeMap<&[u8], usize> = BTreeMap::new();
     for (idx, word) in formats.iter().enumerate() {
         place.entry(word.as_bytes()).or_insert(idx);
     }

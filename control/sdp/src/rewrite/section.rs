@@ -10,7 +10,7 @@ use crate::kind::Kind;
 use crate::line::words;
 use crate::media::{Media, extmap};
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Makes all changes but those of o= lines.
@@ -76,7 +76,7 @@ fn refuse(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
 /// The formats that leave, if they are others than those that came, or in another order.
 fn formats(media: &Media, change: &MediaRewrite) -> Option<Vec<String>> {
     let wanted = change.formats.as_ref()?;
-    let came: HashSet<&str> = media.formats.iter().map(String::as_str).collect();
+    let came: BTreeSet<&str> = media.formats.iter().map(String::as_str).collect();
     let kept: Vec<String> = wanted
         .iter()
         .filter(|word| came.contains(word.as_str()))
@@ -119,7 +119,7 @@ fn media_line(
 
 /// Lines of formats that are gone go with them; the others stand in the order of the m= line.
 fn follow_formats(text: &mut Text<'_>, media: &Media, formats: &[String]) {
-    let mut place: HashMap<&[u8], Option<usize>> = media
+    let mut place: BTreeMap<&[u8], Option<usize>> = media
         .formats
         .iter()
         .map(|word| (word.as_bytes(), None))
