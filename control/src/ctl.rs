@@ -155,8 +155,13 @@ fn deletion_mark(call: &Call) -> &'static str {
 
 fn session(service: &Service, call: &Call) -> String {
     let marks = call.dialogs.iter().find_map(|dialog| dialog.mark);
+    let aliases: String = call
+        .ids()
+        .skip(1)
+        .map(|id| format!("alias: {id}\n"))
+        .collect();
     let mut text = format!(
-        "\ncallid: {}\ndeletionmark: {}\ncreated: {}\nproxy: -\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
+        "\ncallid: {}\n{aliases}deletionmark: {}\ncreated: {}\nproxy: -\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
         call.id,
         deletion_mark(call),
         call.created_us / 1_000_000,
@@ -164,15 +169,16 @@ fn session(service: &Service, call: &Call) -> String {
         call.last_signal_us / 1_000_000,
     );
     for dialog in &call.dialogs {
-        for side in 0..2 {
-            text += &leg(service, dialog, side);
+        for side in dialog.sides() {
+            text += &leg(service, call, dialog, side);
         }
     }
     text + "\n"
 }
 
-fn leg(service: &Service, dialog: &Dialog, side: usize) -> String {
-    let (own, other) = (&dialog.legs[side], &dialog.legs[1 - side]);
+fn leg(service: &Service, call: &Call, dialog: &Dialog, side: usize) -> String {
+    let own = &dialog.legs[side];
+    let partner = call.partner(dialog, side);
     let tag = |leg: &penstock_media::Leg| leg.tags.last().cloned().unwrap_or_default();
     let age_us = clock().unix_us.saturating_sub(own.created_us);
     let mut text = format!(
@@ -188,8 +194,8 @@ fn leg(service: &Service, dialog: &Dialog, side: usize) -> String {
             .unwrap_or_default(),
         age_us as f64 / 1e6
     );
-    if !other.tags.is_empty() {
-        let peer = tag(other);
+    let peer = partner.map_or_else(String::new, |(other, far)| tag(&other.legs[far]));
+    if !peer.is_empty() {
         text += &format!("---     subscribed to '{peer}'\n---     subscription of '{peer}'\n");
     }
     for (media, number) in dialog.medias.iter().zip(1..) {
@@ -393,6 +399,7 @@ mod tests {
             key: key as u64,
             created_us: 1,
             last_signal_us: 2,
+            merged: Vec::new(),
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),

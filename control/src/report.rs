@@ -3,7 +3,7 @@
 use crate::facing;
 use crate::history::{History, MAX_ENTRIES, Sample};
 use crate::quality::Rated;
-use penstock_media::{Call, Dialog, Kind, Local, Media};
+use penstock_media::{Call, Dialog, Kind, Local, Media, Place};
 use penstock_ng::{Dict, Value};
 use penstock_shm::{Policy, StreamStat};
 use std::collections::BTreeMap;
@@ -88,13 +88,11 @@ pub(crate) fn report(
     for dialog in &call.dialogs {
         let is_meant = |tag: &&str| dialog.legs.iter().any(|leg| leg.has(tag));
         let wanted = tags.is_empty() || tags.iter().any(is_meant);
-        for side in 0..2 {
-            let entry = report.leg(dialog, side);
+        for side in dialog.sides() {
+            let entry = report.leg(call, dialog, side);
             match dialog.legs[side].tags.last() {
                 _ if !wanted => {}
                 Some(tag) => legs.push(tag.as_bytes(), entry),
-                // Nobody stands behind what is published.
-                None if dialog.published => {}
                 None => {
                     untagged += 1;
                     legs.push(format!("<untagged {untagged}>"), entry);
@@ -138,19 +136,19 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn leg(&mut self, dialog: &Dialog, side: usize) -> Dict {
+    fn leg(&mut self, call: &Call, dialog: &Dialog, side: usize) -> Dict {
         let leg = &dialog.legs[side];
-        let peer = dialog.legs[1 - side].tags.last().map(String::as_str);
-        let peer = peer.or((!dialog.published).then_some(""));
+        let partner = call.partner(dialog, side);
+        let peer = partner.map(|(other, far)| other.legs[far].tags.last());
+        let peer = peer.map(|tag| tag.map_or("", String::as_str));
         let peers: Vec<Value> = peer
             .map(|tag| Dict::from_iter([("tag", tag), ("type", "offer/answer")]).into())
             .into_iter()
             .collect();
-        let medias: Vec<Value> = dialog
-            .medias
+        let places = call.places(dialog, side);
+        let medias: Vec<Value> = places
             .iter()
-            .zip(1_u64..)
-            .map(|(media, index)| self.media(dialog, media, index, side).into())
+            .map(|(near, far)| self.media(near, far.as_ref()).into())
             .collect();
         let mut out = Dict::default();
         out.push("tag", leg.tags.last().cloned().unwrap_or_default());
@@ -167,14 +165,16 @@ impl Report<'_> {
         out
     }
 
-    fn media(&mut self, dialog: &Dialog, media: &Media, index: u64, side: usize) -> Dict {
+    fn media(&mut self, near: &Place<'_>, far: Option<&Place<'_>>) -> Dict {
+        let (dialog, media, side) = (near.dialog, near.media(), near.side);
         let own = &media.sides[side];
         let mut streams: Vec<Value> = Vec::new();
         let (mut ingress, mut egress) = (Vec::new(), Vec::new());
         if let Some(locals) = media.locals {
-            let rtp = Place {
+            let rtp = Port {
                 media,
                 side,
+                heard: far.map(|far| (far.media(), far.side)),
                 kind: media.kind,
                 second: false,
                 first: locals[side],
@@ -182,7 +182,7 @@ impl Report<'_> {
             };
             streams.push(self.stream(&rtp).into());
             if media.has_rtcp {
-                let rtcp = Place {
+                let rtcp = Port {
                     kind: Kind::Rtcp,
                     second: true,
                     first: rtp.first.rtcp(),
@@ -192,7 +192,7 @@ impl Report<'_> {
                 streams.push(self.stream(&rtcp).into());
             }
             ingress = self.sources(media, side);
-            egress = self.sources(media, 1 - side);
+            egress = far.map_or_else(Vec::new, |far| self.sources(far.media(), far.side));
         }
         let leg = &dialog.legs[side];
         let proto = own.proto.to_ascii_uppercase();
@@ -212,7 +212,7 @@ impl Report<'_> {
             (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
         let mut out = Dict::default();
-        out.push("index", index);
+        out.push("index", near.idx as u64 + 1);
         out.push("type", media.name.as_str());
         out.push("protocol", own.proto.as_str());
         out.push("streams", streams);
@@ -222,16 +222,16 @@ impl Report<'_> {
         out
     }
 
-    fn stream(&mut self, place: &Place<'_>) -> Dict {
-        let Place { media, side, .. } = *place;
-        let joined = |side| {
+    fn stream(&mut self, place: &Port<'_>) -> Dict {
+        let Port { media, side, .. } = *place;
+        let joined = |(media, side): (&Media, usize)| {
             let locals = facing::locals(media, side, place.second);
             let locals: Vec<Local> = locals.collect();
             facing::joined(locals.into_iter(), self.meters)
         };
-        let (local, stat) = joined(side).unzip();
+        let (local, stat) = joined((media, side)).unzip();
         let local = local.unwrap_or(place.first);
-        let peer = joined(1 - side).map(|(_, stat)| stat);
+        let peer = place.heard.and_then(joined).map(|(_, stat)| stat);
         let sum = Sum::of(stat.as_ref());
         let total = match place.kind {
             Kind::Rtcp => &mut self.rtcp,
@@ -312,10 +312,12 @@ impl Report<'_> {
 
 /// One stream of a media.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Port<'a> {
     media: &'a Media,
     /// Of the leg that it faces.
     side: usize,
+    /// The section of the leg that this one hears, and which side of it.
+    heard: Option<(&'a Media, usize)>,
     kind: Kind,
     /// It is the port after the first.
     second: bool,
@@ -324,7 +326,7 @@ struct Place<'a> {
     signalled: Option<std::net::SocketAddr>,
 }
 
-impl Place<'_> {
+impl Port<'_> {
     fn flags(&self, policy: Option<&Policy>, has_remote: bool) -> Vec<Value> {
         let mux = self.media.sides[self.side].mux;
         let (is_rtp, is_rtcp) = (self.kind == Kind::Rtp, self.kind == Kind::Rtcp);

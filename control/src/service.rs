@@ -183,21 +183,35 @@ impl Service {
                 Ok(done) => applied = Some(done),
                 Err(error) => {
                     // A refused command may stand in part, one that timed out may yet come.
-                    self.link.undo(pending.key, &pending.undo());
-                    self.calls.borrow_mut().rollback(pending, now());
+                    self.undo(pending);
                     return Err(Failure::Link(error));
                 }
             }
         }
-        if !self.store.write(&pending.call_id, pending.after()).await {
-            self.link.undo(pending.key, &pending.undo());
-            self.calls.borrow_mut().rollback(pending, now());
+        let absorbed = pending.absorbed().map(|call| call.id.as_str());
+        let stored = self
+            .store
+            .replace(absorbed, &pending.call_id, pending.after());
+        if !stored.await {
+            self.undo(pending);
             return Err(Failure::Store);
+        }
+        if let Some(gone) = pending.absorbed() {
+            self.one_way.borrow_mut().remove(&gone.key);
+            self.ratings.borrow_mut().merge(pending.key, gone.key);
         }
         let sdp = std::mem::take(&mut pending.sdp);
         self.calls.borrow_mut().commit(pending, now());
         drop(applied);
         Ok(sdp)
+    }
+
+    /// Takes back what may stand in the plane of a change that did not come about.
+    fn undo(&self, pending: Pending) {
+        for (key, ops) in pending.undo() {
+            self.link.undo(key, &ops);
+        }
+        self.calls.borrow_mut().rollback(pending, now());
     }
 
     async fn delete(self: &Rc<Self>, delete: &Delete) -> Reply {
@@ -345,8 +359,8 @@ impl Service {
 
     fn list(&self, limit: usize) -> Reply {
         let calls = self.calls.borrow();
-        let ids = calls.iter().take(limit.min(MAX_LIST));
-        let ids: Vec<penstock_ng::Value> = ids.map(|call| call.id.as_str().into()).collect();
+        let ids = calls.iter().flat_map(Call::ids).take(limit.min(MAX_LIST));
+        let ids: Vec<penstock_ng::Value> = ids.map(Into::into).collect();
         Reply::ok().with("calls", ids)
     }
 
@@ -402,11 +416,12 @@ pub(crate) fn clock() -> Clock {
 fn kind(error: &MediaError) -> &'static str {
     match error {
         MediaError::UnknownCall | MediaError::NoCall => "unknown-call",
-        MediaError::UnknownTag | MediaError::NoTag => "unknown-tag",
+        MediaError::UnknownTag | MediaError::UnknownToTag | MediaError::NoTag => "unknown-tag",
         MediaError::NoMatch => "no-match",
         MediaError::NoLeg => "no-leg",
         MediaError::Encrypted => "encrypted",
-        MediaError::Bundled => "bundled",
+        MediaError::NothingInCommon => "nothing-in-common",
+        MediaError::TagCollision => "tag-collision",
         MediaError::Sdp(_) => "bad-sdp",
         MediaError::OutOfPorts => "out-of-ports",
         MediaError::TooManyCalls => "too-many-calls",

@@ -54,7 +54,10 @@ pub(crate) enum StoreError {
     Open { path: PathBuf, message: String },
 }
 
-type Change = (String, Option<Vec<u8>>, oneshot::Sender<bool>);
+/// Call-IDs and what is to be stored of them.
+type Writes = Vec<(String, Option<Vec<u8>>)>;
+
+type Change = (Writes, oneshot::Sender<bool>);
 
 /// The open store.
 pub(crate) struct Store {
@@ -133,6 +136,16 @@ impl Store {
 
     /// Writes a call, or with `None` removes it; true once it is on disk.
     pub(crate) async fn write(&self, call_id: &str, call: Option<&Call>) -> bool {
+        self.replace(None, call_id, call).await
+    }
+
+    /// Writes a call, or with `None` removes it, and with it removes another that became a part of it: both or neither.
+    pub(crate) async fn replace(
+        &self,
+        gone: Option<&str>,
+        call_id: &str,
+        call: Option<&Call>,
+    ) -> bool {
         let value = match call.map(json).transpose() {
             Ok(value) => value,
             Err(error) => {
@@ -140,9 +153,10 @@ impl Store {
                 return false;
             }
         };
+        let mut writes: Writes = vec![(call_id.to_owned(), value)];
+        writes.extend(gone.map(|id| (id.to_owned(), None)));
         let (done, outcome) = oneshot::channel();
-        let change = (call_id.to_owned(), value, done);
-        self.queue.borrow_mut().push(change);
+        self.queue.borrow_mut().push((writes, done));
         self.wake.notify_one();
         outcome.await.unwrap_or(false)
     }
@@ -173,7 +187,7 @@ impl Store {
         if let Err(error) = &committed {
             tracing::error!("cannot write to the store: {error}");
         }
-        for (_, _, done) in changes {
+        for (_, done) in changes {
             // A caller that was dropped no longer cares.
             let _ = done.send(committed.is_ok());
         }
@@ -183,7 +197,7 @@ impl Store {
         let txn = self.db.begin_write()?;
         {
             let mut table = txn.open_table(CALLS)?;
-            for (call_id, value, _) in changes {
+            for (call_id, value) in changes.iter().flat_map(|(writes, _)| writes) {
                 match value {
                     Some(value) => drop(table.insert(call_id.as_str(), value.as_slice())?),
                     None => drop(table.remove(call_id.as_str())?),
@@ -292,6 +306,7 @@ mod tests {
             key: n as u64,
             created_us: 1,
             last_signal_us: 2,
+            merged: Vec::new(),
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),
@@ -308,7 +323,7 @@ mod tests {
         let changes: Vec<Change> = calls
             .map(|call| {
                 let value = serde_json::to_vec(&call).unwrap();
-                (call.id, Some(value), oneshot::channel().0)
+                (vec![(call.id, Some(value))], oneshot::channel().0)
             })
             .collect();
         store.commit(&changes).unwrap();

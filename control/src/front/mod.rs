@@ -273,13 +273,14 @@ impl Front {
     fn queue(self: &Rc<Self>, job: Job) {
         self.pending.set(self.pending.get() + 1);
         self.pending_bytes.set(self.pending_bytes.get() + job.bytes);
-        let lanes = self.service.lanes.clone();
-        let lane = job.request.call_id().map(str::to_owned);
+        let own = job.request.call_id().map(str::to_owned);
+        let other = job.request.other_call_id().map(str::to_owned);
         let front = self.clone();
         let work = async move { front.carry_out(job).await };
-        match lane {
-            Some(lane) => lanes.run(&lane, work),
-            None => drop(tokio::task::spawn_local(work)),
+        match (own, other) {
+            (Some(own), Some(other)) => self.service.in_both_turns([&own, &other], work),
+            (Some(own), None) => self.service.in_turn(&own, work),
+            (None, _) => drop(tokio::task::spawn_local(work)),
         }
     }
 
