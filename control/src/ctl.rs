@@ -90,20 +90,7 @@ fn open_files() -> String {
 
 fn numbers(service: &Service) -> String {
     let calls = service.calls.borrow();
-    // By the versions of IP that a call's medias are relayed over.
-    let (mut v4, mut v6, mut mixed) = (0, 0, 0);
-    for call in calls.iter() {
-        let mut has = [false; 2];
-        let medias = call.dialogs.iter().flat_map(|dialog| &dialog.medias);
-        let locals = medias.filter_map(|media| media.locals).flatten();
-        locals.for_each(|local| has[usize::from(local.ip.is_ipv6())] = true);
-        match has {
-            [true, true] => mixed += 1,
-            [_, true] => v6 += 1,
-            [true, _] => v4 += 1,
-            _ => {}
-        }
-    }
+    let [v4, v6, mixed] = calls.by_family();
     let all = calls.len();
     format!(
         "Current sessions own: {all}\nCurrent sessions foreign: 0\nCurrent sessions total: {all}\n\

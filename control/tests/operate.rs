@@ -137,6 +137,9 @@ fn rtpengine_ctls_commands_are_answered_in_its_form() {
     assert!(ctl(&world, "list numsessions").starts_with(
         "Current sessions own: 1\nCurrent sessions foreign: 0\nCurrent sessions total: 1\n"
     ));
+    assert!(ctl(&world, "list numsessions").ends_with(
+        "ipv4 only media: 1\nCurrent sessions ipv6 only media: 0\nCurrent sessions ip mixed  media: 0\n"
+    ));
     let all = ctl(&world, "list sessions all");
     assert!(
         all.starts_with(&format!(

@@ -16,6 +16,8 @@ pub struct Calls {
     /// Call-IDs of calls that became a part of another one, and that one's.
     merged: HashMap<String, String>,
     ids: HashMap<u64, String>,
+    /// Of how many calls media is relayed over neither IP version, over IPv4, over IPv6, over both.
+    by_family: [usize; 4],
     pools: Pools,
     max_calls: usize,
     is_draining: bool,
@@ -103,6 +105,13 @@ fn is_ours(sdp: &Sdp, options: &Options) -> bool {
     mark.is_some_and(|mark| sdp.loop_marks().contains(mark))
 }
 
+/// A bit for each IP version that a call's media is relayed over.
+fn families(call: &Call) -> usize {
+    let medias = call.dialogs.iter().flat_map(|dialog| &dialog.medias);
+    let locals = medias.filter_map(|media| media.locals).flatten();
+    locals.fold(0, |bits, local| bits | 1 << usize::from(local.ip.is_ipv6()))
+}
+
 /// Has streams be this call's rather than that of the key `from`.
 fn moves(streams: &Desired, from: u64) -> impl Iterator<Item = Op> {
     let locals = streams.keys();
@@ -120,6 +129,7 @@ impl Calls {
             calls: HashMap::new(),
             merged: HashMap::new(),
             ids: HashMap::new(),
+            by_family: [0; 4],
             pools: Pools::new(settings.interfaces, settings.rest, settings.seed),
             max_calls: settings.max_calls,
             is_draining: false,
@@ -175,6 +185,7 @@ impl Calls {
     }
 
     fn insert(&mut self, call: Rc<Call>) {
+        self.by_family[families(&call)] += 1;
         self.ids.insert(call.key, call.id.clone());
         for merged in &call.merged {
             self.merged.insert(merged.id.clone(), call.id.clone());
@@ -187,7 +198,9 @@ impl Calls {
         for merged in &call.merged {
             self.merged.remove(&merged.id);
         }
-        self.calls.remove(&call.id);
+        if let Some(gone) = self.calls.remove(&call.id) {
+            self.by_family[families(&gone)] -= 1;
+        }
     }
 
     /// A call by what the region calls it.
@@ -207,6 +220,12 @@ impl Calls {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Calls whose media is relayed over IPv4 alone, over IPv6 alone, over both.
+    pub fn by_family(&self) -> [usize; 3] {
+        let [_, four, six, both] = self.by_family;
+        [four, six, both]
     }
 
     /// Whether there are none.

@@ -128,6 +128,14 @@ fn check(calls: &Calls, plane: &Plane) {
     assert_eq!(want, plane.0);
     let used: usize = calls.ports().map(|(_, used, _)| used).sum();
     assert_eq!(used, owners.len());
+    let mut families = [0; 4];
+    for call in calls.iter() {
+        let medias = call.dialogs.iter().flat_map(|dialog| &dialog.medias);
+        let locals: Vec<Local> = medias.filter_map(|m| m.locals).flatten().collect();
+        let has = |v4| locals.iter().any(|local| local.ip.is_ipv4() == v4);
+        families[usize::from(has(true)) + 2 * usize::from(has(false))] += 1;
+    }
+    assert_eq!(calls.by_family(), families[1..]);
     for call in calls.iter() {
         for (dialog, side) in call.dialogs.iter().flat_map(|d| [(d, 0), (d, 1)]) {
             let Some((other, far)) = call.partner(dialog, side) else {
