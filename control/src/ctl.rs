@@ -120,9 +120,10 @@ fn listing<'a>(calls: impl Iterator<Item = &'a Call>, all: usize) -> String {
     let line = |call: &Call| {
         let created_s = call.created_us / 1_000_000;
         format!(
-            "callid: {:>60} | deletionmark:{:>4} | created:{created_s:>12} | proxy:- | redis_keyspace:0 | foreign:no\n",
+            "callid: {:>60} | deletionmark:{:>4} | created:{created_s:>12} | proxy:{} | redis_keyspace:0 | foreign:no\n",
             call.id,
-            deletion_mark(call)
+            deletion_mark(call),
+            proxy(call)
         )
     };
     let mut text: String = list.into_iter().map(line).collect();
@@ -130,6 +131,12 @@ fn listing<'a>(calls: impl Iterator<Item = &'a Call>, all: usize) -> String {
         text += &format!("{more} more sessions are not listed.\n");
     }
     text
+}
+
+/// Who asked for a call; nothing is known of one that an earlier release took on.
+fn proxy(call: &Call) -> String {
+    call.asked_by
+        .map_or_else(|| "-".to_owned(), |proxy| proxy.to_string())
 }
 
 /// Whether any of it was deleted with a delay.
@@ -148,10 +155,11 @@ fn session(service: &Service, call: &Call) -> String {
         .map(|id| format!("alias: {id}\n"))
         .collect();
     let mut text = format!(
-        "\ncallid: {}\n{aliases}deletionmark: {}\ncreated: {}\nproxy: -\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
+        "\ncallid: {}\n{aliases}deletionmark: {}\ncreated: {}\nproxy: {}\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
         call.id,
         deletion_mark(call),
         call.created_us / 1_000_000,
+        proxy(call),
         marks.unwrap_or(0) << 2,
         call.last_signal_us / 1_000_000,
     );
@@ -387,6 +395,7 @@ mod tests {
             created_us: 1,
             last_signal_us: 2,
             merged: Vec::new(),
+            asked_by: None,
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),

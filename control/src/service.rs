@@ -17,6 +17,7 @@ use penstock_ng::{Delete, Dict, Flag, Query, Reply, Request, Signal, reason};
 use penstock_shm::StreamStat;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -71,13 +72,13 @@ pub(crate) enum Failure {
 
 impl Service {
     /// Carries out a request. Requests of one call must not overlap.
-    pub(crate) async fn handle(self: &Rc<Self>, request: Request) -> Reply {
+    pub(crate) async fn handle(self: &Rc<Self>, request: Request, client: SocketAddr) -> Reply {
         self.stats.request(request.command());
         match request {
             Request::Ping => Reply::pong(),
-            Request::Offer(signal) => self.begin(&signal, Calls::offer).await,
-            Request::Answer(signal) => self.signal(&signal, Calls::answer).await,
-            Request::Publish(signal) => self.begin(&signal, Calls::publish).await,
+            Request::Offer(signal) => self.begin(&signal, client, Calls::offer).await,
+            Request::Answer(signal) => self.signal(&signal, client, Calls::answer).await,
+            Request::Publish(signal) => self.begin(&signal, client, Calls::publish).await,
             Request::Delete(delete) => self.delete(&delete).await,
             Request::Block(block) => self.block(&block).await,
             Request::SubscribeRequest(subscribe) => self.subscribe(&subscribe).await,
@@ -115,10 +116,10 @@ impl Service {
     }
 
     /// What a call may begin with: not while there is too much to do.
-    async fn begin(&self, signal: &Signal, prepare: Prepare) -> Reply {
+    async fn begin(&self, signal: &Signal, client: SocketAddr, prepare: Prepare) -> Reply {
         let is_new = self.calls.borrow().get(&signal.call_id).is_none();
         let Some(text) = self.load.exceeded().filter(|_| is_new) else {
-            return self.signal(signal, prepare).await;
+            return self.signal(signal, client, prepare).await;
         };
         self.stats.error("load-limit");
         match signal.options.load_limit {
@@ -127,14 +128,17 @@ impl Service {
         }
     }
 
-    async fn signal(&self, signal: &Signal, prepare: Prepare) -> Reply {
+    async fn signal(&self, signal: &Signal, client: SocketAddr, prepare: Prepare) -> Reply {
         let takes_load_limit = signal.options.load_limit;
         // Asked before anything is taken: while the plane is away the answer is immediate.
         if !self.link.alive() {
             return self.refuse(Failure::Link(LinkError::Away), takes_load_limit);
         }
         let options = match wishes::options(&signal.options, &signal.sdp, &self.loop_mark) {
-            Ok(options) => options,
+            Ok(options) => Options {
+                asked_by: Some(client),
+                ..options
+            },
             Err(text) => {
                 self.stats.error("bad-option");
                 return Reply::error(text);

@@ -17,7 +17,7 @@ use penstock_ng::{Reply, Request};
 use serde_json::{Map, Value as Json, json};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -221,13 +221,13 @@ pub(crate) async fn run(service: Rc<Service>) {
 
 impl Service {
     /// Carries out a request of a client, and counts it as the client's. Requests of one call must not overlap.
-    pub(crate) async fn serve(self: &Rc<Self>, request: Request, client: IpAddr) -> Reply {
+    pub(crate) async fn serve(self: &Rc<Self>, request: Request, client: SocketAddr) -> Reply {
         let name = request.command();
         let start = Instant::now();
-        let reply = self.handle(request).await;
+        let reply = self.handle(request, client).await;
         let is_error = reply.is_error();
         self.statistics
-            .served(name, client, start.elapsed(), is_error);
+            .served(name, client.ip(), start.elapsed(), is_error);
         reply
     }
 }

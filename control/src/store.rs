@@ -307,6 +307,7 @@ mod tests {
             created_us: 1,
             last_signal_us: 2,
             merged: Vec::new(),
+            asked_by: None,
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),

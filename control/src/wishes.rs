@@ -20,6 +20,7 @@ pub(crate) fn options(
         return Err("direction must name two interfaces".into());
     };
     Ok(Options {
+        asked_by: None,
         direction: direction.map(|name| name.map(str::to_owned)),
         address_family: given.address_family.map(|family| match family {
             ng::AddressFamily::Ip4 => Family::Ip4,

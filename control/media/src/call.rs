@@ -22,6 +22,9 @@ pub struct Call {
     /// Other Call-IDs that it goes by: of calls that became a part of it when legs were connected.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<Merged>,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<SocketAddr>,
     /// Number of the next dialog.
     pub next_dialog: u16,
     /// How many captures of it run: of this process alone, so never stored.
@@ -313,6 +316,7 @@ impl Call {
             created_us: now.unix_us,
             last_signal_us: now.unix_us,
             merged: Vec::new(),
+            asked_by: None,
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),

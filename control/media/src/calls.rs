@@ -335,7 +335,10 @@ impl Calls {
             return Err(MediaError::TooManyCalls);
         }
         let call = before.as_deref().cloned();
-        let call = call.unwrap_or_else(|| Call::new(parties.call_id, self.next_key, now));
+        let call = call.unwrap_or_else(|| Call {
+            asked_by: options.asked_by,
+            ..Call::new(parties.call_id, self.next_key, now)
+        });
         let is_new = before.is_none();
         let pending = self.prepare(call, before, now, |work| apply(work, &sdp))?;
         if is_new {

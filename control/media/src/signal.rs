@@ -9,7 +9,7 @@ use crate::partner::Partner;
 use crate::pool::Pools;
 use crate::{Local, MAX_MEDIA, MediaError, Now};
 use penstock_sdp::{AttributeEdits, CodecFilter, ExtmapEdit, MediaKind, Protocol, Sdp};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Whose signalling it is.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +108,8 @@ pub struct Options {
     pub drop: Option<bool>,
     /// Send nothing to the leg that speaks before it has sent.
     pub wait: bool,
+    /// Who asks: a call that begins keeps it.
+    pub asked_by: Option<SocketAddr>,
     /// A subscription begins paused.
     pub inactive: bool,
     /// A subscription is to what the legs are sent.

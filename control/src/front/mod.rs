@@ -72,9 +72,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 enum Peer {
     Datagrams(SocketAddr),
     /// A connection: its other end, and its number, never given out again.
-    Connection(IpAddr, u64),
+    Connection(SocketAddr, u64),
     /// Who sends no cookies: nothing is a retransmission.
-    Plain(IpAddr),
+    Plain(SocketAddr),
+}
+
+impl Peer {
+    fn address(self) -> SocketAddr {
+        let (Peer::Datagrams(address) | Peer::Connection(address, _) | Peer::Plain(address)) = self;
+        SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
 }
 
 /// Who is to have a reply. Dropped, it is never answered.
@@ -189,7 +196,7 @@ impl Front {
             // A reply is one write: there is nothing to wait for.
             let _ = stream.set_nodelay(true);
             let connection = Connection {
-                ip: peer.ip(),
+                peer,
                 number: self.connections.get(),
                 _place: place,
             };
@@ -286,11 +293,7 @@ impl Front {
 
     async fn carry_out(&self, job: Job) {
         let is_delete = matches!(job.request, Request::Delete(_));
-        let client = match job.peer {
-            Peer::Datagrams(peer) => peer.ip(),
-            Peer::Connection(ip, _) | Peer::Plain(ip) => ip,
-        };
-        let reply = self.service.serve(job.request, client).await;
+        let reply = self.service.serve(job.request, job.peer.address()).await;
         let mut bytes = reply.encode(&job.cookie, job.encoding);
         if bytes.len() > MAX_DATAGRAM && matches!(job.to, ReplyTo::Datagram { .. }) {
             let text = "The reply is too large for a datagram";
@@ -335,7 +338,7 @@ impl Front {
 
 /// A connection that was taken on, and its place among them.
 struct Connection {
-    ip: IpAddr,
+    peer: SocketAddr,
     number: u64,
     _place: Place,
 }
