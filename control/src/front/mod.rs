@@ -13,7 +13,7 @@
 //! They share a [`Front`]: it tells a request from a retransmission, has requests of different calls overlap and
 //! those of one call queue, and gives each reply to whoever is to have it ([`ReplyTo`]). What strangers can
 //! make it keep is bounded: requests under way by [`MAX_PENDING`] and [`MAX_PENDING_BYTES`], answers by the
-//! cookie cache, connections by [`MAX_CONNECTIONS`] and [`MAX_FROM_ONE`], and each by [`IN_FLIGHT`].
+//! cookie cache, connections by [`MAX_CONNECTIONS`], shared out by [`places`], and each by [`IN_FLIGHT`].
 
 mod bind;
 mod doors;
@@ -54,8 +54,8 @@ const MAX_DATAGRAM: usize = 65_507;
 /// Connections at one time, over TCP and over HTTP each.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Those of one source, lest it hold every place.
-const MAX_FROM_ONE: usize = MAX_CONNECTIONS / 2;
+/// Those of them that loopback finds free, whoever else is there.
+const KEPT_FOR_LOOPBACK: usize = 32;
 
 /// Requests of one connection that are carried out, or whose replies were not taken off yet. While there are
 /// so many, nothing is read from it.
