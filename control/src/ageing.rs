@@ -102,9 +102,7 @@ impl Service {
         };
         if call.is_expired(now()) {
             let (service, id) = (self.clone(), call.id.clone());
-            return self
-                .lanes
-                .run(&call.id, async move { service.expire(key, &id).await });
+            return self.in_turn(&call.id, async move { service.expire(key, &id).await });
         }
         match self.health(call) {
             None => {}
@@ -112,8 +110,7 @@ impl Service {
             Some(Health::OneWay) => self.goes_one_way(call),
             Some(Health::Over(_)) => {
                 let (service, id) = (self.clone(), call.id.clone());
-                self.lanes
-                    .run(&call.id, async move { service.end(&id).await });
+                self.in_turn(&call.id, async move { service.end(&id).await });
             }
         }
     }
@@ -158,10 +155,7 @@ impl Service {
         let Some(Health::Over(why)) = health else {
             return;
         };
-        let ended =
-            self.calls
-                .borrow_mut()
-                .delete(call_id, (None, None), None, Duration::ZERO, now());
+        let ended = self.calls.borrow().end(call_id);
         let Ok(pending) = ended else { return };
         self.count_end(call_id, why);
         self.remove(pending, why.name()).await;

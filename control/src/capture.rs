@@ -85,7 +85,7 @@ impl Capture {
         };
         let (done, outcome) = oneshot::channel();
         let worker = service.clone();
-        service.lanes.run(id, async move {
+        service.in_turn(id, async move {
             // If nobody waits any more, it has not begun.
             if let Err(Ok(())) = done.send(worker.begin_capture(key).await) {
                 worker.end_capture(key).await;
@@ -108,7 +108,7 @@ impl Drop for Capture {
     fn drop(&mut self) {
         let (service, key) = (self.service.clone(), self.key);
         let end = async move { service.end_capture(key).await };
-        self.service.lanes.run(&self.id, end);
+        self.service.in_turn(&self.id, end);
     }
 }
 
@@ -132,7 +132,9 @@ impl Service {
                 Ok(())
             }
             Err(error) => {
-                self.link.undo(key, &pending.undo());
+                for (key, ops) in pending.undo() {
+                    self.link.undo(key, &ops);
+                }
                 calls.rollback(pending, now());
                 Err(error.to_string())
             }

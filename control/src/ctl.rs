@@ -90,20 +90,7 @@ fn open_files() -> String {
 
 fn numbers(service: &Service) -> String {
     let calls = service.calls.borrow();
-    // By the versions of IP that a call's medias are relayed over.
-    let (mut v4, mut v6, mut mixed) = (0, 0, 0);
-    for call in calls.iter() {
-        let mut has = [false; 2];
-        let medias = call.dialogs.iter().flat_map(|dialog| &dialog.medias);
-        let locals = medias.filter_map(|media| media.locals).flatten();
-        locals.for_each(|local| has[usize::from(local.ip.is_ipv6())] = true);
-        match has {
-            [true, true] => mixed += 1,
-            [_, true] => v6 += 1,
-            [true, _] => v4 += 1,
-            _ => {}
-        }
-    }
+    let [v4, v6, mixed] = calls.by_family();
     let all = calls.len();
     format!(
         "Current sessions own: {all}\nCurrent sessions foreign: 0\nCurrent sessions total: {all}\n\
@@ -133,9 +120,10 @@ fn listing<'a>(calls: impl Iterator<Item = &'a Call>, all: usize) -> String {
     let line = |call: &Call| {
         let created_s = call.created_us / 1_000_000;
         format!(
-            "callid: {:>60} | deletionmark:{:>4} | created:{created_s:>12} | proxy:- | redis_keyspace:0 | foreign:no\n",
+            "callid: {:>60} | deletionmark:{:>4} | created:{created_s:>12} | proxy:{} | redis_keyspace:0 | foreign:no\n",
             call.id,
-            deletion_mark(call)
+            deletion_mark(call),
+            proxy(call)
         )
     };
     let mut text: String = list.into_iter().map(line).collect();
@@ -143,6 +131,12 @@ fn listing<'a>(calls: impl Iterator<Item = &'a Call>, all: usize) -> String {
         text += &format!("{more} more sessions are not listed.\n");
     }
     text
+}
+
+/// Who asked for a call; nothing is known of one that an earlier release took on.
+fn proxy(call: &Call) -> String {
+    call.asked_by
+        .map_or_else(|| "-".to_owned(), |proxy| proxy.to_string())
 }
 
 /// Whether any of it was deleted with a delay.
@@ -155,24 +149,31 @@ fn deletion_mark(call: &Call) -> &'static str {
 
 fn session(service: &Service, call: &Call) -> String {
     let marks = call.dialogs.iter().find_map(|dialog| dialog.mark);
+    let aliases: String = call
+        .ids()
+        .skip(1)
+        .map(|id| format!("alias: {id}\n"))
+        .collect();
     let mut text = format!(
-        "\ncallid: {}\ndeletionmark: {}\ncreated: {}\nproxy: -\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
+        "\ncallid: {}\n{aliases}deletionmark: {}\ncreated: {}\nproxy: {}\ntos: {}\nlast_signal: {}\nredis_keyspace: 0\nforeign: no\n\n",
         call.id,
         deletion_mark(call),
         call.created_us / 1_000_000,
+        proxy(call),
         marks.unwrap_or(0) << 2,
         call.last_signal_us / 1_000_000,
     );
     for dialog in &call.dialogs {
-        for side in 0..2 {
-            text += &leg(service, dialog, side);
+        for side in dialog.sides() {
+            text += &leg(service, call, dialog, side);
         }
     }
     text + "\n"
 }
 
-fn leg(service: &Service, dialog: &Dialog, side: usize) -> String {
-    let (own, other) = (&dialog.legs[side], &dialog.legs[1 - side]);
+fn leg(service: &Service, call: &Call, dialog: &Dialog, side: usize) -> String {
+    let own = &dialog.legs[side];
+    let partner = call.partner(dialog, side);
     let tag = |leg: &penstock_media::Leg| leg.tags.last().cloned().unwrap_or_default();
     let age_us = clock().unix_us.saturating_sub(own.created_us);
     let mut text = format!(
@@ -188,8 +189,8 @@ fn leg(service: &Service, dialog: &Dialog, side: usize) -> String {
             .unwrap_or_default(),
         age_us as f64 / 1e6
     );
-    if !other.tags.is_empty() {
-        let peer = tag(other);
+    let peer = partner.map_or_else(String::new, |(other, far)| tag(&other.legs[far]));
+    if !peer.is_empty() {
         text += &format!("---     subscribed to '{peer}'\n---     subscription of '{peer}'\n");
     }
     for (media, number) in dialog.medias.iter().zip(1..) {
@@ -393,6 +394,8 @@ mod tests {
             key: key as u64,
             created_us: 1,
             last_signal_us: 2,
+            merged: Vec::new(),
+            asked_by: None,
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),

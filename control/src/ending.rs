@@ -1,6 +1,6 @@
 //! Ending calls on an operator's word.
 
-use crate::service::{Service, now};
+use crate::service::Service;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
@@ -12,7 +12,7 @@ impl Service {
     pub(crate) async fn end_call(self: &Rc<Self>, id: &str) -> bool {
         let (done, ended) = oneshot::channel();
         let (service, name) = (self.clone(), id.to_owned());
-        self.lanes.run(id, async move {
+        self.in_turn(id, async move {
             // Nobody may wait any more.
             let _ = done.send(service.end_now(&name).await);
         });
@@ -20,13 +20,7 @@ impl Service {
     }
 
     async fn end_now(&self, id: &str) -> bool {
-        let prepared = self.calls.borrow_mut().delete(
-            id,
-            (None, None),
-            None,
-            std::time::Duration::ZERO,
-            now(),
-        );
+        let prepared = self.calls.borrow().end(id);
         let Ok(pending) = prepared else {
             return false;
         };

@@ -128,11 +128,16 @@ impl Addresses {
     }
 
     /// The op in the region's words; `Err` with the address that the plane does not have. What
-    /// is to be removed from such an address is gone already.
+    /// is to be removed from such an address, or moved, is gone already.
     pub(crate) fn ops(&self, ops: &[Op]) -> Result<Vec<shm::Op>, Local> {
         let mut out = Vec::with_capacity(ops.len());
         for op in ops {
             match op {
+                Op::Move { local, from } => {
+                    let moved = self.endpoint(*local);
+                    let from = *from;
+                    out.extend(moved.map(|endpoint| shm::Op::Move { endpoint, from }));
+                }
                 Op::Remove(local) => out.extend(self.endpoint(*local).map(shm::Op::Remove)),
                 Op::Put(stream) => {
                     let wanted = self.spec(stream);

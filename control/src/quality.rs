@@ -3,7 +3,7 @@
 use crate::facing;
 use crate::history::{History, Measure};
 use crate::service::{Service, now};
-use penstock_media::{Call, Kind, Limits, Local, Measured, Media, mos};
+use penstock_media::{Call, Kind, Limits, Local, Measured, Place, mos};
 use penstock_shm::StreamStat;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -177,6 +177,14 @@ impl Ratings {
             .count()
     }
 
+    /// A call became a part of another: what was known of it is known of that one.
+    pub(crate) fn merge(&mut self, key: u64, other: u64) {
+        let theirs = self.forget(other);
+        if !theirs.is_empty() {
+            self.calls.entry(key).or_default().extend(theirs);
+        }
+    }
+
     /// A call is over: what was known of it.
     pub(crate) fn forget(&mut self, key: u64) -> Vec<Rated> {
         self.calls.remove(&key).unwrap_or_default()
@@ -234,43 +242,46 @@ impl Service {
         let streams = calls.entry(key).or_default();
         let speech = speech(call);
         // Ports that the call no longer has.
-        let stands = |at| speech.iter().flatten().any(|(_, all)| all.contains(&at));
+        let stands = |at| {
+            speech
+                .iter()
+                .any(|(near, _)| near.media().facing(near.side).any(|own| own == at))
+        };
         streams.retain(|rated| stands(rated.local));
-        for legs in speech {
-            let legs = legs.map(|(leg, locals)| (leg, self.heard(locals, key)));
-            let trips = legs.map(|(_, local)| self.round_trip_ms(local, key));
-            let both = trips[0].zip(trips[1]).map(|(a, b)| a + b);
-            for ((leg, local), trip) in legs.into_iter().zip(trips) {
-                let stat = self.link.stream(local);
-                let Some(stat) = stat.filter(|stat| stat.call == key && stat.meter.packets > 0)
-                else {
-                    continue;
-                };
-                let rated = rated_of(streams, leg, local, &stat, self.started_ns);
-                let was_poor = rated.poor;
-                let trips = Trips { both, leg: trip };
-                if let Some(measure) = rated.take(&stat, trips, at_s, &limits) {
-                    overall.add(&measure);
-                }
-                if rated.poor == was_poor {
-                    continue;
-                }
-                *turns += 1;
-                if rated.poor {
-                    self.stats.ageing("poor-seen");
-                }
-                if *turns <= MAX_LINES {
-                    rated.log(&call.id);
-                }
+        for (near, far) in speech {
+            let Some(local) = self.heard(&near, key) else {
+                continue;
+            };
+            let stat = self.link.stream(local);
+            let Some(stat) = stat.filter(|stat| stat.call == key && stat.meter.packets > 0) else {
+                continue;
+            };
+            let leg = self.round_trip_ms(local, key);
+            let heard = leg.and(far).and_then(|far| self.heard(&far, key));
+            let back = heard.and_then(|far| self.round_trip_ms(far, key));
+            let both = leg.zip(back).map(|(leg, back)| leg + back);
+            let rated = rated_of(streams, near.number(), local, &stat, self.started_ns);
+            let was_poor = rated.poor;
+            if let Some(measure) = rated.take(&stat, Trips { both, leg }, at_s, &limits) {
+                overall.add(&measure);
+            }
+            if rated.poor == was_poor {
+                continue;
+            }
+            *turns += 1;
+            if rated.poor {
+                self.stats.ageing("poor-seen");
+            }
+            if *turns <= MAX_LINES {
+                rated.log(&call.id);
             }
         }
     }
 
-    /// Where of these endpoints the leg is heard.
-    fn heard(&self, locals: Vec<Local>, key: u64) -> Local {
-        let first = locals[0];
+    /// Where of its endpoints the leg is heard.
+    fn heard(&self, place: &Place<'_>, key: u64) -> Option<Local> {
         let meters = |local| self.link.stream(local).filter(|stat| stat.call == key);
-        facing::heard(locals.into_iter(), &meters).unwrap_or(first)
+        facing::heard(place.media().facing(place.side), &meters)
     }
 
     /// Between the plane and the leg that sends here, by its RTCP on either port.
@@ -288,23 +299,19 @@ impl Service {
     }
 }
 
-/// The audio of a call: leg and where it may arrive, of both sides of each media.
-fn speech(call: &Call) -> Vec<[(u16, Vec<Local>); 2]> {
-    let mut streams = Vec::new();
+/// The audio of a call: each leg's, with that of whom it hears.
+fn speech(call: &Call) -> Vec<(Place<'_>, Option<Place<'_>>)> {
+    let mut all = Vec::new();
     for dialog in &call.dialogs {
-        let audio = |media: &&Media| media.kind == Kind::Rtp && media.name == "audio";
-        for media in dialog.medias.iter().filter(audio) {
-            if media.locals.is_some() {
-                let leg = dialog.number.wrapping_mul(2);
-                let at = |side: usize| {
-                    let number = leg.wrapping_add(side as u16);
-                    (number, media.facing(side).collect())
-                };
-                streams.push([at(0), at(1)]);
-            }
+        for side in dialog.sides() {
+            all.extend(call.places(dialog, side));
         }
     }
-    streams
+    all.retain(|(near, _)| {
+        let media = near.media();
+        media.kind == Kind::Rtp && media.name == "audio" && media.locals.is_some()
+    });
+    all
 }
 
 /// What is known of a stream. One that has been there for longer than this process is rated from now on.
@@ -326,6 +333,8 @@ fn rated_of<'a>(
         streams.push(Rated::new(leg, local, seen));
         streams.len() - 1
     });
+    // Another number since its call became a part of another.
+    streams[at].leg = leg;
     &mut streams[at]
 }
 

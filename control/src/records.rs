@@ -42,6 +42,27 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
+    /// The Call-IDs of which something ended, in order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.call.ids().filter(|id| self.gone(id).next().is_some())
+    }
+
+    /// The dialogs of a Call-ID that ended.
+    pub(crate) fn gone(&self, id: &str) -> impl Iterator<Item = &Dialog> {
+        self.of(id)
+            .filter(|dialog| !self.rest.contains(&dialog.number))
+    }
+
+    /// Whether others of the same Call-ID go on.
+    pub(crate) fn goes_on(&self, id: &str) -> bool {
+        self.of(id).any(|dialog| self.rest.contains(&dialog.number))
+    }
+
+    fn of(&self, id: &str) -> impl Iterator<Item = &Dialog> {
+        let dialogs = self.call.dialogs.iter();
+        dialogs.filter(move |dialog| self.call.id_of(dialog) == id)
+    }
+
     /// What came from a leg in a media, and where: its RTP, or, with `second`, at the port after it.
     pub(crate) fn facing(
         &self,
@@ -107,10 +128,12 @@ impl Records {
     /// Writes down what ended.
     pub(crate) fn write(&self, ended: &Ended, now: Now) {
         if let Some(orders) = &self.orders {
-            let mut line = record(ended, now).to_string();
-            line.push('\n');
-            if orders.try_send(Order::Line(line)).is_err() {
-                self.lost.fetch_add(1, Ordering::Relaxed);
+            for id in ended.ids() {
+                let mut line = record(ended, id, now).to_string();
+                line.push('\n');
+                if orders.try_send(Order::Line(line)).is_err() {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -212,22 +235,21 @@ impl Log {
     }
 }
 
-/// The line of what ended.
-fn record(ended: &Ended, now: Now) -> Value {
-    let call = &ended.call;
-    let gone = |dialog: &&Dialog| !ended.rest.contains(&dialog.number);
-    let dialogs = call.dialogs.iter().filter(gone);
-    let legs: Vec<Value> = dialogs
-        .flat_map(|dialog| (0..2).map(move |side| leg(ended, dialog, side)))
+/// The line of what ended of a Call-ID.
+fn record(ended: &Ended, id: &str, now: Now) -> Value {
+    let created_us = ended.call.created_us_of(id);
+    let legs: Vec<Value> = ended
+        .gone(id)
+        .flat_map(|dialog| dialog.sides().map(move |side| leg(ended, dialog, side)))
         .collect();
     json!({
-        "call_id": call.id,
-        "created_us": call.created_us,
+        "call_id": id,
+        "created_us": created_us,
         "ended_us": now.unix_us,
-        "duration_s": now.unix_us.saturating_sub(call.created_us) as f64 / 1e6,
+        "duration_s": now.unix_us.saturating_sub(created_us) as f64 / 1e6,
         "reason": ended.why,
         // A Call-ID with several dialogs has a line for each time that some of them end.
-        "goes_on": !ended.rest.is_empty(),
+        "goes_on": ended.goes_on(id),
         "legs": legs,
     })
 }
@@ -240,7 +262,7 @@ fn leg(ended: &Ended, dialog: &Dialog, side: usize) -> Value {
         .map(|media| section(ended, media, side))
         .collect();
     json!({
-        "leg": dialog.number.wrapping_mul(2).wrapping_add(side as u16),
+        "leg": dialog.leg_number(side),
         "tags": leg.tags,
         "interface": leg.interface,
         "signalled_from": leg.hint,
@@ -339,6 +361,7 @@ fn quality(source: &crate::history::History) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use penstock_media::{Calls, Options, Parties};
     use std::os::unix::fs::PermissionsExt;
 
     fn lines(path: &Path) -> Vec<String> {
@@ -347,17 +370,26 @@ mod tests {
     }
 
     fn ended(id: &str) -> Ended {
+        let config = penstock_config::DEFAULTS;
+        let config = penstock_config::Config::parse(config, Path::new("defaults")).unwrap();
+        let begun = Now {
+            unix_us: 5,
+            ..now()
+        };
+        let mut calls = Calls::new(crate::daemon::settings(&config.control), begun);
+        let parties = Parties {
+            call_id: id,
+            from_tag: "a",
+            to_tag: None,
+            branch: None,
+        };
+        let body = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 8\r\nc=IN IP4 192.0.2.1\r\n";
+        let offered = calls.offer(&parties, body, &Options::default(), begun);
+        let pending = offered.unwrap();
+        let call = pending.after().unwrap().clone();
+        calls.rollback(pending, begun);
         Ended {
-            call: Rc::new(Call {
-                id: id.into(),
-                key: 1,
-                created_us: 5,
-                last_signal_us: 5,
-                next_dialog: 0,
-                captures: 0,
-                forks: Vec::new(),
-                dialogs: Vec::new(),
-            }),
+            call: Rc::new(call),
             rest: Vec::new(),
             meters: HashMap::new(),
             rated: Vec::new(),
@@ -419,8 +451,9 @@ mod tests {
         let reader = File::options().read(true).write(true).open(&path).unwrap();
         let records = Records::start(Some(&path)).unwrap();
         let start = std::time::Instant::now();
-        for _ in 0..3 * QUEUE {
-            records.write(&ended("a"), now());
+        let ended = ended("a");
+        for _ in 0..QUEUE + 2000 {
+            records.write(&ended, now());
         }
         assert!(records.lost() > 0);
         assert!(records.reopen().is_err());

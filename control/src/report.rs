@@ -3,7 +3,7 @@
 use crate::facing;
 use crate::history::{History, MAX_ENTRIES, Sample};
 use crate::quality::Rated;
-use penstock_media::{Call, Dialog, Kind, Local, Media};
+use penstock_media::{Call, Dialog, Kind, Local, Media, Place};
 use penstock_ng::{Dict, Value};
 use penstock_shm::{Policy, StreamStat};
 use std::collections::BTreeMap;
@@ -88,13 +88,11 @@ pub(crate) fn report(
     for dialog in &call.dialogs {
         let is_meant = |tag: &&str| dialog.legs.iter().any(|leg| leg.has(tag));
         let wanted = tags.is_empty() || tags.iter().any(is_meant);
-        for side in 0..2 {
-            let entry = report.leg(dialog, side);
+        for side in dialog.sides() {
+            let entry = report.leg(call, dialog, side);
             match dialog.legs[side].tags.last() {
                 _ if !wanted => {}
                 Some(tag) => legs.push(tag.clone(), entry),
-                // Nobody stands behind what is published.
-                None if dialog.published => {}
                 None => {
                     untagged += 1;
                     legs.push(format!("<untagged {untagged}>"), entry);
@@ -138,25 +136,22 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn leg(&mut self, dialog: &Dialog, side: usize) -> Dict<'static> {
+    fn leg(&mut self, call: &Call, dialog: &Dialog, side: usize) -> Dict<'static> {
         let leg = &dialog.legs[side];
-        let peer = dialog.legs[1 - side].tags.last().map(String::as_str);
-        let peer = peer.or((!dialog.published).then_some(""));
+        let partner = call.partner(dialog, side);
+        let peer = partner.map(|(other, far)| other.legs[far].tags.last());
+        let peer = peer.map(|tag| tag.cloned().unwrap_or_default());
         let peers: Vec<Value<'static>> = peer
             .map(|tag| {
-                Dict::from_iter([
-                    ("tag", Value::from(tag.to_owned())),
-                    ("type", "offer/answer".into()),
-                ])
-                .into()
+                let tag = ("tag", Value::from(tag));
+                Dict::from_iter([tag, ("type", "offer/answer".into())]).into()
             })
             .into_iter()
             .collect();
-        let medias: Vec<Value<'static>> = dialog
-            .medias
+        let places = call.places(dialog, side);
+        let medias: Vec<Value<'static>> = places
             .iter()
-            .zip(1_u64..)
-            .map(|(media, index)| self.media(dialog, media, index, side).into())
+            .map(|(near, far)| self.media(near, far.as_ref()).into())
             .collect();
         let mut out = Dict::default();
         out.push("tag", leg.tags.last().cloned().unwrap_or_default());
@@ -173,14 +168,16 @@ impl Report<'_> {
         out
     }
 
-    fn media(&mut self, dialog: &Dialog, media: &Media, index: u64, side: usize) -> Dict<'static> {
+    fn media(&mut self, near: &Place<'_>, far: Option<&Place<'_>>) -> Dict<'static> {
+        let (dialog, media, side) = (near.dialog, near.media(), near.side);
         let own = &media.sides[side];
         let mut streams: Vec<Value<'static>> = Vec::new();
         let (mut ingress, mut egress) = (Vec::new(), Vec::new());
         if let Some(locals) = media.locals {
-            let rtp = Place {
+            let rtp = Port {
                 media,
                 side,
+                heard: far.map(|far| (far.media(), far.side)),
                 kind: media.kind,
                 second: false,
                 first: locals[side],
@@ -188,7 +185,7 @@ impl Report<'_> {
             };
             streams.push(self.stream(&rtp).into());
             if media.has_rtcp {
-                let rtcp = Place {
+                let rtcp = Port {
                     kind: Kind::Rtcp,
                     second: true,
                     first: rtp.first.rtcp(),
@@ -198,7 +195,7 @@ impl Report<'_> {
                 streams.push(self.stream(&rtcp).into());
             }
             ingress = self.sources(media, side);
-            egress = self.sources(media, 1 - side);
+            egress = far.map_or_else(Vec::new, |far| self.sources(far.media(), far.side));
         }
         let leg = &dialog.legs[side];
         let proto = own.proto.to_ascii_uppercase();
@@ -218,7 +215,7 @@ impl Report<'_> {
             (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
         let mut out = Dict::default();
-        out.push("index", index);
+        out.push("index", near.idx as u64 + 1);
         out.push("type", media.name.clone());
         out.push("protocol", own.proto.clone());
         out.push("streams", streams);
@@ -228,16 +225,16 @@ impl Report<'_> {
         out
     }
 
-    fn stream(&mut self, place: &Place<'_>) -> Dict<'static> {
-        let Place { media, side, .. } = *place;
-        let joined = |side| {
+    fn stream(&mut self, place: &Port<'_>) -> Dict<'static> {
+        let Port { media, side, .. } = *place;
+        let joined = |(media, side): (&Media, usize)| {
             let locals = facing::locals(media, side, place.second);
             let locals: Vec<Local> = locals.collect();
             facing::joined(locals.into_iter(), self.meters)
         };
-        let (local, stat) = joined(side).unzip();
+        let (local, stat) = joined((media, side)).unzip();
         let local = local.unwrap_or(place.first);
-        let peer = joined(1 - side).map(|(_, stat)| stat);
+        let peer = place.heard.and_then(joined).map(|(_, stat)| stat);
         let sum = Sum::of(stat.as_ref());
         let total = match place.kind {
             Kind::Rtcp => &mut self.rtcp,
@@ -318,10 +315,12 @@ impl Report<'_> {
 
 /// One stream of a media.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Port<'a> {
     media: &'a Media,
     /// Of the leg that it faces.
     side: usize,
+    /// The section of the leg that this one hears, and which side of it.
+    heard: Option<(&'a Media, usize)>,
     kind: Kind,
     /// It is the port after the first.
     second: bool,
@@ -330,7 +329,7 @@ struct Place<'a> {
     signalled: Option<std::net::SocketAddr>,
 }
 
-impl Place<'_> {
+impl Port<'_> {
     fn flags(&self, policy: Option<&Policy>, has_remote: bool) -> Vec<Value<'static>> {
         let mux = self.media.sides[self.side].mux;
         let (is_rtp, is_rtcp) = (self.kind == Kind::Rtp, self.kind == Kind::Rtcp);

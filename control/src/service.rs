@@ -17,6 +17,7 @@ use penstock_ng::{Delete, Flag, Query, Reply, Request, Signal, reason};
 use penstock_shm::StreamStat;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -71,13 +72,13 @@ pub(crate) enum Failure {
 
 impl Service {
     /// Carries out a request. Requests of one call must not overlap.
-    pub(crate) async fn handle(self: &Rc<Self>, request: Request) -> Reply {
+    pub(crate) async fn handle(self: &Rc<Self>, request: Request, client: SocketAddr) -> Reply {
         self.stats.request(request.command());
         match request {
             Request::Ping => Reply::pong(),
-            Request::Offer(signal) => self.begin(&signal, Calls::offer).await,
-            Request::Answer(signal) => self.signal(&signal, Calls::answer).await,
-            Request::Publish(signal) => self.begin(&signal, Calls::publish).await,
+            Request::Offer(signal) => self.begin(&signal, client, Calls::offer).await,
+            Request::Answer(signal) => self.signal(&signal, client, Calls::answer).await,
+            Request::Publish(signal) => self.begin(&signal, client, Calls::publish).await,
             Request::Delete(delete) => self.delete(&delete).await,
             Request::Block(block) => self.block(&block).await,
             Request::SubscribeRequest(subscribe) => self.subscribe(&subscribe).await,
@@ -115,10 +116,10 @@ impl Service {
     }
 
     /// What a call may begin with: not while there is too much to do.
-    async fn begin(&self, signal: &Signal, prepare: Prepare) -> Reply {
+    async fn begin(&self, signal: &Signal, client: SocketAddr, prepare: Prepare) -> Reply {
         let is_new = self.calls.borrow().get(&signal.call_id).is_none();
         let Some(text) = self.load.exceeded().filter(|_| is_new) else {
-            return self.signal(signal, prepare).await;
+            return self.signal(signal, client, prepare).await;
         };
         self.stats.error("load-limit");
         match signal.options.load_limit {
@@ -127,14 +128,17 @@ impl Service {
         }
     }
 
-    async fn signal(&self, signal: &Signal, prepare: Prepare) -> Reply {
+    async fn signal(&self, signal: &Signal, client: SocketAddr, prepare: Prepare) -> Reply {
         let takes_load_limit = signal.options.load_limit;
         // Asked before anything is taken: while the plane is away the answer is immediate.
         if !self.link.alive() {
             return self.refuse(Failure::Link(LinkError::Away), takes_load_limit);
         }
         let options = match wishes::options(&signal.options, &signal.sdp, &self.loop_mark) {
-            Ok(options) => options,
+            Ok(options) => Options {
+                asked_by: Some(client),
+                ..options
+            },
             Err(text) => {
                 self.stats.error("bad-option");
                 return Reply::error(text);
@@ -183,21 +187,35 @@ impl Service {
                 Ok(done) => applied = Some(done),
                 Err(error) => {
                     // A refused command may stand in part, one that timed out may yet come.
-                    self.link.undo(pending.key, &pending.undo());
-                    self.calls.borrow_mut().rollback(pending, now());
+                    self.undo(pending);
                     return Err(Failure::Link(error));
                 }
             }
         }
-        if !self.store.write(&pending.call_id, pending.after()).await {
-            self.link.undo(pending.key, &pending.undo());
-            self.calls.borrow_mut().rollback(pending, now());
+        let absorbed = pending.absorbed().map(|call| call.id.as_str());
+        let stored = self
+            .store
+            .replace(absorbed, &pending.call_id, pending.after());
+        if !stored.await {
+            self.undo(pending);
             return Err(Failure::Store);
+        }
+        if let Some(gone) = pending.absorbed() {
+            self.one_way.borrow_mut().remove(&gone.key);
+            self.ratings.borrow_mut().merge(pending.key, gone.key);
         }
         let sdp = std::mem::take(&mut pending.sdp);
         self.calls.borrow_mut().commit(pending, now());
         drop(applied);
         Ok(sdp)
+    }
+
+    /// Takes back what may stand in the plane of a change that did not come about.
+    fn undo(&self, pending: Pending) {
+        for (key, ops) in pending.undo() {
+            self.link.undo(key, &ops);
+        }
+        self.calls.borrow_mut().rollback(pending, now());
     }
 
     async fn delete(self: &Rc<Self>, delete: &Delete) -> Reply {
@@ -345,8 +363,8 @@ impl Service {
 
     fn list(&self, limit: usize) -> Reply {
         let calls = self.calls.borrow();
-        let ids = calls.iter().take(limit.min(MAX_LIST));
-        let ids: Vec<penstock_ng::Value> = ids.map(|call| call.id.clone().into()).collect();
+        let ids = calls.iter().flat_map(Call::ids).take(limit.min(MAX_LIST));
+        let ids: Vec<penstock_ng::Value> = ids.map(|id| id.to_owned().into()).collect();
         Reply::ok().with("calls", ids)
     }
 
@@ -394,11 +412,12 @@ pub(crate) fn clock() -> Clock {
 fn kind(error: &MediaError) -> &'static str {
     match error {
         MediaError::UnknownCall | MediaError::NoCall => "unknown-call",
-        MediaError::UnknownTag | MediaError::NoTag => "unknown-tag",
+        MediaError::UnknownTag | MediaError::UnknownToTag | MediaError::NoTag => "unknown-tag",
         MediaError::NoMatch => "no-match",
         MediaError::NoLeg => "no-leg",
         MediaError::Encrypted => "encrypted",
-        MediaError::Bundled => "bundled",
+        MediaError::NothingInCommon => "nothing-in-common",
+        MediaError::TagCollision => "tag-collision",
         MediaError::Sdp(_) => "bad-sdp",
         MediaError::OutOfPorts => "out-of-ports",
         MediaError::TooManyCalls => "too-many-calls",

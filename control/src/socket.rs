@@ -220,10 +220,12 @@ fn no_call(id: &str) -> String {
 }
 
 fn summary(call: &Call, is_one_way: bool, is_poor: bool) -> Value {
-    let legs = call.dialogs.iter().flat_map(|dialog| &dialog.legs);
+    let dialogs = call.dialogs.iter();
+    let legs = dialogs.flat_map(|dialog| dialog.sides().map(|side| &dialog.legs[side]));
     let tags: Vec<_> = legs.map(|leg| leg.tags.last()).collect();
     json!({
         "id": call.id,
+        "also": call.ids().skip(1).collect::<Vec<_>>(),
         "key": call.key,
         "created_us": call.created_us,
         "last_signal_us": call.last_signal_us,

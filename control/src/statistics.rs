@@ -12,12 +12,12 @@ mod groups;
 use crate::records::Ended;
 use crate::report::Sum;
 use crate::service::Service;
-use penstock_media::{Kind, Media, Now};
+use penstock_media::{Dialog, Kind, Media, Now};
 use penstock_ng::{Reply, Request};
 use serde_json::{Map, Value as Json, json};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -129,20 +129,21 @@ impl Statistics {
     /// Counts what ended.
     pub(crate) fn ended(&self, ended: &Ended, now: Now) {
         let mut calls = self.calls.get();
-        let dialogs = ended.call.dialogs.iter();
-        let gone = dialogs.filter(|dialog| !ended.rest.contains(&dialog.number));
-        let has_answered =
-            |d: &penstock_media::Dialog| d.legs.iter().all(|leg| !leg.tags.is_empty());
-        let mut was_answered = false;
-        for dialog in gone {
-            was_answered |= has_answered(dialog);
-            let relayed = dialog.medias.iter().filter(|m| m.kind == Kind::Rtp);
-            for media in relayed.filter(|media| media.locals.is_some()) {
-                calls.media(media, ended);
+        let has_answered = |d: &Dialog| d.legs.iter().all(|leg| !leg.tags.is_empty());
+        for id in ended.ids() {
+            let mut was_answered = false;
+            for dialog in ended.gone(id) {
+                was_answered |= has_answered(dialog);
+                let relayed = dialog.medias.iter().filter(|m| m.kind == Kind::Rtp);
+                for media in relayed.filter(|media| media.locals.is_some()) {
+                    calls.media(dialog, media, ended);
+                }
             }
-        }
-        if ended.rest.is_empty() {
-            let duration_s = now.unix_us.saturating_sub(ended.call.created_us) as f64 / 1e6;
+            if ended.goes_on(id) {
+                continue;
+            }
+            let created_us = ended.call.created_us_of(id);
+            let duration_s = now.unix_us.saturating_sub(created_us) as f64 / 1e6;
             calls.ended += 1;
             calls.duration_s += duration_s;
             calls.duration2_s += duration_s * duration_s;
@@ -183,16 +184,16 @@ impl Statistics {
 }
 
 impl Calls {
-    fn media(&mut self, media: &Media, ended: &Ended) {
-        let meters = [0, 1].map(|side| ended.facing(media, side, false));
-        let meters = meters.map(|joined| joined.map(|(_, stat)| stat));
-        let heard = meters.map(|stat| stat.is_some_and(|stat| stat.meter.packets > 0));
-        match heard {
-            [false, false] => self.zero_way += 1,
-            [true, true] => {}
-            _ => self.one_way += 1,
+    fn media(&mut self, dialog: &Dialog, media: &Media, ended: &Ended) {
+        let joined = |side| ended.facing(media, side, false);
+        let meters: Vec<_> = dialog.sides().map(joined).collect();
+        let stats = || meters.iter().flatten().map(|(_, stat)| stat);
+        match stats().filter(|stat| stat.meter.packets > 0).count() {
+            0 => self.zero_way += 1,
+            1 => self.one_way += 1,
+            _ => {}
         }
-        for stat in meters.into_iter().flatten() {
+        for stat in stats() {
             self.lost += u64::try_from(stat.meter.lost).unwrap_or(0);
             self.duplicates += u64::from(stat.meter.duplicates);
             self.late += u64::from(stat.meter.late);
@@ -220,13 +221,13 @@ pub(crate) async fn run(service: Rc<Service>) {
 
 impl Service {
     /// Carries out a request of a client, and counts it as the client's. Requests of one call must not overlap.
-    pub(crate) async fn serve(self: &Rc<Self>, request: Request, client: IpAddr) -> Reply {
+    pub(crate) async fn serve(self: &Rc<Self>, request: Request, client: SocketAddr) -> Reply {
         let name = request.command();
         let start = Instant::now();
-        let reply = self.handle(request).await;
+        let reply = self.handle(request, client).await;
         let is_error = reply.is_error();
         self.statistics
-            .served(name, client, start.elapsed(), is_error);
+            .served(name, client.ip(), start.elapsed(), is_error);
         reply
     }
 }

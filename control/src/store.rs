@@ -70,6 +70,8 @@ struct Change {
     call_id: String,
     /// Where in the bytes it is; nowhere if it is to be removed.
     value: Option<Range<usize>>,
+    /// Another Call-ID to be removed.
+    gone: Option<String>,
     done: oneshot::Sender<bool>,
 }
 
@@ -150,8 +152,18 @@ impl Store {
 
     /// Writes a call, or with `None` removes it; true once it is on disk.
     pub(crate) async fn write(&self, call_id: &str, call: Option<&Call>) -> bool {
+        self.replace(None, call_id, call).await
+    }
+
+    /// Writes a call, or with `None` removes it, and with it removes another that became a part of it: both or neither.
+    pub(crate) async fn replace(
+        &self,
+        gone: Option<&str>,
+        call_id: &str,
+        call: Option<&Call>,
+    ) -> bool {
         let (done, outcome) = oneshot::channel();
-        if let Err(error) = self.queue.borrow_mut().push(call_id, call, done) {
+        if let Err(error) = self.queue.borrow_mut().push(gone, call_id, call, done) {
             tracing::error!("cannot write a call as JSON: {error}");
             return false;
         }
@@ -204,6 +216,9 @@ impl Store {
                     Some(value) => drop(table.insert(call_id, value)?),
                     None => drop(table.remove(call_id)?),
                 }
+                if let Some(gone) = &change.gone {
+                    table.remove(gone.as_str())?;
+                }
             }
         }
         txn.commit()?;
@@ -214,6 +229,7 @@ impl Store {
 impl Queue {
     fn push(
         &mut self,
+        gone: Option<&str>,
         call_id: &str,
         call: Option<&Call>,
         done: oneshot::Sender<bool>,
@@ -228,6 +244,7 @@ impl Queue {
         self.changes.push(Change {
             call_id: call_id.to_owned(),
             value,
+            gone: gone.map(str::to_owned),
             done,
         });
         Ok(())
@@ -323,6 +340,8 @@ mod tests {
             key: n as u64,
             created_us: 1,
             last_signal_us: 2,
+            merged: Vec::new(),
+            asked_by: None,
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),
@@ -339,7 +358,7 @@ mod tests {
         let mut queue = Queue::default();
         for call in calls {
             let done = oneshot::channel().0;
-            queue.push(&call.id, Some(&call), done).unwrap();
+            queue.push(None, &call.id, Some(&call), done).unwrap();
         }
         store.commit(&queue).unwrap();
     }

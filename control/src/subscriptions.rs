@@ -83,14 +83,10 @@ impl Service {
         if connect.options.has(Flag::Directional) {
             return self.bad_option("directional is not supported by connect".into());
         }
-        let other = connect.to_call_id.as_deref();
-        if other.is_some_and(|other| other != connect.call_id) {
-            return self.bad_option("connect is not supported across calls".into());
-        }
-        let prepared = self.calls.borrow_mut().connect(
-            &connect.call_id,
-            &connect.from_tag,
-            &connect.to_tag,
+        let other = connect.to_call_id.as_ref().unwrap_or(&connect.call_id);
+        let prepared = self.calls.borrow().connect(
+            (&connect.call_id, &connect.from_tag),
+            (other, &connect.to_tag),
             now(),
         );
         self.done(self.change(prepared).await)

@@ -27,6 +27,7 @@ pub(crate) fn options(
         Some(ng::Ice::Default) | None => IceWish::Default,
     };
     Ok(Options {
+        asked_by: None,
         direction: direction.map(|name| name.map(str::to_owned)),
         address_family: given.address_family.map(|family| match family {
             ng::AddressFamily::Ip4 => Family::Ip4,

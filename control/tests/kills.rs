@@ -26,15 +26,16 @@ fn request(world: &World, random: &mut Random) {
     let call = random.below(CALLS).to_string();
     let video = "m=video 4002 RTP/AVP 31\r\n".repeat(random.below(2) as usize);
     let sdp = sdp("10.0.0.1", 4000 + random.below(20) as u16) + &video;
-    let message = match random.below(5) {
-        0 | 1 => json!({"command": "offer", "call-id": call, "from-tag": "a", "sdp": sdp}),
-        2 => {
-            json!({"command": "offer", "call-id": call, "from-tag": "b", "to-tag": "a", "sdp": sdp})
+    let other = random.below(CALLS).to_string();
+    let (a, b) = (format!("a{call}"), format!("b{call}"));
+    let message = match random.below(6) {
+        0 | 1 => json!({"command": "offer", "call-id": call, "from-tag": a, "sdp": sdp}),
+        2 => json!({"command": "offer", "call-id": call, "from-tag": b, "to-tag": a, "sdp": sdp}),
+        3 => json!({"command": "answer", "call-id": call, "from-tag": a, "to-tag": b, "sdp": sdp}),
+        4 => {
+            json!({"command": "connect", "call-id": call, "from-tag": a, "to-call-id": other, "to-tag": format!("a{other}")})
         }
-        3 => {
-            json!({"command": "answer", "call-id": call, "from-tag": "a", "to-tag": "b", "sdp": sdp})
-        }
-        _ => json!({"command": "delete", "call-id": call, "from-tag": "a"}),
+        _ => json!({"command": "delete", "call-id": call, "from-tag": a}),
     };
     let datagram = format!("{} {message}", world.cookie());
     // Control may be away.

@@ -137,12 +137,21 @@ fn a_source_that_asks_too_often_harms_itself_alone() {
 fn connections_are_so_many_and_no_more() {
     let (world, _plane, tcp, http) = world("allow = [\"127.0.0.0/8\"]");
     for (at, transport) in [(tcp, "tcp"), (http, "http")] {
-        // Half of them for one source.
-        let mut open: Vec<_> = (0..128).map(|_| connect(at)).collect();
-        assert!(is_closed(&mut connect(at)));
-        open.extend((0..128).map(|_| connect_from("127.0.0.2", at)));
-        assert!(is_closed(&mut connect_from("127.0.0.3", at)));
-        assert_eq!(counted(&world, transport, "refused"), 2);
+        // Each source has as many as it leaves free, so there is one for whoever comes next.
+        let mut open = Vec::new();
+        for (source, share) in (1..).zip([128, 64, 32, 16, 8, 4, 2, 1]) {
+            let source = format!("127.0.0.{source}");
+            open.extend((0..share).map(|_| connect_from(&source, at)));
+            assert!(is_closed(&mut connect_from(&source, at)));
+        }
+        let mut last = connect_from("127.0.0.9", at);
+        if at == tcp {
+            last.write_all(PING).unwrap();
+            messages(&mut last, 1);
+        }
+        open.push(last);
+        assert!(is_closed(&mut connect_from("127.0.0.10", at)));
+        assert_eq!(counted(&world, transport, "refused"), 9);
         assert_eq!(counted(&world, transport, "connections"), 256);
         drop(open);
         world.until("there is room again", || {

@@ -127,7 +127,7 @@ fn what_was_relayed_is_summed_up() {
 
 #[test]
 fn rtpengine_ctls_commands_are_answered_in_its_form() {
-    let (world, plane) = World::running(64);
+    let (mut world, plane) = World::running(64);
     assert_eq!(
         ctl(&world, "list sessions all"),
         "No sessions on this media relay.\n"
@@ -137,6 +137,9 @@ fn rtpengine_ctls_commands_are_answered_in_its_form() {
     assert!(ctl(&world, "list numsessions").starts_with(
         "Current sessions own: 1\nCurrent sessions foreign: 0\nCurrent sessions total: 1\n"
     ));
+    assert!(ctl(&world, "list numsessions").ends_with(
+        "ipv4 only media: 1\nCurrent sessions ipv6 only media: 0\nCurrent sessions ip mixed  media: 0\n"
+    ));
     let all = ctl(&world, "list sessions all");
     assert!(
         all.starts_with(&format!(
@@ -145,9 +148,21 @@ fn rtpengine_ctls_commands_are_answered_in_its_form() {
         )),
         "{all}"
     );
+    let proxy = world.client.local_addr().unwrap();
+    assert!(
+        all.contains(&format!(
+            " | proxy:{proxy} | redis_keyspace:0 | foreign:no\n"
+        )),
+        "{all}"
+    );
+    // It is kept with the call.
+    world.sigkill();
+    world.start();
+    world.wait_state("online");
     let one = ctl(&world, "list sessions c1");
     for line in [
         "callid: c1",
+        &format!("proxy: {proxy}"),
         "--- Tag 'a', type: FROM_TAG, label '', branch '', callduration ",
         "---     subscribed to 'b'",
         "------ Media #1 (audio over RTP/AVP)",

@@ -7,6 +7,7 @@
 //! and the moment since which the plane has been at work.
 
 use crate::call::{Call, Dialog, Media};
+use crate::partner::Place;
 use crate::{Local, Now};
 use std::time::Duration;
 
@@ -122,24 +123,41 @@ pub fn judge(
     if has_passed(Duration::from_micros(age_us), timeouts.last) {
         return Health::Over(End::Final);
     }
-    let (mut flows, mut is_one_way) = (Vec::new(), false);
+    let (mut flows, mut idle, mut is_one_way) = (Vec::new(), Vec::new(), false);
+    let flow = |near: &Place<'_>, far: Option<&Place<'_>>| {
+        let heard = far.map_or(Duration::ZERO, |far| heard(far.dialog, now));
+        let start = since.max(heard.max(self::heard(near.dialog, now)));
+        self::flow(near, far, sign, start, now)
+    };
     for dialog in &call.dialogs {
-        let start = since.max(heard(dialog, now));
-        for media in &dialog.medias {
-            let Some(pair) = pair(dialog, media, sign, start, now) else {
-                continue;
-            };
-            is_one_way |= one_way(&pair, timeouts);
-            flows.extend(pair);
+        for side in dialog.sides() {
+            for (near, far) in call.places(dialog, side) {
+                if !near.media().is_relayed() {
+                    continue;
+                }
+                let own = flow(&near, far.as_ref());
+                // Of both directions together once.
+                if let Some(far) = far.filter(|far| near.number() < far.number()) {
+                    is_one_way |= one_way(&own, &flow(&far, Some(&near)), timeouts);
+                }
+                match far.is_some() || dialog.published {
+                    true => flows.push(own),
+                    false => idle.push(own),
+                }
+            }
         }
         if !dialog.medias.iter().any(Media::is_relayed) {
             // Nothing to listen to: kept for as long as a call on hold.
             flows.push(Flow {
                 is_expected: false,
                 was_seen: false,
-                quiet: now.mono.saturating_sub(start),
+                quiet: now.mono.saturating_sub(since.max(heard(dialog, now))),
             });
         }
+    }
+    // Who hears nobody is waited for only if nobody hears anybody.
+    if flows.is_empty() {
+        flows = idle;
     }
     if flows.iter().all(|flow| flow.is_over(timeouts)) {
         let expected = || flows.iter().filter(|flow| flow.is_expected);
@@ -163,31 +181,28 @@ fn heard(dialog: &Dialog, now: Now) -> Duration {
         .unwrap_or_default()
 }
 
-/// Both directions of a media, if it is relayed.
-fn pair(
-    dialog: &Dialog,
-    media: &Media,
+/// What one leg sends in one section to `far`.
+fn flow(
+    near: &Place<'_>,
+    far: Option<&Place<'_>>,
     sign: &dyn Fn(Local) -> Option<Sign>,
     start: Duration,
     now: Now,
-) -> Option<[Flow; 2]> {
-    media.locals.filter(|_| media.is_relayed())?;
-    let is_answered = dialog.legs.iter().all(|leg| leg.signal > 0);
-    Some([0, 1].map(|side| {
-        let signs = || media.facing(side).filter_map(sign);
-        let seen = signs().filter_map(|sign| sign.last_seen).max();
-        let since = signs().map(|sign| sign.since).max();
-        let moment = seen.or(since).unwrap_or_default();
-        let is_blocked = dialog.legs[side].blocked.media;
-        Flow {
-            is_expected: is_answered && dialog.lets_pass(media, side) && !is_blocked,
-            was_seen: seen.is_some(),
-            quiet: now.mono.saturating_sub(moment.max(start)),
-        }
-    }))
+) -> Flow {
+    let is_answered = |far: &Place<'_>| near.leg().signal > 0 && far.leg().signal > 0;
+    let signs = || near.media().facing(near.side).filter_map(sign);
+    let seen = signs().filter_map(|sign| sign.last_seen).max();
+    let since = signs().map(|sign| sign.since).max();
+    let moment = seen.or(since).unwrap_or_default();
+    let is_blocked = near.leg().blocked.media;
+    Flow {
+        is_expected: far.is_some_and(is_answered) && near.lets_pass(far) && !is_blocked,
+        was_seen: seen.is_some(),
+        quiet: now.mono.saturating_sub(moment.max(start)),
+    }
 }
 
-fn one_way([a, b]: &[Flow; 2], timeouts: &Timeouts) -> bool {
+fn one_way(a: &Flow, b: &Flow, timeouts: &Timeouts) -> bool {
     let quiet = |flow: &Flow| has_passed(flow.quiet, timeouts.one_way);
     let half = |dead: &Flow, live: &Flow| quiet(dead) && live.was_seen && !quiet(live);
     a.is_expected && b.is_expected && (half(a, b) || half(b, a))

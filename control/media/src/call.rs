@@ -2,6 +2,7 @@
 
 use crate::diff::{Class, Desired, Ice, Kind, Learn, Shared};
 use crate::fork::Fork;
+use crate::partner::Partner;
 use crate::signal::Parties;
 use crate::{Family, Local, MAX_TAGS, Now};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,12 @@ pub struct Call {
     pub created_us: u64,
     /// When the last offer or answer came, microseconds since 1970.
     pub last_signal_us: u64,
+    /// Other Call-IDs that it goes by: of calls that became a part of it when legs were connected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<Merged>,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<SocketAddr>,
     /// Number of the next dialog.
     pub next_dialog: u16,
     /// How many captures of it run: of this process alone, so never stored.
@@ -30,11 +37,23 @@ pub struct Call {
     pub forks: Vec<Fork>,
 }
 
+/// A call that became a part of another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merged {
+    /// Its Call-ID.
+    pub id: String,
+    /// When its first offer came, microseconds since 1970.
+    pub created_us: u64,
+}
+
 /// Two legs and the media between them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dialog {
     /// Legs are numbered `2 * number` and `2 * number + 1`.
     pub number: u16,
+    /// The Call-ID it was made with; `None` for the call's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
     /// The leg that made the first offer, and the other.
     pub legs: [Leg; 2],
     /// By position of the m= line.
@@ -63,6 +82,9 @@ pub struct Dialog {
     /// Whether its media is dropped.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dropped: bool,
+    /// Whether an offer has come since its legs were connected to others: the answer to it brings them together again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_reoffered: bool,
     /// Whether the last offer asked for its bundle to be accepted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub accepts_bundle: bool,
@@ -93,6 +115,9 @@ pub struct Leg {
     /// Where its signalling came from.
     #[serde(default, skip_serializing_if = "is_default")]
     pub hint: Option<IpAddr>,
+    /// Whom it hears, and is heard by.
+    #[serde(default, skip_serializing_if = "Partner::is_own")]
+    pub partner: Partner,
     /// A name that the signalling gave it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub label: Option<String>,
@@ -161,7 +186,7 @@ pub struct Media {
     pub has_rtcp: bool,
     /// RTP clock of its first codec, Hz; 0 for none.
     pub clock_hz: u32,
-    /// The RTP endpoints facing either leg; `None` while the section is refused.
+    /// The RTP endpoints facing either leg, of what is published one for both; `None` while the section is refused.
     pub locals: Option<[Local; 2]>,
     /// More RTP endpoints facing either leg, at other addresses of its interface: candidates (RFC 8445). At most
     /// [`crate::MAX_ALTERNATES`] each.
@@ -299,6 +324,8 @@ impl Call {
             key,
             created_us: now.unix_us,
             last_signal_us: now.unix_us,
+            merged: Vec::new(),
+            asked_by: None,
             next_dialog: 0,
             captures: 0,
             dialogs: Vec::new(),
@@ -324,7 +351,7 @@ impl Call {
     pub fn desired(&self) -> Desired {
         let mut streams = Desired::new();
         for dialog in &self.dialogs {
-            dialog.streams(&mut streams);
+            dialog.streams(self, &mut streams);
         }
         for fork in &self.forks {
             fork.streams(self, &mut streams);
@@ -335,6 +362,23 @@ impl Call {
                 .for_each(|stream| stream.capture = true);
         }
         streams
+    }
+
+    /// The Call-IDs that it goes by, its own first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let others = self.merged.iter().map(|merged| merged.id.as_str());
+        std::iter::once(self.id.as_str()).chain(others)
+    }
+
+    /// The Call-ID that one of its dialogs was made with.
+    pub fn id_of<'a>(&'a self, dialog: &'a Dialog) -> &'a str {
+        dialog.call_id.as_deref().unwrap_or(&self.id)
+    }
+
+    /// When the first offer with this Call-ID came, microseconds since 1970.
+    pub fn created_us_of(&self, id: &str) -> u64 {
+        let merged = self.merged.iter().find(|merged| merged.id == id);
+        merged.map_or(self.created_us, |merged| merged.created_us)
     }
 
     /// How many streams [`Call::desired`] has.
@@ -359,8 +403,12 @@ impl Call {
 
     /// Whether that many more tags fit.
     pub(crate) fn has_room_for_tags(&self, more: usize) -> bool {
+        self.tag_count() + more <= MAX_TAGS
+    }
+
+    pub(crate) fn tag_count(&self) -> usize {
         // A leg without a tag will get one.
-        self.legs().map(|leg| leg.tags.len().max(1)).sum::<usize>() + more <= MAX_TAGS
+        self.legs().map(|leg| leg.tags.len().max(1)).sum()
     }
 
     /// The dialog that an offer belongs to, and which of its legs made it. Strict matches first:
@@ -446,7 +494,10 @@ impl Media {
     /// The RTP endpoints it holds; each stands for a pair of ports.
     fn endpoints(&self) -> impl Iterator<Item = Local> {
         let alternates = self.alternates.iter().flatten().copied();
-        self.locals.into_iter().flatten().chain(alternates)
+        let first = self.locals.map(|[own, _]| own);
+        let second = self.locals.filter(|[own, other]| own != other);
+        let second = second.map(|[_, other]| other);
+        first.into_iter().chain(second).chain(alternates)
     }
 
     /// The RTP endpoints that face leg `side`: the one of its m= line first, then its alternates.
@@ -455,15 +506,6 @@ impl Media {
         first
             .into_iter()
             .chain(self.alternates[side].iter().copied())
-    }
-
-    /// The types that either leg announced: what is sent by numbers of one's own is as good.
-    pub(crate) fn payload_types(&self) -> u128 {
-        let all = self.sides.iter().flat_map(|side| &side.payload_types);
-        match self.kind {
-            Kind::Rtp => all.fold(0, |set, number| set | 1 << (number & 127)),
-            Kind::Rtcp | Kind::Raw => 0,
-        }
     }
 
     /// Whether either leg's transport has that part.
@@ -488,11 +530,6 @@ impl Media {
             "image" => Class::Image,
             _ => Class::Other,
         }
-    }
-
-    /// Whether what leg `side` sends is forwarded.
-    pub fn gate_open(&self, side: usize) -> bool {
-        self.sides[side].sends && self.sides[1 - side].receives
     }
 
     /// Whether RTCP of leg `side` shares the port of its RTP: it said so, and was told so.

@@ -13,7 +13,11 @@ use std::rc::Rc;
 pub struct Calls {
     /// Shared with whoever reports on one: a change makes another.
     calls: HashMap<String, Rc<Call>>,
+    /// Call-IDs of calls that became a part of another one, and that one's.
+    merged: HashMap<String, String>,
     ids: HashMap<u64, String>,
+    /// Of how many calls media is relayed over neither IP version, over IPv4, over IPv6, over both.
+    by_family: [usize; 4],
     pools: Pools,
     max_calls: usize,
     is_draining: bool,
@@ -36,6 +40,8 @@ pub struct Pending {
     pub ops: Vec<Op>,
     before: Option<Rc<Call>>,
     after: Option<Call>,
+    /// A call that becomes a part of this one.
+    absorbed: Option<Rc<Call>>,
     taken: Vec<Local>,
 }
 
@@ -50,12 +56,37 @@ impl Pending {
         self.before.as_ref()
     }
 
-    /// The steps that take the plane back, should it have applied [`Pending::ops`].
-    pub fn undo(&self) -> Vec<Op> {
-        diff(
-            &desired(self.after.as_ref()),
-            &desired(self.before.as_deref()),
-        )
+    /// The call that becomes a part of this one, as it still is.
+    pub fn absorbed(&self) -> Option<&Rc<Call>> {
+        self.absorbed.as_ref()
+    }
+
+    /// The steps that take the plane back, should it have applied [`Pending::ops`]: those of each call by its key, in order.
+    pub fn undo(&self) -> Vec<(u64, Vec<Op>)> {
+        let mut after = desired(self.after.as_ref());
+        let mut steps = Vec::new();
+        if let Some(absorbed) = &self.absorbed {
+            let theirs = absorbed.desired();
+            after.retain(|local, _| !theirs.contains_key(local));
+            let back = moves(&theirs, self.key);
+            let puts = theirs.values().map(|stream| Op::Put(*stream));
+            steps.push((absorbed.key, back.chain(puts).collect()));
+        }
+        steps.push((self.key, diff(&after, &desired(self.before.as_deref()))));
+        steps
+    }
+
+    /// The same change, but for all of another call being a part of this one afterwards.
+    pub(crate) fn absorbing(mut self, other: Rc<Call>) -> Pending {
+        let theirs = other.desired();
+        let mut before = desired(self.before.as_deref());
+        let moved: Vec<Op> = moves(&theirs, other.key).collect();
+        before.extend(theirs);
+        self.ops = moved;
+        self.ops
+            .extend(diff(&before, &desired(self.after.as_ref())));
+        self.absorbed = Some(other);
+        self
     }
 }
 
@@ -74,6 +105,19 @@ fn is_ours(sdp: &Sdp, options: &Options) -> bool {
     mark.is_some_and(|mark| sdp.loop_marks().contains(mark))
 }
 
+/// A bit for each IP version that a call's media is relayed over.
+fn families(call: &Call) -> usize {
+    let medias = call.dialogs.iter().flat_map(|dialog| &dialog.medias);
+    let locals = medias.filter_map(|media| media.locals).flatten();
+    locals.fold(0, |bits, local| bits | 1 << usize::from(local.ip.is_ipv6()))
+}
+
+/// Has streams be this call's rather than that of the key `from`.
+fn moves(streams: &Desired, from: u64) -> impl Iterator<Item = Op> {
+    let locals = streams.keys();
+    locals.map(move |&local| Op::Move { local, from })
+}
+
 fn desired(call: Option<&Call>) -> Desired {
     call.map(Call::desired).unwrap_or_default()
 }
@@ -83,7 +127,9 @@ impl Calls {
     pub fn new(settings: Settings, now: Now) -> Calls {
         Calls {
             calls: HashMap::new(),
+            merged: HashMap::new(),
             ids: HashMap::new(),
+            by_family: [0; 4],
             pools: Pools::new(settings.interfaces, settings.rest, settings.seed),
             max_calls: settings.max_calls,
             is_draining: false,
@@ -105,7 +151,9 @@ impl Calls {
     fn restore_one(&mut self, call: Call) -> Restore {
         let locals: Vec<Local> = call.locals().collect();
         let distinct: HashSet<_> = locals.iter().collect();
-        let known = self.calls.contains_key(&call.id) || self.ids.contains_key(&call.key);
+        let mut names = call.ids();
+        let known = names.any(|id| self.shared(id).is_some()) || self.ids.contains_key(&call.key);
+        drop(names);
         if known || distinct.len() != locals.len() {
             return Restore::Clash;
         }
@@ -118,8 +166,7 @@ impl Calls {
             }
         }
         self.next_key = self.next_key.max(call.key.saturating_add(1));
-        self.ids.insert(call.key, call.id.clone());
-        self.calls.insert(call.id.clone(), Rc::new(call));
+        self.insert(Rc::new(call));
         Restore::Done
     }
 
@@ -129,7 +176,31 @@ impl Calls {
     }
 
     pub(crate) fn shared(&self, call_id: &str) -> Option<&Rc<Call>> {
-        self.calls.get(call_id)
+        self.calls.get(self.own_id(call_id))
+    }
+
+    /// The first Call-ID of the call that goes by this one; the same if there is none.
+    pub fn own_id<'a>(&'a self, call_id: &'a str) -> &'a str {
+        self.merged.get(call_id).map_or(call_id, String::as_str)
+    }
+
+    fn insert(&mut self, call: Rc<Call>) {
+        self.by_family[families(&call)] += 1;
+        self.ids.insert(call.key, call.id.clone());
+        for merged in &call.merged {
+            self.merged.insert(merged.id.clone(), call.id.clone());
+        }
+        self.calls.insert(call.id.clone(), call);
+    }
+
+    fn remove(&mut self, call: &Call) {
+        self.ids.remove(&call.key);
+        for merged in &call.merged {
+            self.merged.remove(&merged.id);
+        }
+        if let Some(gone) = self.calls.remove(&call.id) {
+            self.by_family[families(&gone)] -= 1;
+        }
     }
 
     /// A call by what the region calls it.
@@ -149,6 +220,12 @@ impl Calls {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.calls.len()
+    }
+
+    /// Calls whose media is relayed over IPv4 alone, over IPv6 alone, over both.
+    pub fn by_family(&self) -> [usize; 3] {
+        let [_, four, six, both] = self.by_family;
+        [four, six, both]
     }
 
     /// Whether there are none.
@@ -250,7 +327,7 @@ impl Calls {
         if is_ours(&sdp, options) {
             return Ok(Pending::nothing(parties.call_id, sdp.as_bytes()));
         }
-        let before = self.calls.get(parties.call_id).cloned();
+        let before = self.shared(parties.call_id).cloned();
         if before.is_none() && self.is_draining {
             return Err(MediaError::Draining);
         }
@@ -258,7 +335,10 @@ impl Calls {
             return Err(MediaError::TooManyCalls);
         }
         let call = before.as_deref().cloned();
-        let call = call.unwrap_or_else(|| Call::new(parties.call_id, self.next_key, now));
+        let call = call.unwrap_or_else(|| Call {
+            asked_by: options.asked_by,
+            ..Call::new(parties.call_id, self.next_key, now)
+        });
         let is_new = before.is_none();
         let pending = self.prepare(call, before, now, |work| apply(work, &sdp))?;
         if is_new {
@@ -353,9 +433,8 @@ impl Calls {
         let Pending {
             before,
             after,
-            call_id,
+            absorbed,
             taken,
-            key,
             ..
         } = pending;
         let kept: HashSet<Local> = after.iter().flat_map(Call::locals).collect();
@@ -366,15 +445,11 @@ impl Calls {
         if before.is_none() && after.is_some() {
             self.newcomers -= 1;
         }
-        match after {
-            Some(call) => {
-                self.ids.insert(call.key, call_id.clone());
-                self.calls.insert(call_id, Rc::new(call));
-            }
-            None => {
-                self.ids.remove(&key);
-                self.calls.remove(&call_id);
-            }
+        for gone in before.iter().chain(&absorbed) {
+            self.remove(gone);
+        }
+        if let Some(call) = after {
+            self.insert(Rc::new(call));
         }
     }
 
@@ -399,6 +474,7 @@ impl Pending {
             ops: Vec::new(),
             before: None,
             after: None,
+            absorbed: None,
             taken: Vec::new(),
         }
     }
@@ -422,6 +498,7 @@ impl Pending {
             ops: diff(&desired(before.as_deref()), &desired(after.as_ref())),
             before,
             after,
+            absorbed: None,
             taken,
         }
     }

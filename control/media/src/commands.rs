@@ -4,8 +4,8 @@ use crate::call::{Call, Dialog, Leg};
 use crate::calls::{Calls, Pending};
 use crate::family::facing;
 use crate::fork::{Fork, ForkMedia, MAX_FORKS};
-use crate::hear::convert;
 use crate::leave::Phase;
+use crate::partner::Place;
 use crate::signal::{Options, Parties, Work};
 use crate::{MediaError, Now};
 use penstock_sdp::Sdp;
@@ -61,6 +61,10 @@ pub struct Section {
 }
 
 impl Selector<'_> {
+    fn is_any(&self) -> bool {
+        self.tag.is_none() && self.label.is_none() && self.address.is_none()
+    }
+
     fn fits(&self, dialog: &Dialog, side: usize) -> bool {
         let leg = &dialog.legs[side];
         let at = |address| {
@@ -76,8 +80,8 @@ impl Selector<'_> {
 }
 
 impl Calls {
-    /// Prepares the end of a call, or of those of its dialogs that fit the tags and the branch; with a delay, that
-    /// they end by themselves later.
+    /// Prepares the end of the dialogs that were made with a Call-ID, or of those of its call that fit the tags; and the
+    /// branch; with a delay, that they end by themselves later. Tags of two legs that were connected mean the dialogs of both.
     ///
     /// # Errors
     /// [`MediaError::NoMatch`].
@@ -91,13 +95,31 @@ impl Calls {
     ) -> Result<Pending, MediaError> {
         let before = self.shared(call_id).ok_or(MediaError::NoMatch)?;
         let has = |leg: &Leg, tag: Option<&str>| tag.is_none_or(|tag| leg.has(tag));
+        let connected = |dialog: &Dialog| {
+            let (Some(from), Some(to)) = (from_tag, to_tag) else {
+                return false;
+            };
+            let mut sides = dialog.sides();
+            sides.any(|side| {
+                let own = &dialog.legs[side];
+                let partner = before.partner(dialog, side);
+                let other = partner.map(|(other, far)| &other.legs[far]);
+                other.is_some_and(|other| {
+                    own.has(from) && other.has(to) || own.has(to) && other.has(from)
+                })
+            })
+        };
         let ends = |dialog: &Dialog| {
             let [a, b] = &dialog.legs;
             // A leg that has not answered yet fits any to-tag.
             let fits = |from: &Leg, to: &Leg| {
                 has(from, from_tag) && (has(to, to_tag) || to.tags.is_empty())
             };
-            dialog.is_of(branch) && (fits(a, b) || fits(b, a))
+            let is_meant = match from_tag.or(to_tag) {
+                Some(_) => fits(a, b) || fits(b, a) || connected(dialog),
+                None => before.id_of(dialog) == call_id,
+            };
+            dialog.is_of(branch) && is_meant
         };
         let forked = |fork: &Fork| from_tag.is_some_and(|tag| fork.leg.has(tag));
         let mut call = Call::clone(before);
@@ -123,6 +145,20 @@ impl Calls {
             }
         }
         Ok(ended(before.clone(), call))
+    }
+
+    /// Prepares the end of a call as a whole, whichever Call-IDs it goes by.
+    ///
+    /// # Errors
+    /// [`MediaError::NoMatch`].
+    pub fn end(&self, call_id: &str) -> Result<Pending, MediaError> {
+        let before = self.shared(call_id).ok_or(MediaError::NoMatch)?;
+        Ok(Pending::new(
+            Some(before.clone()),
+            None,
+            Vec::new(),
+            Vec::new(),
+        ))
     }
 
     /// Prepares the end of the dialogs whose delay is over; `None` if there are none.
@@ -151,9 +187,13 @@ impl Calls {
         let before = self.shared(call_id).ok_or(MediaError::NoCall)?;
         let mut call = Call::clone(before);
         let mut any = false;
-        for dialog in &mut call.dialogs {
+        let is_to = |dialog: &Dialog, side| match before.partner(dialog, side) {
+            Some((other, far)) => to.fits(other, far),
+            None => to.is_any(),
+        };
+        for (dialog, stands) in call.dialogs.iter_mut().zip(&before.dialogs) {
             for side in 0..2 {
-                if !from.fits(dialog, side) || !to.fits(dialog, 1 - side) {
+                if !from.fits(stands, side) || !is_to(stands, side) {
                     continue;
                 }
                 let blocked = &mut dialog.legs[side].blocked;
@@ -234,58 +274,6 @@ impl Calls {
         })
     }
 
-    /// Prepares that two legs of a call, of different dialogs, hear each other instead of whom they heard before; those leave.
-    ///
-    /// # Errors
-    /// [`MediaError::UnknownCall`], [`MediaError::UnknownTag`].
-    pub fn connect(
-        &mut self,
-        call_id: &str,
-        from_tag: &str,
-        to_tag: &str,
-        now: Now,
-    ) -> Result<Pending, MediaError> {
-        let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?.clone();
-        let mut call = Call::clone(&before);
-        let find = |tag: &str| {
-            let dialogs = before.dialogs.iter().enumerate().rev();
-            let mut sides = dialogs.flat_map(|(idx, dialog)| {
-                let side = dialog.legs.iter().position(|leg| leg.has(tag));
-                side.map(|side| (idx, side))
-            });
-            sides.next().ok_or(MediaError::UnknownTag)
-        };
-        let (one, other) = (find(from_tag)?, find(to_tag)?);
-        if one.0 == other.0 {
-            return Ok(Pending::new(
-                Some(before),
-                Some(call),
-                Vec::new(),
-                Vec::new(),
-            ));
-        }
-        let bundles = |(idx, side): (usize, usize)| {
-            let mut medias = before.dialogs[idx].medias.iter();
-            medias.any(|media| media.sides[side].told_bundle)
-        };
-        if bundles(one) || bundles(other) {
-            return Err(MediaError::Bundled);
-        }
-        let joined = join(&before, one, other, now);
-        let mut idx = 0;
-        call.dialogs.retain(|_| {
-            idx += 1;
-            idx - 1 != one.0 && idx - 1 != other.0
-        });
-        call.dialogs.push(Dialog {
-            number: call.next_dialog,
-            ..joined
-        });
-        call.next_dialog = call.next_dialog.wrapping_add(1);
-        call.last_signal_us = now.unix_us;
-        Ok(ended(before, call))
-    }
-
     /// Prepares the end of a subscription.
     ///
     /// # Errors
@@ -303,6 +291,7 @@ impl Calls {
 
 /// What is left of a call: copies end with what they are copies of, a call with its last dialog.
 fn ended(before: Rc<Call>, mut call: Call) -> Pending {
+    call.forget_partners();
     let numbers: Vec<u16> = call.dialogs.iter().map(|dialog| dialog.number).collect();
     for fork in &mut call.forks {
         fork.medias.retain(|media| numbers.contains(&media.dialog));
@@ -310,44 +299,6 @@ fn ended(before: Rc<Call>, mut call: Call) -> Pending {
     call.forks.retain(|fork| !fork.medias.is_empty());
     let after = Some(call).filter(|call| !call.dialogs.is_empty());
     Pending::new(Some(before), after, Vec::new(), Vec::new())
-}
-
-/// A dialog of one leg of each of two: their sections of a kind, one after the other.
-fn join(call: &Call, one: (usize, usize), other: (usize, usize), now: Now) -> Dialog {
-    let [a, b] = [one, other].map(|(idx, side)| (&call.dialogs[idx], side));
-    let mut left: Vec<&crate::Media> = b.0.medias.iter().collect();
-    let mut medias = Vec::new();
-    for own in &a.0.medias {
-        // Of unequal transports one would have to be encrypted or decrypted.
-        let is_like = |media: &&crate::Media| {
-            let [one, other] = [&own.sides[a.1].proto, &media.sides[b.1].proto];
-            media.name == own.name && media.kind == own.kind && convert(one, other).is_some()
-        };
-        let found = left.iter().position(is_like);
-        let Some(peer) = found.map(|found| left.remove(found)) else {
-            continue;
-        };
-        let locals = own.locals.zip(peer.locals);
-        medias.push(crate::Media {
-            locals: locals.map(|(own, peer)| [own[a.1], peer[b.1]]),
-            alternates: [own.alternates[a.1].clone(), peer.alternates[b.1].clone()],
-            sides: [own.sides[a.1].clone(), peer.sides[b.1].clone()],
-            hidden_from: None,
-            ..own.clone()
-        });
-    }
-    let mut legs = [a.0.legs[a.1].clone(), b.0.legs[b.1].clone()];
-    for leg in &mut legs {
-        leg.signal = leg.signal.wrapping_add(1);
-    }
-    Dialog {
-        legs,
-        medias,
-        branch: None,
-        published: false,
-        heard_ns: now.mono.as_nanos() as u64,
-        ..a.0.clone()
-    }
 }
 
 impl Work<'_> {
@@ -363,7 +314,7 @@ impl Work<'_> {
             None => {
                 let faced = facing(self.pools, sdp, options)?;
                 let legs = faced.map(|facing| Leg::new(facing, self.now));
-                self.push_dialog(legs)?;
+                self.push_dialog(parties.call_id, legs)?;
                 let idx = self.call.dialogs.len() - 1;
                 self.call.dialogs[idx].published = true;
                 self.name_leg(idx, 0, parties.from_tag)?;
@@ -405,13 +356,20 @@ impl Work<'_> {
         if self.call.forks.len() >= MAX_FORKS || !self.call.has_room_for_tags(1) {
             return Err(MediaError::TooManyTags);
         }
+        let call = self.call.clone();
         let mut sources = Vec::new();
-        for dialog in &self.call.dialogs {
+        for dialog in &call.dialogs {
             for side in 0..2 {
-                let source = if options.egress { 1 - side } else { side };
+                let source = match options.egress {
+                    true => call.partner(dialog, side),
+                    false => Some((dialog, side)),
+                };
                 let is_meant = from.iter().any(|from| from.fits(dialog, side));
-                if is_meant && dialog.legs[source].signal > 0 {
-                    sources.push((dialog.clone(), source));
+                if is_meant
+                    && let Some((source, at)) = source
+                    && source.legs[at].signal > 0
+                {
+                    sources.push((source, at));
                 }
             }
         }
@@ -444,7 +402,9 @@ impl Work<'_> {
             let leg = &dialog.legs[*side];
             let tag = leg.tags.last().cloned().unwrap_or_default();
             subscribed.from_tags.push(tag.clone());
-            for (idx, media) in (0..).zip(&dialog.medias) {
+            for (place, opposite) in call.places(dialog, *side) {
+                let media = place.media();
+                let idx = place.idx as u16;
                 if !media.is_relayed() {
                     continue;
                 }
@@ -472,7 +432,8 @@ impl Work<'_> {
                 let advertise = self.pools.of(local).map_or(local.ip, |i| i.advertise);
                 let address = options.media_address.unwrap_or(advertise);
                 let at = SocketAddr::new(address, local.port);
-                section(&mut body, media, *side, at, options.inactive);
+                let is_muxed = !place.reports_apart(opposite.as_ref());
+                section(&mut body, &place, is_muxed, at, options.inactive);
             }
         }
         let Some(first) = fork.medias.first() else {
@@ -508,7 +469,7 @@ impl Work<'_> {
         for (media, said) in fork.medias.iter_mut().zip(sdp.media()) {
             let mut side = crate::call::Side::default();
             side.hear(said, options)?;
-            crate::signal::check_family(&side, &fork.leg.facing())?;
+            crate::hear::check_family(&side, &fork.leg.facing())?;
             media.receives = side.receives && !side.declined;
             media.remote = side.remote;
             media.remote_rtcp = side.remote_rtcp.or(side.remote);
@@ -518,8 +479,8 @@ impl Work<'_> {
 }
 
 /// One section of the offer for who subscribes: what the leg sends, as it described it.
-fn section(body: &mut String, media: &crate::Media, side: usize, at: SocketAddr, is_paused: bool) {
-    let own = &media.sides[side];
+fn section(body: &mut String, place: &Place<'_>, is_muxed: bool, at: SocketAddr, is_paused: bool) {
+    let (media, own) = (place.media(), place.own());
     let (address, port) = (at.ip(), at.port());
     let family = if address.is_ipv4() { "IP4" } else { "IP6" };
     let formats = own.formats.join(" ");
@@ -537,7 +498,6 @@ fn section(body: &mut String, media: &crate::Media, side: usize, at: SocketAddr,
         false => "a=sendonly\r\n",
     });
     // Reports that come with the media leave with the copies of it.
-    let is_muxed = media.is_muxed(0) && media.is_muxed(1);
     let _ = match (media.has_rtcp, is_muxed) {
         (false, _) => Ok(()),
         (true, false) => write!(body, "a=rtcp:{}\r\n", port | 1),

@@ -159,6 +159,13 @@ pub type Desired = BTreeMap<Local, Stream>;
 /// One step from what stands to what should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
+    /// It is this call's stream from now on, no more that of the other key: two calls became one.
+    Move {
+        /// Where it arrives.
+        local: Local,
+        /// What the region called its call.
+        from: u64,
+    },
     /// Take the stream away.
     Remove(Local),
     /// Make it so, whether it stands or not.

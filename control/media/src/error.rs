@@ -51,6 +51,17 @@ pub enum MediaError {
     /// An answer whose from-tag made no offer.
     #[error("From-tag not found")]
     UnknownTag,
+    /// Legs cannot be connected: one of them is unknown.
+    #[error("To-tag not found")]
+    UnknownToTag,
+    /// Two calls cannot become one.
+    #[error("Failed to merge two calls into one (tag collision)")]
+    TagCollision,
+    /// Legs cannot be connected: neither could do anything with what the other sends.
+    #[error(
+        "The legs have no media in common that could pass: of one kind, over one transport, not encrypted"
+    )]
+    NothingInCommon,
     /// A command for a call nobody offered.
     #[error("Unknown call-ID")]
     NoCall,
@@ -63,9 +74,6 @@ pub enum MediaError {
     /// A copy that nobody could read.
     #[error("Media is encrypted between the legs: a copy of it cannot be read")]
     Encrypted,
-    /// Legs that cannot be connected.
-    #[error("Legs that bundle their media cannot be connected to others")]
-    Bundled,
     /// A delete that fits no dialog.
     #[error("Call-ID not found or tags didn't match")]
     NoMatch,

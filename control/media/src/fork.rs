@@ -46,11 +46,13 @@ impl Fork {
                 .dialogs
                 .iter()
                 .find(|dialog| dialog.number == own.dialog);
-            let media = source.and_then(|dialog| dialog.medias.get(usize::from(own.media)));
-            let (Some(dialog), Some(media)) = (source, media.filter(|media| media.is_relayed()))
+            let places = source.map(|dialog| call.places(dialog, own.side));
+            let place = places.and_then(|all| all.get(usize::from(own.media)).copied());
+            let Some((place, opposite)) = place.filter(|(place, _)| place.media().is_relayed())
             else {
                 continue;
             };
+            let (dialog, media) = (place.dialog, place.media());
             let Some(locals) = media.locals else {
                 continue;
             };
@@ -81,7 +83,7 @@ impl Fork {
                 media: position,
             };
             into.insert(rtp.local, rtp);
-            if media.has_rtcp && !(media.is_muxed(0) && media.is_muxed(1)) {
+            if place.reports_apart(opposite.as_ref()) {
                 let rtcp = Stream {
                     local: rtp.local.rtcp(),
                     peer: rtp.local.rtcp(),

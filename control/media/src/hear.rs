@@ -2,6 +2,7 @@
 
 use crate::call::{Media, Mux, Side};
 use crate::diff::Kind;
+use crate::family::Facing;
 use crate::signal::Options;
 use crate::{Family, MediaError};
 use penstock_sdp::{Codec, Direction, MediaKind, Protocol};
@@ -116,6 +117,46 @@ pub(crate) fn convert(own: &str, wanted: &str) -> Option<Protocol> {
     };
     let (own, wanted) = (Protocol::from_word(own)?, Protocol::from_word(wanted)?);
     (class(own) == class(wanted)).then_some(wanted)
+}
+
+/// The transport that an offered section leaves with: that asked for now or, where it fits, before.
+pub(crate) fn transport_of(
+    offered: &penstock_sdp::Media,
+    options: &Options,
+    asked: &mut Option<String>,
+) -> Result<String, MediaError> {
+    let own = || Ok(offered.proto.clone());
+    if !is_rtp(offered) || offered.is_rejected() {
+        return own();
+    }
+    if let Some(wanted) = options.protocol {
+        *asked = Some(wanted.as_str().to_owned());
+    }
+    match asked {
+        None => own(),
+        Some(to) if convert(&offered.proto, to).is_some() => Ok(to.clone()),
+        Some(_) if options.protocol.is_none() => own(),
+        Some(to) => Err(MediaError::Profile {
+            from: offered.proto.clone(),
+            to: to.clone(),
+        }),
+    }
+}
+
+/// A leg can only be reached from an address of its own family.
+pub(crate) fn check_family(said: &Side, (name, family): &Facing) -> Result<(), MediaError> {
+    let Some(family) = *family else {
+        return Ok(());
+    };
+    for remote in [said.remote, said.remote_rtcp].into_iter().flatten() {
+        if Family::of(remote.ip()) != family {
+            return Err(MediaError::Family {
+                address: remote.ip(),
+                interface: name.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn is_rtp(said: &penstock_sdp::Media) -> bool {

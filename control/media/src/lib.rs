@@ -24,6 +24,10 @@
 //! The two legs of a dialog may be of different address families: each leg's SDP is of the family of the interface
 //! that faces it.
 //!
+//! A leg that was connected ([`Calls::connect`]) hears a leg of another dialog in place of the other one of its own:
+//! [`Call::partner`] says whom, [`Call::places`] in which sections. The dialogs may have been two calls'; then that call goes
+//! by both Call-IDs.
+//!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
 mod ageing;
@@ -31,12 +35,14 @@ mod alternates;
 mod call;
 mod calls;
 mod commands;
+mod connect;
 mod diff;
 mod error;
 mod family;
 mod fork;
 mod hear;
 mod leave;
+mod partner;
 mod pool;
 mod quality;
 mod signal;
@@ -44,13 +50,14 @@ mod streams;
 mod terms;
 
 pub use ageing::{End, Health, Sign, Timeouts, judge};
-pub use call::{Blocked, Call, Dialog, Leg, Media, Mux, Side, Told};
+pub use call::{Blocked, Call, Dialog, Leg, Media, Merged, Mux, Side, Told};
 pub use calls::{Calls, Pending, Restore};
 pub use commands::{HeldBack, Section, Selector, Subscribed};
 pub use diff::{Class, Desired, Feed, Ice, Kind, Learn, Mid, Op, Shared, Stream, diff};
 pub use error::{Held, MediaError};
 pub use family::Family;
 pub use fork::{Fork, ForkMedia, MAX_FORKS};
+pub use partner::{Partner, Place};
 pub use quality::{Limits, Measured, mos};
 pub use signal::{IceWish, MuxWish, Options, Parties, Replace, RtcpAttribute, Tos};
 

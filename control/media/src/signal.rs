@@ -1,14 +1,15 @@
 //! Offer and answer (RFC 3264) against a working copy of the call.
 
-use crate::call::{Blocked, Call, Dialog, Leg, Media, Side};
+use crate::call::{Blocked, Call, Dialog, Leg, Media};
 use crate::diff::{Ice, Learn};
 use crate::family::{Facing, Family, facing};
-use crate::hear::{clock, convert, is_rtp};
+use crate::hear::{check_family, clock, transport_of};
 use crate::leave::Phase;
+use crate::partner::Partner;
 use crate::pool::Pools;
 use crate::{Local, MAX_MEDIA, MediaError, Now};
 use penstock_sdp::{AttributeEdits, CodecFilter, ExtmapEdit, MediaKind, Protocol, Sdp};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Whose signalling it is.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +108,8 @@ pub struct Options {
     pub drop: Option<bool>,
     /// Send nothing to the leg that speaks before it has sent.
     pub wait: bool,
+    /// Who asks: a call that begins keeps it.
+    pub asked_by: Option<SocketAddr>,
     /// A subscription begins paused.
     pub inactive: bool,
     /// A subscription is to what the legs are sent.
@@ -214,6 +217,7 @@ impl Work<'_> {
             self.name_leg(idx, 1 - from, to)?;
         }
         let dialog = &mut self.call.dialogs[idx];
+        dialog.is_reoffered = dialog.is_apart();
         dialog.learn = options.learn.unwrap_or_default();
         dialog.handover = options.handover;
         dialog.strict_payload = options.strict_payload;
@@ -268,6 +272,7 @@ impl Work<'_> {
             .ok_or(MediaError::UnknownTag)?;
         let side = 1 - offerer;
         self.name_leg(idx, side, parties.to_tag.unwrap_or_default())?;
+        self.call.rejoin(idx, self.now);
         let dialog = &mut self.call.dialogs[idx];
         dialog.learn = options.learn.unwrap_or(dialog.learn);
         dialog.handover |= options.handover;
@@ -307,20 +312,20 @@ impl Work<'_> {
     ) -> Result<usize, MediaError> {
         let faced = facing(self.pools, sdp, options)?;
         let legs = faced.map(|facing| Leg::new(facing, self.now));
-        self.push_dialog(legs)?;
+        self.push_dialog(parties.call_id, legs)?;
         let idx = self.call.dialogs.len() - 1;
         self.call.dialogs[idx].branch = parties.branch.map(str::to_owned);
         self.name_leg(idx, 0, parties.from_tag)?;
         Ok(idx)
     }
 
-    pub(crate) fn push_dialog(&mut self, legs: [Leg; 2]) -> Result<(), MediaError> {
+    pub(crate) fn push_dialog(&mut self, call_id: &str, legs: [Leg; 2]) -> Result<(), MediaError> {
         if !self.call.has_room_for_tags(2) {
             return Err(MediaError::TooManyTags);
         }
-        self.call
-            .dialogs
-            .push(Dialog::new(self.call.next_dialog, legs));
+        let mut dialog = Dialog::new(self.call.next_dialog, legs);
+        dialog.call_id = Some(call_id.to_owned()).filter(|id| *id != self.call.id);
+        self.call.dialogs.push(dialog);
         self.call.next_dialog = self.call.next_dialog.wrapping_add(1);
         Ok(())
     }
@@ -431,7 +436,12 @@ impl Work<'_> {
         }
         let has_ports = media.locals.is_some();
         if !has_ports {
-            let locals = [self.take(&faced[0])?, self.take(&faced[1])?];
+            let first = self.take(&faced[0])?;
+            let locals = match self.call.dialogs[idx].published {
+                // Nobody is faced by a second one.
+                true => [first; 2],
+                false => [first, self.take(&faced[1])?],
+            };
             let media = &mut self.call.dialogs[idx].medias[position];
             media.locals = Some(locals);
             for (side, local) in media.sides.iter_mut().zip(locals) {
@@ -453,6 +463,7 @@ impl Dialog {
     fn new(number: u16, legs: [Leg; 2]) -> Dialog {
         Dialog {
             number,
+            call_id: None,
             legs,
             medias: Vec::new(),
             heard_ns: 0,
@@ -463,6 +474,7 @@ impl Dialog {
             branch: None,
             published: false,
             dropped: false,
+            is_reoffered: false,
             accepts_bundle: false,
             ends_us: None,
         }
@@ -515,6 +527,7 @@ impl Leg {
             created_us: now.unix_us,
             asymmetric: false,
             hint: None,
+            partner: Partner::Own,
             label: None,
             blocked: Blocked::default(),
             echoed: false,
@@ -556,44 +569,4 @@ impl Leg {
         }
         is_new
     }
-}
-
-/// The transport that an offered section leaves with: that asked for now or, where it fits, before.
-fn transport_of(
-    offered: &penstock_sdp::Media,
-    options: &Options,
-    asked: &mut Option<String>,
-) -> Result<String, MediaError> {
-    let own = || Ok(offered.proto.clone());
-    if !is_rtp(offered) || offered.is_rejected() {
-        return own();
-    }
-    if let Some(wanted) = options.protocol {
-        *asked = Some(wanted.as_str().to_owned());
-    }
-    match asked {
-        None => own(),
-        Some(to) if convert(&offered.proto, to).is_some() => Ok(to.clone()),
-        Some(_) if options.protocol.is_none() => own(),
-        Some(to) => Err(MediaError::Profile {
-            from: offered.proto.clone(),
-            to: to.clone(),
-        }),
-    }
-}
-
-/// A leg can only be reached from an address of its own family.
-pub(crate) fn check_family(said: &Side, (name, family): &Facing) -> Result<(), MediaError> {
-    let Some(family) = *family else {
-        return Ok(());
-    };
-    for remote in [said.remote, said.remote_rtcp].into_iter().flatten() {
-        if Family::of(remote.ip()) != family {
-            return Err(MediaError::Family {
-                address: remote.ip(),
-                interface: name.clone(),
-            });
-        }
-    }
-    Ok(())
 }

@@ -5,22 +5,22 @@
 //! is sent to that leg leaves from that one.
 
 use crate::Local;
-use crate::call::{Dialog, Media};
+use crate::call::{Call, Dialog, Side};
 use crate::diff::{Class, Desired, Feed, Kind, Learn, Mid, Shared, Stream};
+use crate::partner::Place;
 
 impl Dialog {
-    pub(crate) fn streams(&self, into: &mut Desired) {
-        for idx in 0..self.medias.len() {
-            let media = &self.medias[idx];
-            let joined = (0..2).all(|side| self.head(idx, side) != idx);
-            if !media.is_relayed() || joined {
-                continue;
-            }
-            let sides = if self.published { 0..1 } else { 0..2 };
-            for side in sides {
-                for stream in self.pair(idx, side).into_iter().flatten() {
+    pub(crate) fn streams(&self, call: &Call, into: &mut Desired) {
+        for side in self.sides() {
+            let places = call.places(self, side);
+            for (near, far) in &places {
+                let joined = far.is_some_and(|far| near.is_bundled() && far.is_bundled());
+                if !near.media().is_relayed() || joined {
+                    continue;
+                }
+                for stream in near.pair(far.as_ref(), &places).into_iter().flatten() {
                     into.insert(stream.local, stream);
-                    self.alternates(idx, side, &stream, into);
+                    self.alternates(near.idx, side, &stream, into);
                 }
             }
         }
@@ -39,74 +39,103 @@ impl Dialog {
         let head = &self.medias[self.head(idx, side)];
         head.locals.map(|locals| locals[side])
     }
+}
 
-    /// The streams that carry what leg `side` sends: RTP, and RTCP if that has a stream of its own.
-    fn pair(&self, idx: usize, side: usize) -> [Option<Stream>; 2] {
-        let media = &self.medias[idx];
-        let (Some(locals), Some(entry), Some(exit)) = (
-            media.locals,
-            self.entry(idx, side),
-            self.entry(idx, 1 - side),
-        ) else {
+impl Place<'_> {
+    fn head(&self) -> usize {
+        self.dialog.head(self.idx, self.side)
+    }
+
+    /// Whether it uses another section's port.
+    fn is_bundled(&self) -> bool {
+        self.head() != self.idx
+    }
+
+    fn entry(&self) -> Option<Local> {
+        self.dialog.entry(self.idx, self.side)
+    }
+
+    fn is_muxed(&self) -> bool {
+        self.media().is_muxed(self.side)
+    }
+
+    /// Whether its RTCP has a stream of its own; `far` is who hears it.
+    pub(crate) fn reports_apart(&self, far: Option<&Place<'_>>) -> bool {
+        self.media().has_rtcp && !(self.is_muxed() && far.is_some_and(Place::is_muxed))
+    }
+
+    /// The streams that carry what the leg sends to `far`: RTP, and RTCP if that has a stream of its own. `places` are all
+    /// of the leg.
+    fn pair(
+        &self,
+        far: Option<&Place<'_>>,
+        places: &[(Place<'_>, Option<Place<'_>>)],
+    ) -> [Option<Stream>; 2] {
+        let media = self.media();
+        let (Some(locals), Some(entry)) = (media.locals, self.entry()) else {
             return [None, None];
         };
-        let (own, other) = (&media.sides[side], &media.sides[1 - side]);
-        let leg = &self.legs[side];
-        let feed = |local: Local| match entry == locals[side] {
+        let local = locals[self.side];
+        // No packet leaves from port 0.
+        let nobody = Local { port: 0, ..local };
+        let exit = far.and_then(Place::entry).unwrap_or(nobody);
+        let (own, leg) = (self.own(), self.leg());
+        let feed = |local: Local| match entry == locals[self.side] {
             true if local == entry => Feed::Own,
             _ => Feed::PartOf(entry),
         };
         // What it sends is what the other leg announced (RFC 3264 section 5.1).
-        let event_type = other.event_type.or(own.event_type);
+        let event_type = far.and_then(|far| far.own().event_type).or(own.event_type);
         // Telephone events pass where media is blocked.
         let only_events = event_type.filter(|_| leg.blocked.media && media.kind == Kind::Rtp);
         let only_nothing = leg.blocked.media && only_events.is_none();
         let rtp = Stream {
-            local: locals[side],
+            local,
             peer: if leg.echoed { entry } else { exit },
             // Who sends nothing before he is sent something is not waited for.
             remote: own.remote.filter(|_| !leg.waits),
             kind: media.kind,
             learn: match leg.asymmetric {
                 true => Learn::Off,
-                false => self.learn,
+                false => self.dialog.learn,
             },
-            handover: self.handover,
+            handover: self.dialog.handover,
             hint: leg
                 .hint
                 .or(own.remote.map(|at| at.ip()).filter(|_| leg.waits)),
-            gate_open: self.lets_pass(media, side) && !only_nothing,
+            gate_open: self.lets_pass(far) && !only_nothing,
             signal: leg.signal,
             clock_hz: media.clock_hz,
-            dscp: self.mark,
+            dscp: self.dialog.mark,
             payload_types: match only_events {
                 Some(event) => 1 << event,
-                None => self.payload_types(idx),
+                None => self.payload_types(far, places),
             },
-            strict_payload: self.strict_payload || only_events.is_some(),
+            strict_payload: self.dialog.strict_payload || only_events.is_some(),
             event_type,
             shared: media.shared(),
             secure: media.has_proto("SAVP"),
             class: media.class(),
             capture: false,
-            feed: feed(locals[side]),
-            mid: mid(media, side).filter(|_| self.is_shared(idx, side)),
+            feed: feed(local),
+            mid: mid(own).filter(|_| self.is_shared()),
             ice: leg
                 .ice
                 .filter(|_| own.told_ice && own.ice.is_some() && !own.ice_lite),
             drop_events: leg.blocked.dtmf,
-            leg: self.number.wrapping_mul(2).wrapping_add(side as u16),
-            media: idx as u16,
+            leg: self.number(),
+            media: self.idx as u16,
         };
-        let (is_muxed, leaves_muxed) = (media.is_muxed(side), media.is_muxed(1 - side));
-        if !media.has_rtcp || is_muxed && leaves_muxed {
+        if !self.reports_apart(far) {
             return [Some(rtp), None];
         }
+        let is_muxed = self.is_muxed();
         let rtcp = Stream {
             local: rtp.local.rtcp(),
-            peer: match leaves_muxed {
-                true => exit,
-                false => locals[1 - side].rtcp(),
+            peer: match far {
+                None => nobody,
+                Some(far) if far.is_muxed() => exit,
+                Some(far) => far.media().locals.map_or(nobody, |l| l[far.side].rtcp()),
             },
             remote: match is_muxed {
                 true => own.remote,
@@ -138,35 +167,55 @@ impl Dialog {
         [Some(rtp), Some(rtcp)]
     }
 
-    /// Whether media of leg `side` goes anywhere, telephone events apart.
-    pub(crate) fn lets_pass(&self, media: &Media, side: usize) -> bool {
-        let (own, other) = (&self.legs[side], &self.legs[1 - side]);
+    /// Whether its media goes on to `far`, or to copies alone, telephone events apart.
+    pub(crate) fn lets_pass(&self, far: Option<&Place<'_>>) -> bool {
+        let echoed = |place: &Place<'_>| place.leg().echoed;
         // Who hears himself hears nobody else.
-        let is_drowned = other.echoed && !own.echoed;
-        let is_held = own.blocked.silence || self.dropped || is_drowned;
-        media.gate_open(side) && !is_held
+        let is_drowned = far.is_some_and(echoed) && !self.leg().echoed;
+        let is_dropped = self.dialog.dropped || far.is_some_and(|far| far.dialog.dropped);
+        let receives = far.is_none_or(|far| far.own().receives);
+        let is_held = self.leg().blocked.silence || is_dropped || is_drowned;
+        self.own().sends && receives && !is_held
     }
 
-    /// Whether other sections use the same port on that side.
-    fn is_shared(&self, idx: usize, side: usize) -> bool {
-        let head = self.head(idx, side);
-        let uses = |other| other != idx && self.head(other, side) == head;
-        (0..self.medias.len()).any(uses)
+    /// Whether other sections use the same port on its side.
+    fn is_shared(&self) -> bool {
+        let uses = |idx| idx != self.idx && self.dialog.head(idx, self.side) == self.head();
+        (0..self.dialog.medias.len()).any(uses)
     }
 
-    /// The types that may pass: where both legs bundle, those of the whole bundle.
-    fn payload_types(&self, idx: usize) -> u128 {
-        let joined = |other: &usize| (0..2).all(|side| self.head(*other, side) == idx);
-        let all = (0..self.medias.len()).filter(joined);
-        all.fold(self.medias[idx].payload_types(), |set, other| {
-            set | self.medias[other].payload_types()
+    /// The types that may pass, those that either leg announced: what is sent by numbers of one's own is as good. Where
+    /// both legs bundle, those of the whole bundle.
+    fn payload_types(
+        &self,
+        far: Option<&Place<'_>>,
+        places: &[(Place<'_>, Option<Place<'_>>)],
+    ) -> u128 {
+        let joined = |(near, other): &(Place<'_>, Option<Place<'_>>)| {
+            let (Some(far), Some(other)) = (far, other) else {
+                return false;
+            };
+            near.head() == self.idx && other.head() == far.idx
+        };
+        let all = places.iter().filter(|place| joined(place));
+        all.fold(announced(self, far), |set, (near, far)| {
+            set | announced(near, far.as_ref())
         })
     }
 }
 
+/// The payload types of RTP that legs announced for a section.
+fn announced(near: &Place<'_>, far: Option<&Place<'_>>) -> u128 {
+    let sides = std::iter::once(near.own()).chain(far.map(Place::own));
+    let all = sides.flat_map(|side| &side.payload_types);
+    match near.media().kind {
+        Kind::Rtp => all.fold(0, |set, number| set | 1 << (number & 127)),
+        Kind::Rtcp | Kind::Raw => 0,
+    }
+}
+
 /// How packets of a bundled section name it.
-fn mid(media: &Media, side: usize) -> Option<Mid> {
-    let own = &media.sides[side];
+fn mid(own: &Side) -> Option<Mid> {
     let word = own.mid.as_deref().filter(|_| own.mid_extension != 0)?;
     let mut name = [0; 8];
     name.get_mut(..word.len())?.copy_from_slice(word.as_bytes());

@@ -353,7 +353,7 @@ fn many_sections_are_no_more_than_one_command_holds() {
         let pending = calls.answer(&p, answer.as_bytes(), &keyed(), now(1.0));
         let pending = pending.unwrap();
         let ops = pending.ops.iter().map(|op| match op {
-            Op::Remove(_) => 1,
+            Op::Remove(_) | Op::Move { .. } => 1,
             Op::Put(stream) => {
                 1 + usize::from(stream.ice.is_some()) + usize::from(stream.feed != Feed::Own)
             }

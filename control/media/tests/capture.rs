@@ -7,7 +7,7 @@ use penstock_media::*;
 fn flags(ops: &[Op]) -> Vec<bool> {
     let flag = |op: &Op| match op {
         Op::Put(stream) => stream.capture,
-        Op::Remove(local) => panic!("{local:?} is removed"),
+        Op::Remove(local) | Op::Move { local, .. } => panic!("{local:?} is removed"),
     };
     ops.iter().map(flag).collect()
 }

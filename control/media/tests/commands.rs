@@ -203,12 +203,23 @@ fn a_leg_publishes() {
         answer.contains("a=recvonly\r\n") && !answer.contains("sendonly"),
         "{answer}"
     );
-    assert_eq!(calls.get("c").unwrap().desired().len(), 2);
+    let call = calls.get("c").unwrap();
+    assert_eq!(call.desired().len(), 2);
+    // Nobody is faced by a second pair of ports, and what comes leaves by none.
+    assert_eq!(call.locals().count(), 1);
+    assert!(call.desired().values().all(|stream| stream.peer.port == 0));
+    let used = |calls: &Calls| calls.ports().map(|(_, used, _)| used).sum::<usize>();
+    assert_eq!(used(&calls), 1);
+    let stored = call.clone();
+    assert_eq!(common::calls(8).restore([stored])[0].1, Restore::Done);
     let (pending, subscribed) = calls
         .subscribe("c", &[tag("p")], "s", &none, now(1.0))
         .unwrap();
     commit(&mut calls, pending, 1.0);
     assert_eq!(subscribed.from_tags, ["p"]);
+    assert_eq!(used(&calls), 2);
+    assert!(delete(&mut calls, "c", Some("p"), None, 2.0));
+    assert_eq!(used(&calls), 0);
 }
 
 /// o= and s= as one session for the life of the dialog.
@@ -395,40 +406,4 @@ fn media_is_echoed_dropped_and_waited_for() {
     };
     let [a, _] = with(&mut calls, wait, 4.0);
     assert!(a.gate_open && a.remote.is_none() && a.hint == Some([10, 0, 0, 1].into()));
-}
-
-/// Two legs of different dialogs are connected: they keep their ports, whom they heard before leaves.
-#[test]
-fn legs_are_connected() {
-    let mut calls = calls(8);
-    let none = Options::default();
-    for (from, to, port) in [("a", "b", 4000), ("x", "y", 6000)] {
-        let one = sdp("10.0.0.1", port, "");
-        offer(&mut calls, parties("c", from, None), &one, &none, 0.0).unwrap();
-        let other = sdp("10.0.0.2", port + 100, "");
-        answer(&mut calls, parties("c", from, Some(to)), &other, &none, 0.0).unwrap();
-    }
-    let locals = |calls: &Calls, tag: &str| {
-        let call = calls.get("c").unwrap();
-        let of = |d: &Dialog| {
-            d.legs
-                .iter()
-                .position(|leg| leg.has(tag))
-                .map(|side| d.medias[0].locals.unwrap()[side])
-        };
-        call.dialogs.iter().find_map(of).unwrap()
-    };
-    let [b, y] = [locals(&calls, "b"), locals(&calls, "y")];
-    let pending = calls.connect("c", "b", "y", now(2.0)).unwrap();
-    commit(&mut calls, pending, 2.0);
-    assert_eq!([locals(&calls, "b"), locals(&calls, "y")], [b, y]);
-    let [one, other] = rtp(&calls);
-    assert_eq!((one.peer, other.peer), (other.local, one.local));
-    assert_eq!(one.remote.unwrap().port(), 4100);
-    let used: usize = calls.ports().map(|(_, used, _)| used).sum();
-    assert_eq!(used, 2);
-    assert_eq!(
-        calls.connect("c", "b", "a", now(3.0)).unwrap_err(),
-        MediaError::UnknownTag
-    );
 }

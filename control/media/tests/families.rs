@@ -248,3 +248,44 @@ fn sections_of_two_families() {
     let locals: Vec<Local> = two.get("c").unwrap().locals().collect();
     assert!(locals[0].ip.is_ipv4() && locals[1].ip.is_ipv6());
 }
+
+/// Calls are counted by what they are relayed over as they come, change and go.
+#[test]
+fn calls_are_counted_by_family() {
+    let mut calls = calls(20);
+    let none = Options::default();
+    let begin = |calls: &mut Calls, id: &str, options: &Options| {
+        let body = sdp("10.0.0.1", 4000, "");
+        offer(calls, parties(id, id, None), &body, options, 0.0).unwrap();
+        calls.by_family()
+    };
+    assert_eq!(calls.by_family(), [0, 0, 0]);
+    assert_eq!(begin(&mut calls, "four", &none), [1, 0, 0]);
+    assert_eq!(begin(&mut calls, "both", &towards(Family::Ip6)), [1, 0, 1]);
+    let six = sdp6(4000, "");
+    offer(&mut calls, parties("six", "six", None), &six, &none, 0.0).unwrap();
+    assert_eq!(calls.by_family(), [1, 1, 1]);
+    // One whose only section is refused is relayed over neither.
+    let refused = sdp("10.0.0.1", 0, "");
+    offer(
+        &mut calls,
+        parties("four", "four", None),
+        &refused,
+        &none,
+        1.0,
+    )
+    .unwrap();
+    assert_eq!(calls.by_family(), [0, 1, 1]);
+    begin(&mut calls, "four", &none);
+    let pending = calls.connect(("four", "four"), ("six", "six"), now(2.0));
+    calls.commit(pending.unwrap(), now(2.0));
+    assert_eq!(calls.by_family(), [0, 0, 2]);
+    let stored: Vec<Call> = calls.iter().cloned().collect();
+    let mut restarted = common::calls(20);
+    restarted.restore(stored);
+    assert_eq!(restarted.by_family(), [0, 0, 2]);
+    for id in ["four", "six", "both"] {
+        assert!(delete(&mut calls, id, None, None, 3.0));
+    }
+    assert_eq!(calls.by_family(), [0, 0, 0]);
+}

@@ -153,8 +153,11 @@ fn a_refused_change_gives_its_ports_back_after_a_rest() {
     let pending = calls
         .offer(&parties("c", "a", None), body.as_bytes(), &none, now(0.0))
         .unwrap();
-    assert_eq!(pending.undo().len(), 4);
-    assert!(pending.undo().iter().all(|op| matches!(op, Op::Remove(_))));
+    let [(key, steps)] = &pending.undo()[..] else {
+        panic!("{:?}", pending.undo())
+    };
+    assert_eq!((*key, steps.len()), (pending.key, 4));
+    assert!(steps.iter().all(|op| matches!(op, Op::Remove(_))));
     calls.rollback(pending, now(0.0));
     assert!(calls.is_empty());
     let error = offer(&mut calls, parties("c", "a", None), &body, &none, 1.9).unwrap_err();

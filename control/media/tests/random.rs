@@ -25,6 +25,11 @@ enum Step {
         line: u8,
         fail: bool,
     },
+    Connect {
+        one: (u8, u8),
+        other: (u8, u8),
+        fail: bool,
+    },
     Delete {
         call: u8,
         from: Option<u8>,
@@ -41,6 +46,8 @@ fn step() -> impl Strategy<Value = Step> {
             |(call, from, to, ports, line, fail)| Step::Offer { call, from, to, ports, line, fail }),
         4 => (id(), id(), id(), ports(), 0..9u8, prop::bool::weighted(0.1)).prop_map(
             |(call, from, to, ports, line, fail)| Step::Answer { call, from, to, ports, line, fail }),
+        2 => ((id(), id()), (id(), id()), prop::bool::weighted(0.2)).prop_map(
+            |(one, other, fail)| Step::Connect { one, other, fail }),
         2 => (id(), prop::option::of(id()), prop::option::of(id())).prop_map(
             |(call, from, to)| Step::Delete { call, from, to }),
         1 => (0..4u8).prop_map(Step::Wait),
@@ -91,6 +98,11 @@ impl Plane {
                         stream.local
                     );
                 }
+                Op::Move { local, from } => {
+                    let stands = self.0.get_mut(&local).expect("a stream");
+                    assert_eq!(stands.0, from);
+                    stands.0 = call;
+                }
                 Op::Remove(local) => {
                     assert_eq!(self.0.remove(&local).map(|(owner, _)| owner), Some(call));
                 }
@@ -116,7 +128,25 @@ fn check(calls: &Calls, plane: &Plane) {
     assert_eq!(want, plane.0);
     let used: usize = calls.ports().map(|(_, used, _)| used).sum();
     assert_eq!(used, owners.len());
-    for (_, stream) in plane.0.values() {
+    let mut families = [0; 4];
+    for call in calls.iter() {
+        let medias = call.dialogs.iter().flat_map(|dialog| &dialog.medias);
+        let locals: Vec<Local> = medias.filter_map(|m| m.locals).flatten().collect();
+        let has = |v4| locals.iter().any(|local| local.ip.is_ipv4() == v4);
+        families[usize::from(has(true)) + 2 * usize::from(has(false))] += 1;
+    }
+    assert_eq!(calls.by_family(), families[1..]);
+    for call in calls.iter() {
+        for (dialog, side) in call.dialogs.iter().flat_map(|d| [(d, 0), (d, 1)]) {
+            let Some((other, far)) = call.partner(dialog, side) else {
+                assert_eq!(dialog.legs[side].partner, Partner::Nobody);
+                continue;
+            };
+            let back = call.partner(other, far).map(|(d, side)| (d.number, side));
+            assert_eq!(back, Some((dialog.number, side)), "who is heard hears");
+        }
+    }
+    for (_, stream) in plane.0.values().filter(|(_, s)| s.peer.port != 0) {
         // What a leg without a port of its own for it sends is a part of what comes to another one.
         let entry = match stream.feed {
             Feed::PartOf(entry) | Feed::AltOf(entry) => entry,
@@ -142,12 +172,12 @@ proptest! {
         let mut calls = Calls::new(many_addresses(10), now(0.0));
         let mut plane = Plane::default();
         let mut t = 0.0;
-        let tag = |n: u8| format!("t{n}");
+        let tag = |call: u8, n: u8| format!("{call}t{n}");
         for step in steps {
             t += 0.1;
             let result = match &step {
                 Step::Offer { call, from, to, ports, line, .. } => {
-                    let (id, from_tag, to) = (call.to_string(), tag(*from), to.map(tag));
+                    let (id, from_tag, to) = (call.to_string(), tag(*call, *from), to.map(|to| tag(*call, to)));
                     let p = parties(&id, &from_tag, to.as_deref());
                     let family = [None, Some(Family::Ip4), Some(Family::Ip6), None];
                     let options = Options {
@@ -158,22 +188,29 @@ proptest! {
                     calls.offer(&p, &body(ports, *line, *from), &options, now(t))
                 }
                 Step::Answer { call, from, to, ports, line, .. } => {
-                    let (id, from_tag, to_tag) = (call.to_string(), tag(*from), tag(*to));
+                    let (id, from_tag, to_tag) = (call.to_string(), tag(*call, *from), tag(*call, *to));
                     let p = parties(&id, &from_tag, Some(&to_tag));
                     let options = Options { ice_keys: Some(KEYS), ..Options::default() };
                     calls.answer(&p, &body(ports, *line, *to), &options, now(t))
                 }
                 Step::Delete { call, from, to } => {
+                    let tag = |n: u8| tag(*call, n);
                     let (from, to) = (from.map(tag), to.map(tag));
                     calls.delete(&call.to_string(), (from.as_deref(), to.as_deref()), None, Duration::ZERO, now(t))
+                }
+                Step::Connect { one, other, .. } => {
+                    let [one, other] = [one, other].map(|(call, n)| (call.to_string(), tag(*call, *n)));
+                    calls.connect((&one.0, &one.1), (&other.0, &other.1), now(t))
                 }
                 Step::Wait(s) => { t += f64::from(*s); continue }
             };
             let Ok(pending) = result else { check(&calls, &plane); continue };
-            let fail = matches!(step, Step::Offer { fail: true, .. } | Step::Answer { fail: true, .. });
+            let fail = matches!(step, Step::Offer { fail: true, .. } | Step::Answer { fail: true, .. } | Step::Connect { fail: true, .. });
             plane.apply(pending.key, &pending.ops);
             if fail {
-                plane.apply(pending.key, &pending.undo());
+                for (key, ops) in pending.undo() {
+                    plane.apply(key, &ops);
+                }
                 calls.rollback(pending, now(t));
             } else {
                 calls.commit(pending, now(t));
@@ -187,12 +224,11 @@ proptest! {
         check(&restarted, &plane);
         for id in 0..4 {
             if let Ok(pending) = calls.delete(&id.to_string(), (None, None), None, Duration::ZERO, now(t)) {
-                prop_assert!(pending.after().is_none());
                 plane.apply(pending.key, &pending.ops);
                 calls.commit(pending, now(t));
             }
         }
-        prop_assert!(plane.0.is_empty());
+        prop_assert!(calls.is_empty() && plane.0.is_empty());
         prop_assert!(calls.ports().all(|(_, used, _)| used == 0));
         // Every pair can be had again after the rest, and not one more.
         let all = body(&[4000; 15], 0, 1);

@@ -396,3 +396,38 @@ fn an_address_that_is_yet_to_be_found_is_no_hold() {
         assert_eq!((a.remote, a.ice), (None, Some(KEYS[0])));
     }
 }
+
+/// A leg that bundles is connected to one that does not, and has one port for all that it hears.
+#[test]
+fn a_bundle_is_connected_to_a_leg_without() {
+    let mut calls = calls(16);
+    let options = Options {
+        accept_bundle: true,
+        offer_bundle: true,
+        ..Options::default()
+    };
+    for (from, to, port) in [("a", "b", 4000), ("x", "y", 6000)] {
+        let ports = [port, if from == "a" { port } else { port + 2 }];
+        let body = |ip| bundle(ip, ports, from == "a");
+        let p = parties("c", from, None);
+        offer(&mut calls, p, &body("10.0.0.1"), &options, 0.0).unwrap();
+        let p = parties("c", from, Some(to));
+        answer(&mut calls, p, &body("10.0.0.2"), &options, 1.0).unwrap();
+    }
+    // Both of the first dialog bundle, neither of the second.
+    let find = |calls: &Calls, leg, media| {
+        let all = streams(calls);
+        all.into_iter()
+            .find(|s| (s.leg, s.media) == (leg, media))
+            .unwrap()
+    };
+    assert_eq!(streams(&calls).iter().filter(|s| s.leg < 2).count(), 2);
+    let pending = calls.connect(("c", "a"), ("c", "y"), now(2.0)).unwrap();
+    calls.commit(pending, now(2.0));
+    let [audio, video] = [0, 1].map(|media| find(&calls, 0, media));
+    let [heard, seen] = [0, 1].map(|media| find(&calls, 3, media));
+    assert_eq!(video.feed, Feed::PartOf(audio.local));
+    assert_eq!([audio.peer, video.peer], [heard.local, seen.local]);
+    assert_eq!([heard.peer, seen.peer], [audio.local; 2]);
+    assert_eq!([heard.feed, seen.feed], [Feed::Own; 2]);
+}

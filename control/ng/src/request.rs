@@ -252,6 +252,14 @@ impl Request {
         }
     }
 
+    /// The second call of a `connect` across two.
+    pub fn other_call_id(&self) -> Option<&str> {
+        match self {
+            Self::Connect(connect) => connect.to_call_id.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The command, as rtpengine spells it.
     pub fn command(&self) -> &'static str {
         let block = |block: &Block| match (block.what, block.on) {

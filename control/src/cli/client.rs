@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Deserialize)]
 pub(super) struct Summary {
     pub(super) id: String,
+    /// Other Call-IDs that it goes by.
+    pub(super) also: Vec<String>,
     pub(super) key: u64,
     pub(super) created_us: u64,
     pub(super) tags: Vec<Option<String>>,

@@ -4,6 +4,7 @@ use super::streams::{Region, Row};
 use super::{CliError, client, screen};
 use comfy_table::{Attribute, Cell, CellAlignment, Table};
 use penstock_config::Config;
+use penstock_media::Partner;
 use penstock_shm::counters::Drop;
 use serde_json::json;
 use std::collections::HashMap;
@@ -143,7 +144,7 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
         let age_s = now_us.saturating_sub(call.created_us) as f64 / 1e6;
         if as_json {
             list.push(json!({
-                "call_id": call.id, "call": call.key, "tags": call.tags, "streams": own.len(),
+                "call_id": call.id, "also": call.also, "call": call.key, "tags": call.tags, "streams": own.len(),
                 "packets": packets, "lost": lost, "age_s": age_s, "one_way": call.one_way,
                 "poor": call.poor,
             }));
@@ -154,8 +155,9 @@ fn all_calls(config: &Config, as_json: bool) -> Result<(), CliError> {
             .iter()
             .map(|tag| tag.as_deref().unwrap_or("?"))
             .collect();
+        let ids = [&[call.id], &call.also[..]].concat();
         table.add_row([
-            call.id,
+            ids.join(", "),
             tags.join(" > "),
             own.len().to_string(),
             packets.to_string(),
@@ -192,15 +194,26 @@ fn one_call(config: &Config, id: &str, as_json: bool) -> Result<(), CliError> {
         )?;
         return Ok(());
     }
-    writeln!(out, "call {id}")?;
+    let ids: Vec<&str> = call.ids().collect();
+    writeln!(out, "call {}", ids.join(", "))?;
     for dialog in &call.dialogs {
-        for (side, leg) in dialog.legs.iter().enumerate() {
+        for side in dialog.sides() {
+            let leg = &dialog.legs[side];
             let tags = match leg.tags.is_empty() {
                 true => "has not answered".to_owned(),
                 false => format!("tag {}", leg.tags.join(", ")),
             };
-            let number = dialog.number * 2 + side as u16;
-            writeln!(out, "  leg {number}: {tags}; interface {}", leg.interface)?;
+            let number = dialog.leg_number(side);
+            let partner = match leg.partner {
+                Partner::Own => String::new(),
+                Partner::Leg(other) => format!("; connected to leg {other}"),
+                Partner::Nobody => "; hears nobody".to_owned(),
+            };
+            writeln!(
+                out,
+                "  leg {number}: {tags}; interface {}{partner}",
+                leg.interface
+            )?;
         }
         for (number, media) in dialog.medias.iter().enumerate() {
             let state = match (media.locals, media.sides.iter().any(|side| side.declined)) {

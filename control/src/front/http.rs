@@ -60,7 +60,7 @@ const NO_COOKIE: &[u8] = b"- ";
 pub(super) enum Ask {
     Ng(Bytes, Peer),
     /// Neither the question nor the answer has a cookie.
-    Plain(Bytes, IpAddr),
+    Plain(Bytes, SocketAddr),
     Cli(String),
     Echo(Bytes),
     Metrics,
@@ -96,8 +96,8 @@ async fn answer(front: Rc<Front>, mut asks: mpsc::Receiver<(Ask, ReplyTo)>) {
     while let Some((ask, to)) = asks.recv().await {
         match ask {
             Ask::Ng(bytes, peer) => front.take(&bytes, peer, to),
-            Ask::Plain(bytes, ip) => {
-                front.take(&[NO_COOKIE, &bytes].concat(), Peer::Plain(ip), to);
+            Ask::Plain(bytes, peer) => {
+                front.take(&[NO_COOKIE, &bytes].concat(), Peer::Plain(peer), to);
             }
             Ask::Cli(line) => {
                 front.send_now(to, crate::ctl::cli(&front.service, &line).into_bytes())
@@ -111,7 +111,7 @@ async fn answer(front: Rc<Front>, mut asks: mpsc::Receiver<(Ask, ReplyTo)>) {
 /// A connection, as its requests see it.
 pub(super) struct Client {
     pub(super) asks: Asks,
-    pub(super) ip: IpAddr,
+    pub(super) peer: SocketAddr,
     pub(super) number: u64,
     _connection: Connection,
 }
@@ -121,7 +121,7 @@ pub(super) async fn serve(asks: Asks, stream: TcpStream, connection: Connection)
     let doors = asks.doors.clone();
     let client = Arc::new(Client {
         asks,
-        ip: connection.ip,
+        peer: connection.peer,
         number: connection.number,
         _connection: connection,
     });
@@ -164,7 +164,7 @@ async fn handle(
         return ws::upgrade(client, upgrade);
     }
     let asks = &client.asks;
-    let (event, refused) = match asks.gate.admit(client.ip, Instant::now()) {
+    let (event, refused) = match asks.gate.admit(client.peer.ip(), Instant::now()) {
         Verdict::Pass => (Event::Request, None),
         Verdict::Denied => (Event::Denied, Some(StatusCode::FORBIDDEN)),
         Verdict::Wait(_) => (Event::Limited, Some(StatusCode::TOO_MANY_REQUESTS)),
@@ -198,7 +198,7 @@ async fn handle(
         },
         (Method::POST, "/ng") => match body_of(body).await {
             Ok(message) if is(&parts.headers, NG) => {
-                let peer = Peer::Connection(client.ip, client.number);
+                let peer = Peer::Connection(client.peer, client.number);
                 ng(asks.once(Ask::Ng(message, peer)).await, NG)
             }
             Ok(_) => refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, NG),
@@ -206,7 +206,7 @@ async fn handle(
         },
         (Method::POST, "/ng-plain") => match body_of(body).await {
             Ok(message) if is(&parts.headers, JSON) || is(&parts.headers, NG) => {
-                let reply = asks.once(Ask::Plain(message, client.ip)).await;
+                let reply = asks.once(Ask::Plain(message, client.peer)).await;
                 let reply = reply.map(without_cookie);
                 let is_json = reply.as_ref().is_some_and(|bytes| bytes.starts_with(b"{"));
                 ng(reply, if is_json { JSON } else { NG })

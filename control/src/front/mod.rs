@@ -13,7 +13,7 @@
 //! They share a [`Front`]: it tells a request from a retransmission, has requests of different calls overlap and
 //! those of one call queue, and gives each reply to whoever is to have it ([`ReplyTo`]). What strangers can
 //! make it keep is bounded: requests under way by [`MAX_PENDING`] and [`MAX_PENDING_BYTES`], answers by the
-//! cookie cache, connections by [`MAX_CONNECTIONS`] and [`MAX_FROM_ONE`], and each by [`IN_FLIGHT`].
+//! cookie cache, connections by [`MAX_CONNECTIONS`], shared out by [`places`], and each by [`IN_FLIGHT`].
 
 mod bind;
 mod doors;
@@ -54,8 +54,8 @@ const MAX_DATAGRAM: usize = 65_507;
 /// Connections at one time, over TCP and over HTTP each.
 const MAX_CONNECTIONS: usize = 256;
 
-/// Those of one source, lest it hold every place.
-const MAX_FROM_ONE: usize = MAX_CONNECTIONS / 2;
+/// Those of them that loopback finds free, whoever else is there.
+const KEPT_FOR_LOOPBACK: usize = 32;
 
 /// Requests of one connection that are carried out, or whose replies were not taken off yet. While there are
 /// so many, nothing is read from it.
@@ -72,9 +72,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 enum Peer {
     Datagrams(SocketAddr),
     /// A connection: its other end, and its number, never given out again.
-    Connection(IpAddr, u64),
+    Connection(SocketAddr, u64),
     /// Who sends no cookies: nothing is a retransmission.
-    Plain(IpAddr),
+    Plain(SocketAddr),
+}
+
+impl Peer {
+    fn address(self) -> SocketAddr {
+        let (Peer::Datagrams(address) | Peer::Connection(address, _) | Peer::Plain(address)) = self;
+        SocketAddr::new(address.ip().to_canonical(), address.port())
+    }
 }
 
 /// Who is to have a reply. Dropped, it is never answered.
@@ -189,7 +196,7 @@ impl Front {
             // A reply is one write: there is nothing to wait for.
             let _ = stream.set_nodelay(true);
             let connection = Connection {
-                ip: peer.ip(),
+                peer,
                 number: self.connections.get(),
                 _place: place,
             };
@@ -273,23 +280,20 @@ impl Front {
     fn queue(self: &Rc<Self>, job: Job) {
         self.pending.set(self.pending.get() + 1);
         self.pending_bytes.set(self.pending_bytes.get() + job.bytes);
-        let lanes = self.service.lanes.clone();
-        let lane = job.request.call_id().map(str::to_owned);
+        let own = job.request.call_id().map(str::to_owned);
+        let other = job.request.other_call_id().map(str::to_owned);
         let front = self.clone();
         let work = async move { front.carry_out(job).await };
-        match lane {
-            Some(lane) => lanes.run(&lane, work),
-            None => drop(tokio::task::spawn_local(work)),
+        match (own, other) {
+            (Some(own), Some(other)) => self.service.in_both_turns([&own, &other], work),
+            (Some(own), None) => self.service.in_turn(&own, work),
+            (None, _) => drop(tokio::task::spawn_local(work)),
         }
     }
 
     async fn carry_out(&self, job: Job) {
         let is_delete = matches!(job.request, Request::Delete(_));
-        let client = match job.peer {
-            Peer::Datagrams(peer) => peer.ip(),
-            Peer::Connection(ip, _) | Peer::Plain(ip) => ip,
-        };
-        let reply = self.service.serve(job.request, client).await;
+        let reply = self.service.serve(job.request, job.peer.address()).await;
         let mut bytes = reply.encode(&job.cookie, job.encoding);
         if bytes.len() > MAX_DATAGRAM && matches!(job.to, ReplyTo::Datagram { .. }) {
             let text = "The reply is too large for a datagram";
@@ -334,7 +338,7 @@ impl Front {
 
 /// A connection that was taken on, and its place among them.
 struct Connection {
-    ip: IpAddr,
+    peer: SocketAddr,
     number: u64,
     _place: Place,
 }

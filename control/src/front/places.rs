@@ -1,35 +1,56 @@
-//! Places for connections: so many in all, and of them so many for one source.
+//! Places for connections: whoever has more of them than are free gets none, and some are kept for loopback.
+//!
+//! So one source has half at most, a second one half of what that left, and however many a few of them take, there are
+//! places for another. Who holds some keeps them.
 
 use super::gate::source;
-use super::{MAX_CONNECTIONS, MAX_FROM_ONE};
+use super::{KEPT_FOR_LOOPBACK, MAX_CONNECTIONS};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The places that are taken, by source as [`Gate`](super::Gate) tells them apart.
+/// The places that are taken.
 #[derive(Default)]
-pub(super) struct Places(Mutex<HashMap<IpAddr, usize>>);
+pub(super) struct Places(Mutex<Taken>);
+
+#[derive(Default)]
+struct Taken {
+    /// By source as [`Gate`](super::Gate) tells them apart.
+    by_source: HashMap<IpAddr, usize>,
+    all: usize,
+    /// Those of loopback.
+    loopback: usize,
+}
 
 /// A place; dropped, it is free again.
 pub(super) struct Place {
     source: IpAddr,
+    is_loopback: bool,
     places: Arc<Places>,
 }
 
 impl Places {
-    /// Takes a place for a connection of `ip`; `None` if there is none, or the source has its share.
+    /// Takes a place for a connection of `ip`; `None` if there is none for it.
     pub(super) fn take(self: &Arc<Self>, ip: IpAddr) -> Option<Place> {
-        let source = source(ip.to_canonical());
+        let ip = ip.to_canonical();
+        let (source, is_loopback) = (source(ip), ip.is_loopback());
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= MAX_CONNECTIONS
-            || taken.get(&source).is_some_and(|own| *own >= MAX_FROM_ONE)
-        {
+        let own = taken.by_source.get(&source).copied().unwrap_or(0);
+        let free = MAX_CONNECTIONS - taken.all;
+        let may = match is_loopback {
+            true => free > own || free > 0 && taken.loopback < KEPT_FOR_LOOPBACK,
+            false => free.saturating_sub(KEPT_FOR_LOOPBACK.saturating_sub(taken.loopback)) > own,
+        };
+        if !may {
             return None;
         }
-        *taken.entry(source).or_default() += 1;
+        taken.by_source.insert(source, own + 1);
+        taken.all += 1;
+        taken.loopback += usize::from(is_loopback);
         drop(taken);
         Some(Place {
             source,
+            is_loopback,
             places: self.clone(),
         })
     }
@@ -39,10 +60,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         let taken = &self.places.0;
         let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&self.source) {
+        taken.all -= 1;
+        taken.loopback -= usize::from(self.is_loopback);
+        if let Some(own) = taken.by_source.get_mut(&self.source) {
             *own -= 1;
+            if *own == 0 {
+                taken.by_source.remove(&self.source);
+            }
         }
-        taken.retain(|_, own| *own > 0);
     }
 }
 
@@ -50,23 +75,55 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
+    /// All that a source gets when it asks again and again.
+    fn flood(places: &Arc<Places>, ip: &str) -> Vec<Place> {
+        let ip = ip.parse().unwrap();
+        let taken = std::iter::from_fn(|| places.take(ip));
+        taken.take(2 * MAX_CONNECTIONS).collect()
+    }
+
+    const STRANGERS: usize = MAX_CONNECTIONS - KEPT_FOR_LOOPBACK;
+
     #[test]
-    fn a_source_has_its_share_and_leaves_the_rest() {
+    fn a_source_has_half_of_what_the_others_left() {
         let places: Arc<Places> = Arc::default();
-        let take = |ip: &str| {
-            let ip = ip.parse().unwrap();
-            let taken = std::iter::from_fn(|| places.take(ip)).take(2 * MAX_CONNECTIONS);
-            taken.collect::<Vec<_>>()
-        };
-        let one = take("192.0.2.1");
-        assert_eq!(one.len(), MAX_FROM_ONE);
-        assert!(take("::ffff:192.0.2.1").is_empty());
-        let six = take("2001:db8::1");
-        assert_eq!(six.len(), MAX_FROM_ONE.min(MAX_CONNECTIONS - one.len()));
-        assert!(take("2001:db8::2").is_empty());
-        assert!(take("192.0.2.2").is_empty());
+        let one = flood(&places, "192.0.2.1");
+        assert_eq!(one.len(), STRANGERS / 2);
+        assert!(flood(&places, "::ffff:192.0.2.1").is_empty());
+        let six = flood(&places, "2001:db8::1");
+        assert_eq!(six.len(), STRANGERS / 4);
+        assert!(flood(&places, "2001:db8::2").is_empty());
+        let third = flood(&places, "192.0.2.3");
+        assert_eq!(third.len(), STRANGERS / 8);
+        // Who has places keeps them; what is given back is for whoever has fewest.
         drop(one);
-        assert_eq!(take("192.0.2.2").len(), MAX_FROM_ONE);
-        assert_eq!(places.0.lock().unwrap().len(), 1);
+        assert!(!flood(&places, "192.0.2.4").is_empty());
+        drop((six, third));
+        assert_eq!(flood(&places, "192.0.2.2").len(), STRANGERS / 2);
+        let taken = places.0.lock().unwrap();
+        assert_eq!(
+            (taken.by_source.len(), taken.all, taken.loopback),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn strangers_leave_loopback_its_places() {
+        let places: Arc<Places> = Arc::default();
+        let mut strangers = Vec::new();
+        for n in 1..=255_u8 {
+            strangers.extend(flood(&places, &format!("192.0.2.{n}")));
+        }
+        assert_eq!(strangers.len(), STRANGERS);
+        let own = flood(&places, "127.0.0.1");
+        assert_eq!(own.len(), KEPT_FOR_LOOPBACK);
+        assert!(flood(&places, "::1").is_empty());
+        drop(own);
+        assert_eq!(flood(&places, "::1").len(), KEPT_FOR_LOOPBACK);
+        // Where nobody else is it has more, and what it has counts as kept for it.
+        drop(strangers);
+        let own = flood(&places, "127.0.0.1");
+        assert_eq!(own.len(), MAX_CONNECTIONS / 2);
+        assert_eq!(flood(&places, "192.0.2.1").len(), MAX_CONNECTIONS / 4);
     }
 }

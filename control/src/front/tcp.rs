@@ -67,7 +67,14 @@ async fn requests(
             };
             let (message, after) = rest.split_at_checked(len).ok_or(Event::Garbage)?;
             rest = after;
-            if !may_ask(&front.gate, &front.doors, Transport::Tcp, connection.ip).await {
+            if !may_ask(
+                &front.gate,
+                &front.doors,
+                Transport::Tcp,
+                connection.peer.ip(),
+            )
+            .await
+            {
                 return Ok(());
             }
             let Ok(permit) = room.clone().acquire_owned().await else {
@@ -79,7 +86,7 @@ async fn requests(
             };
             front.take(
                 message,
-                Peer::Connection(connection.ip, connection.number),
+                Peer::Connection(connection.peer, connection.number),
                 to,
             );
         }

@@ -91,7 +91,14 @@ async fn serve(mut socket: WebSocket, client: &Client, sub: Sub) -> Option<Event
             continue;
         }
         let asks = &client.asks;
-        if !may_ask(&asks.gate, &asks.doors, Transport::WebSocket, client.ip).await {
+        if !may_ask(
+            &asks.gate,
+            &asks.doors,
+            Transport::WebSocket,
+            client.peer.ip(),
+        )
+        .await
+        {
             return None;
         }
         let permit = room.clone().try_acquire_owned().ok()?;
@@ -101,8 +108,8 @@ async fn serve(mut socket: WebSocket, client: &Client, sub: Sub) -> Option<Event
         };
         let bytes = message.into_data();
         let ask = match sub {
-            Sub::Ng => Ask::Ng(bytes, Peer::Connection(client.ip, client.number)),
-            Sub::Plain => Ask::Plain(bytes, client.ip),
+            Sub::Ng => Ask::Ng(bytes, Peer::Connection(client.peer, client.number)),
+            Sub::Plain => Ask::Plain(bytes, client.peer),
             Sub::Cli => Ask::Cli(String::from_utf8_lossy(&bytes).trim().to_owned()),
             Sub::Echo => Ask::Echo(bytes),
         };

@@ -1,7 +1,7 @@
 //! Clients of the ways in: ng over UDP, TCP, HTTP and WebSocket, in both encodings.
 
 use super::{PATIENCE, World};
-use penstock_ng::{Datagram, Dict, Value as Ng};
+use penstock_ng::{Datagram, Dict, Text, Value as Ng};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -50,7 +50,7 @@ pub fn read(bytes: &[u8]) -> (String, Value) {
 }
 
 fn json(value: Ng) -> Value {
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let text = |bytes: Text<'_>| String::from_utf8_lossy(&bytes).into_owned();
     match value {
         Ng::Integer(number) => number.into(),
         Ng::Bytes(bytes) => text(bytes).into(),

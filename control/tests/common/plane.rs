@@ -251,6 +251,14 @@ fn apply(
                 }
             }
             Op::Ice { .. } => {}
+            Op::Move { endpoint, from } => {
+                if let Some(no) = table.find(*endpoint) {
+                    let call = &table.head(no).call;
+                    if call.load(Ordering::Relaxed) == *from {
+                        call.store(command.call, Ordering::Relaxed);
+                    }
+                }
+            }
             Op::Remove(endpoint) => {
                 if let Some(no) = table.find(*endpoint) {
                     assert!(table.remove(no, now));

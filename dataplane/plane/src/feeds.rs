@@ -164,7 +164,7 @@ impl Feeds {
                 Op::Set(spec) => after.insert(spec.endpoint.to_bits(), Feed::Own),
                 Op::Remove(endpoint) => after.insert(endpoint.to_bits(), Feed::Own),
                 Op::Feed(feeding) => after.insert(feeding.endpoint.to_bits(), feeding.feed),
-                Op::Acknowledge { .. } | Op::Ice { .. } => None,
+                Op::Acknowledge { .. } | Op::Ice { .. } | Op::Move { .. } => None,
             };
         }
         for (&child, &feed) in &after {

@@ -5,6 +5,7 @@
 //! latch) therefore also remakes the route of the peer.
 
 mod alternates;
+mod calls;
 mod fed;
 
 use crate::addresses::Local;
@@ -221,6 +222,7 @@ impl Streams {
                 Op::Acknowledge { number, generation } => {
                     self.table.acknowledge(*number, *generation);
                 }
+                Op::Move { endpoint, from } => self.take_over(*endpoint, *from, command.call),
                 // Taken with its stream.
                 Op::Ice { .. } => {}
             }
@@ -235,7 +237,13 @@ impl Streams {
         self.feeds.admit(command)?;
         ice::admit(&command.ops)?;
         let mut new = 0;
+        let mut moved = Vec::new();
         for op in &command.ops {
+            if let Op::Move { endpoint, from } = op
+                && self.of(*endpoint, *from).is_some()
+            {
+                moved.push(*endpoint);
+            }
             let Op::Set(spec) = op else { continue };
             let local = self
                 .local(spec.endpoint)
@@ -255,11 +263,8 @@ impl Streams {
                     return Err((Refusal::NoRoute, spec.endpoint));
                 }
             }
-            let stands = self
-                .table
-                .find(spec.endpoint)
-                .is_some_and(|no| self.call(no) == command.call);
-            new += u32::from(!stands);
+            let stands = self.of(spec.endpoint, command.call).is_some();
+            new += u32::from(!stands && !moved.contains(&spec.endpoint));
         }
         if new > self.table.counts().free {
             let first = command.ops.iter().find_map(|op| match op {
@@ -280,36 +285,6 @@ impl Streams {
     fn own(&self, local: &Local, ip: IpAddr) -> Option<&Local> {
         let mut locals = self.locals.iter().flatten();
         locals.find(|own| (own.ip, own.vlan) == (ip, local.vlan))
-    }
-
-    /// The record of an endpoint, taken if it has none. An endpoint that another call left behind is
-    /// ended first, so that no meter is inherited.
-    fn number_for(
-        &mut self,
-        spec: &StreamSpec,
-        call: u64,
-        drafts: &mut Drafts,
-        now_ns: u64,
-    ) -> Option<u32> {
-        if let Some(number) = self.table.find(spec.endpoint)
-            && self.call(number) != call
-        {
-            self.end(number, drafts, now_ns);
-        }
-        self.table.insert(spec.endpoint, call, now_ns).ok()
-    }
-
-    fn remove(&mut self, endpoint: Endpoint, call: u64, drafts: &mut Drafts, now_ns: u64) {
-        let Some(number) = self
-            .table
-            .find(endpoint)
-            .filter(|&no| self.call(no) == call)
-        else {
-            return;
-        };
-        let peer = Endpoint::from_bits(self.table.slot(number).peer_endpoint);
-        self.end(number, drafts, now_ns);
-        self.add(self.table.find(peer), drafts);
     }
 
     /// Has streams stored anew as they are.
@@ -418,10 +393,6 @@ impl Streams {
             remote: remote.filter(|_| locked)?,
             signal: spec.signal,
         })
-    }
-
-    fn call(&self, number: u32) -> u64 {
-        self.table.head(number).call.load(Relaxed)
     }
 
     fn endpoint(&self, number: u32) -> Endpoint {

@@ -6,11 +6,12 @@
 //! | slot | bytes |
 //! | --- | --- |
 //! | header | 0..8 number, 8..16 call, 16..18 count of ops |
-//! | any op | 0 tag (1 set, 2 remove, 3 acknowledge, 4 feed, 6 ice), 4..6 address and 6..8 port of the endpoint |
+//! | any op | 0 tag (1 set, 2 remove, 3 acknowledge, 4 feed, 6 ice, 7 move), 4..6 address and 6..8 port of the endpoint |
 //! | set | 1 kind, 2 learn, 3 flags (1 gate open, 2 handover, 4 strict payload, 8 secure, 16, 32, 64 accept, 128 capture), 8..12 peer, 12 IP version of the remote (0, 4, 6), 13 DSCP (64 default, 65 copy), 14..16 remote port, 16..32 remote address, 32..36 signal, 36..39 clock, 39 police, 40..42 leg, 42 media, 43 event type, 44..60 payload types, 60..64 hint |
 //! | acknowledge | 32..36 record, 36..40 generation |
 //! | feed | 1 from where (0 its own endpoint, 1 copy, 2 part, 3 alternate), 2 flags (1 drop events), 3 mid's extension, 8..12 parent, 16..24 mid |
 //! | ice | 8..16 user name fragment, 16..40 password |
+//! | move | 8..16 call that it was of |
 
 use crate::bytes::{Block, get16, get32, get64, put16, put32, put64, zero_but};
 use crate::feed::{Feed, Feeding, Mid};
@@ -40,6 +41,14 @@ pub enum Op {
         endpoint: Endpoint,
         /// Ours.
         ice: Ice,
+    },
+    /// The stream is this call's from now on, meter, source and all: calls became one. Nothing happens if it is not the
+    /// other call's.
+    Move {
+        /// The stream's.
+        endpoint: Endpoint,
+        /// Control's key of the call that it was of.
+        from: u64,
     },
     /// Remove the stream; nothing happens if there is none.
     Remove(Endpoint),
@@ -147,6 +156,11 @@ impl Op {
                 b[8..16].copy_from_slice(&ice.ufrag);
                 b[16..40].copy_from_slice(&ice.pwd);
             }
+            Op::Move { endpoint, from } => {
+                b[0] = 7;
+                put_endpoint(&mut b, 4, *endpoint);
+                put64(&mut b, 8, *from);
+            }
         }
         b
     }
@@ -167,6 +181,13 @@ impl Op {
             }
             4 => decode_feeding(b).map(Op::Feed),
             6 => decode_ice(b),
+            7 => {
+                zero_but(b, &[0..1, 4..16])?;
+                Ok(Op::Move {
+                    endpoint: get_endpoint(b, 4)?,
+                    from: get64(b, 8),
+                })
+            }
             _ => Err("unknown op"),
         }
     }
@@ -431,6 +452,7 @@ mod tests {
         }
         for (op, stray) in [
             (Op::Remove(endpoint), 8),
+            (Op::Move { endpoint, from: 7 }, 16),
             (Op::Feed(feeding), 24),
             (
                 Op::Acknowledge {

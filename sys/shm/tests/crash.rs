@@ -98,7 +98,7 @@ fn carry_out(plane: &mut PlaneParts, command: &Command) {
             Op::Acknowledge { number, generation } => {
                 plane.table.acknowledge(*number, *generation);
             }
-            Op::Ice { .. } => unreachable!("nobody sends it here"),
+            Op::Ice { .. } | Op::Move { .. } => unreachable!("nobody sends it here"),
         }
     }
 }

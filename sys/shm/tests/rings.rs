@@ -105,6 +105,7 @@ fn an_op() -> impl Strategy<Value = Op> {
         a_spec().prop_map(Op::Set),
         a_feeding().prop_map(Op::Feed),
         an_endpoint().prop_map(Op::Remove),
+        (an_endpoint(), any::<u64>()).prop_map(|(endpoint, from)| Op::Move { endpoint, from }),
         (an_endpoint(), "[a-zA-Z0-9+/]{32}").prop_map(|(endpoint, chars)| {
             let (ufrag, pwd) = chars.as_bytes().split_at(8);
             let [ufrag, pwd] = [ufrag.to_vec(), pwd.to_vec()];

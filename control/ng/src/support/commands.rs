@@ -23,7 +23,7 @@ words! {
         SubscribeRequest = "subscribe request": "an SDP for a copy of a call's media",
         SubscribeAnswer = "subscribe answer": "where the copy goes",
         Unsubscribe = "unsubscribe": "the copy ends",
-        Connect = "connect": "two sides hear each other without an offer and an answer",
+        Connect = "connect": "two sides, of one call or of two, hear each other without an offer and an answer",
         Cli = "cli": "a line of rtpengine-ctl in `body`",
     }
     refused {

@@ -57,7 +57,7 @@ words! {
         Address = "address": "the participant whose SDP gave this address",
         FromTags = "from-tags": "several participants, for a subscription",
         All = "all": "what a block or a subscription reaches",
-        ToCallId = "to-call-id": "the call of a `connect`, which cannot be another one",
+        ToCallId = "to-call-id": "the second call of a `connect`: both become one",
         DropTraffic = "drop-traffic": "the call's media is dropped, or no longer",
         MediaEcho = "media-echo": "media goes back to its sender",
         DtmfSecurity = "DTMF-security": "how events are blocked",

@@ -17,8 +17,7 @@ impl Streams {
 
     /// Where a stream's packets come from.
     pub(super) fn feed(&self, feeding: &Feeding, call: u64, drafts: &mut Drafts) {
-        let number = self.table.find(feeding.endpoint);
-        let Some(number) = number.filter(|&no| self.call(no) == call) else {
+        let Some(number) = self.of(feeding.endpoint, call) else {
             return;
         };
         let draft = drafts.entry(number).or_insert_with(|| self.draft(number));

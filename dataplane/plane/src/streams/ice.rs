@@ -28,7 +28,7 @@ pub(super) fn admit(ops: &[Op]) -> Result<(), Refused> {
                 let before = at.checked_sub(1).and_then(|at| of(ops, at));
                 (*endpoint, before.is_some())
             }
-            Op::Feed(_) | Op::Remove(_) | Op::Acknowledge { .. } => continue,
+            Op::Feed(_) | Op::Remove(_) | Op::Acknowledge { .. } | Op::Move { .. } => continue,
         };
         if !is_sound {
             return Err((Refusal::Malformed, endpoint));

@@ -397,6 +397,45 @@ fn an_endpoint_belongs_to_one_call() {
     assert_eq!(bench.streams.table.counts().ended, 1);
 }
 
+/// What is moved to another call keeps its record, meter and source, in a full table too.
+#[test]
+fn a_stream_is_moved_to_another_call() {
+    let mut bench = Bench::with(8, 2, DEFAULTS);
+    let pair = |a_peer, b_peer| {
+        [
+            Op::Set(spec(A, a_peer, None, 1)),
+            Op::Set(spec(B, b_peer, None, 1)),
+        ]
+    };
+    bench.apply(7, &pair(B, A)[..1]).unwrap();
+    bench.apply(8, &pair(B, A)[1..]).unwrap();
+    bench.latch(B, "198.18.0.8:2000").unwrap();
+    let [a, b] = [A, B].map(|endpoint| bench.streams.table.find(endpoint).unwrap());
+    let merge = |from| {
+        let moved = Op::Move { endpoint: B, from };
+        std::iter::once(moved).chain(pair(B, A)).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        bench.apply(7, &merge(9)),
+        Err(Refusal::TableFull),
+        "it is not that call's"
+    );
+    // A plane that was killed within a command applies it once more.
+    for _ in 0..2 {
+        bench.apply(7, &merge(8)).unwrap();
+        let call = |number| bench.streams.call(number);
+        assert_eq!([call(a), call(b)], [7, 7]);
+    }
+    assert_eq!(bench.streams.table.find(B), Some(b));
+    assert_eq!(bench.streams.table.tally(b).meter.packets.get(), 1);
+    assert!(has(&bench.slot(B), flag::LOCKED));
+    assert_eq!(destination(&bench.slot(A)), "198.18.0.8:2000");
+    bench.apply(8, &[Op::Remove(B)]).unwrap();
+    assert_eq!(bench.streams.table.find(B), Some(b));
+    bench.apply(7, &[Op::Remove(B)]).unwrap();
+    assert_eq!(bench.streams.table.counts().ended, 1);
+}
+
 #[test]
 fn a_next_hop_is_given_again_once_no_slot_names_it_and_no_worker_can() {
     const MIN: u64 = 60_000_000_000;

@@ -1,0 +1,444 @@
+//! Legs that are connected to legs of other dialogs, and of other calls.
+
+mod common;
+use common::*;
+use penstock_media::*;
+use std::time::Duration;
+
+const VIDEO: &str = "m=video 4002 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n";
+
+/// A call of two: `from` at this port, `to` at the hundredth after it.
+fn talk(calls: &mut Calls, id: &str, [from, to]: [&str; 2], port: u16) {
+    let body = |host, port| sdp(&format!("10.0.0.{host}"), port, "");
+    let none = Options::default();
+    let one = parties(id, from, None);
+    offer(calls, one, &body(1, port), &none, 0.0).unwrap();
+    let other = parties(id, from, Some(to));
+    answer(calls, other, &body(2, port + 100), &none, 1.0).unwrap();
+}
+
+/// Two calls, of `a` and `b`, and of `x` and `y`.
+fn two() -> Calls {
+    let mut calls = calls(20);
+    talk(&mut calls, "one", ["a", "b"], 4000);
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    calls
+}
+
+/// Connects, and returns what the plane has to do for it.
+fn connect(calls: &mut Calls, one: (&str, &str), other: (&str, &str), s: f64) -> Vec<Op> {
+    let pending = calls.connect(one, other, now(s)).unwrap();
+    let ops = pending.ops.clone();
+    calls.commit(pending, now(s));
+    ops
+}
+
+/// The dialog that has the tag, and which leg of it does.
+fn leg<'a>(calls: &'a Calls, tag: &str) -> (&'a Call, &'a Dialog, usize) {
+    let all = calls
+        .iter()
+        .flat_map(|c| c.dialogs.iter().map(move |d| (c, d)));
+    let found = all.filter_map(|(c, d)| Some((c, d, d.legs.iter().position(|l| l.has(tag))?)));
+    found.last().unwrap_or_else(|| panic!("no {tag}"))
+}
+
+/// The RTP stream of a leg's first section.
+fn stream(calls: &Calls, tag: &str) -> Stream {
+    let (call, dialog, side) = leg(calls, tag);
+    call.desired()[&dialog.medias[0].locals.unwrap()[side]]
+}
+
+fn hears(calls: &Calls, tag: &str) -> Option<String> {
+    let (call, dialog, side) = leg(calls, tag);
+    let (other, far) = call.partner(dialog, side)?;
+    let theirs = stream(calls, &other.legs[far].tags[0]);
+    let own = stream(calls, tag);
+    // In the plane it is so as well.
+    assert_eq!((own.peer, theirs.peer), (theirs.local, own.local));
+    Some(other.legs[far].tags[0].clone())
+}
+
+fn who_hears_whom(calls: &Calls) -> Vec<Option<String>> {
+    let tags = ["a", "b", "x", "y"].iter();
+    tags.map(|tag| hears(calls, tag)).collect()
+}
+
+fn some(tag: &str) -> Option<String> {
+    Some(tag.to_owned())
+}
+
+#[test]
+fn legs_of_one_call_are_connected_and_keep_what_they_have() {
+    let mut calls = calls(20);
+    talk(&mut calls, "c", ["a", "b"], 4000);
+    talk(&mut calls, "c", ["x", "y"], 6000);
+    let before = calls.get("c").unwrap().desired();
+    connect(&mut calls, ("c", "b"), ("c", "y"), 2.0);
+    assert_eq!(who_hears_whom(&calls), [None, some("y"), None, some("b")]);
+    let after = calls.get("c").unwrap().desired();
+    for (local, stream) in &after {
+        // No source is learned anew, and nobody takes a leg for another.
+        let as_before = Stream {
+            peer: before[local].peer,
+            ..*stream
+        };
+        assert_eq!(as_before, before[local]);
+    }
+    assert_eq!(after.len(), before.len());
+    let nobody = after.values().filter(|stream| stream.peer.port == 0);
+    assert_eq!(nobody.count(), 4, "RTP and RTCP of who is left alone");
+
+    // Again it changes nothing; back, and to another one.
+    let again = connect(&mut calls, ("c", "y"), ("c", "b"), 3.0);
+    assert!(again.is_empty());
+    connect(&mut calls, ("c", "a"), ("c", "b"), 4.0);
+    assert_eq!(who_hears_whom(&calls), [some("b"), some("a"), None, None]);
+    connect(&mut calls, ("c", "y"), ("c", "x"), 5.0);
+    assert_eq!(calls.get("c").unwrap().desired(), before);
+}
+
+#[test]
+fn two_calls_become_one_that_goes_by_both_names() {
+    let mut calls = two();
+    let [one, two] = ["one", "two"].map(|id| calls.get(id).unwrap().clone());
+    let first = calls.connect(("one", "a"), ("two", "y"), now(2.0)).unwrap();
+    // Nothing of the second call's begins anew: it is moved first.
+    let (moved, put) = first.ops.split_at(4);
+    let mut theirs = two.desired().into_keys();
+    for op in moved {
+        let Op::Move { local, from } = *op else {
+            panic!("{op:?}")
+        };
+        assert_eq!((Some(local), from), (theirs.next(), two.key));
+    }
+    assert!(put.iter().all(|op| matches!(op, Op::Put(_))));
+    calls.commit(first, now(2.0));
+    assert_eq!(who_hears_whom(&calls), [some("y"), None, None, some("a")]);
+    assert_eq!(calls.len(), 1);
+    let call = calls.get("two").unwrap().clone();
+    assert_eq!((call.key, call.id.as_str()), (one.key, "one"));
+    assert_eq!(call.ids().collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(calls.get("one"), Some(&call));
+    assert!(calls.by_key(two.key).is_none());
+    let signals = |call: &Call| {
+        let streams = call.desired().into_values();
+        streams
+            .map(|s| (s.local, s.signal, s.remote))
+            .collect::<Vec<_>>()
+    };
+    let mut before = [signals(&one), signals(&two)].concat();
+    before.sort();
+    assert_eq!(signals(&call), before);
+
+    // Signalling finds it by either name, and another dialog is of the name it came with.
+    talk(&mut calls, "two", ["p", "q"], 8000);
+    let (call, dialog, _) = leg(&calls, "p");
+    assert_eq!((call.key, call.id_of(dialog)), (one.key, "two"));
+    let stored = calls.iter().cloned().collect::<Vec<_>>();
+    let mut restarted = common::calls(20);
+    assert_eq!(
+        restarted.restore(stored.clone()),
+        [("one".into(), Restore::Done)]
+    );
+    assert_eq!(restarted.get("two"), calls.get("one"));
+    let theirs = Call {
+        id: "two".into(),
+        key: 1,
+        merged: Vec::new(),
+        dialogs: Vec::new(),
+        ..stored[0].clone()
+    };
+    assert_eq!(restarted.restore([theirs])[0].1, Restore::Clash);
+}
+
+#[test]
+fn either_name_ends_what_belongs_to_it() {
+    let mut calls = two();
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    assert!(!delete(&mut calls, "two", Some("x"), Some("b"), 3.0));
+    assert!(delete(&mut calls, "two", Some("x"), Some("y"), 3.0));
+    assert_eq!(hears(&calls, "a"), None, "it does not hear b again");
+    assert_eq!(hears(&calls, "b"), None);
+    assert_eq!(calls.len(), 1);
+    assert!(!delete(&mut calls, "two", None, None, 3.5));
+    assert!(delete(&mut calls, "one", Some("a"), None, 4.0));
+    assert!(calls.is_empty() && calls.get("two").is_none());
+    assert!(calls.ports().all(|(_, used, _)| used == 0));
+
+    // The first may end first; the names are free again once both have.
+    let mut calls = two();
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    assert!(delete(&mut calls, "one", None, None, 3.0));
+    assert_eq!(hears(&calls, "y"), None);
+    assert!(delete(&mut calls, "two", None, None, 4.0));
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    assert_eq!(calls.get("two").unwrap().id, "two");
+
+    // Those who hear each other may be named instead, and either name will do.
+    let mut calls = two();
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    assert!(!delete(&mut calls, "one", Some("b"), Some("x"), 3.0));
+    assert!(delete(&mut calls, "one", Some("y"), Some("a"), 3.0));
+    assert!(calls.is_empty());
+
+    // What ends as a whole ends under both.
+    let mut calls = two();
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    let pending = calls.end("two").unwrap();
+    assert_eq!((pending.after(), pending.ops.len()), (None, 8));
+    calls.commit(pending, now(3.0));
+    assert!(calls.is_empty() && calls.get("two").is_none());
+}
+
+/// What could not be applied leaves two calls, in the plane as well.
+#[test]
+fn a_merge_is_taken_back() {
+    let mut calls = two();
+    let [one, two] = ["one", "two"].map(|id| calls.get(id).unwrap().clone());
+    let pending = calls.connect(("one", "a"), ("two", "y"), now(2.0)).unwrap();
+    let undo = pending.undo();
+    calls.rollback(pending, now(2.0));
+    assert_eq!(calls.get("one"), Some(&one));
+    assert_eq!(calls.get("two"), Some(&two));
+    let keys: Vec<u64> = undo.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, [two.key, one.key]);
+    let moved = undo[0].1.iter().filter(|op| matches!(op, Op::Move { .. }));
+    assert_eq!(moved.count(), 4);
+    let theirs = two.desired();
+    let puts = undo[0].1.iter().filter_map(|op| match op {
+        Op::Put(stream) => Some(*stream),
+        _ => None,
+    });
+    assert!(puts.eq(theirs.into_values()));
+}
+
+#[test]
+fn what_cannot_be_connected_is_refused() {
+    let mut calls = two();
+    let refused = |calls: &Calls, one, other| calls.connect(one, other, now(2.0)).unwrap_err();
+    let no = MediaError::UnknownCall;
+    assert_eq!(refused(&calls, ("no", "a"), ("two", "y")), no);
+    assert_eq!(refused(&calls, ("one", "a"), ("no", "y")), no);
+    let no = MediaError::UnknownTag;
+    assert_eq!(refused(&calls, ("one", "y"), ("two", "y")), no);
+    let no = MediaError::UnknownToTag;
+    assert_eq!(refused(&calls, ("one", "a"), ("two", "b")), no);
+    let no = MediaError::NothingInCommon;
+    assert_eq!(refused(&calls, ("one", "a"), ("one", "a")), no);
+    talk(&mut calls, "three", ["a", "z"], 8000);
+    let no = MediaError::TagCollision;
+    assert_eq!(refused(&calls, ("one", "a"), ("three", "z")), no);
+    // SRTP is for the other leg of its dialog alone, for that one has the keys.
+    let savp = sdp("10.0.0.1", 8000, "").replace("RTP/AVP", "RTP/SAVP");
+    let none = Options::default();
+    for (id, from) in [("srtp", "s"), ("other", "o")] {
+        offer(&mut calls, parties(id, from, None), &savp, &none, 2.0).unwrap();
+    }
+    let no = MediaError::NothingInCommon;
+    assert_eq!(refused(&calls, ("one", "a"), ("srtp", "s")), no);
+    assert_eq!(refused(&calls, ("srtp", "s"), ("other", "o")), no);
+    // Each call has room for 32 tags.
+    for n in 0..15 {
+        let [from, to] = ["f", "t"].map(|tag| format!("{tag}{n}"));
+        let id = "many";
+        let p = parties(id, &from, Some(&to));
+        offer(&mut calls, p, &sdp("10.0.0.1", 0, ""), &none, 2.0).unwrap();
+    }
+    talk(&mut calls, "many", ["m", "n"], 8000);
+    let no = MediaError::TooManyTags;
+    assert_eq!(refused(&calls, ("one", "a"), ("many", "m")), no);
+}
+
+/// As with rtpengine: an offer and its answer bring the legs of a dialog together again, one alone does not.
+#[test]
+fn an_offer_and_an_answer_bring_a_dialog_together_again() {
+    let mut calls = two();
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    let none = Options::default();
+    let answered = |calls: &mut Calls, s| {
+        let p = parties("one", "a", Some("b"));
+        answer(calls, p, &sdp("10.0.0.2", 4100, ""), &none, s).unwrap();
+        hears(calls, "a")
+    };
+    assert_eq!(answered(&mut calls, 3.0), some("y"), "it came once more");
+    let p = parties("one", "a", Some("b"));
+    offer(
+        &mut calls,
+        p,
+        &sdp("10.0.0.1", 4000, "a=sendonly\r\n"),
+        &none,
+        4.0,
+    )
+    .unwrap();
+    assert_eq!(hears(&calls, "a"), some("y"));
+    // It is on hold for whomever it hears.
+    assert!(!stream(&calls, "y").gate_open && stream(&calls, "a").gate_open);
+    assert_eq!(answered(&mut calls, 5.0), some("b"));
+    assert_eq!(who_hears_whom(&calls), [some("b"), some("a"), None, None]);
+    connect(&mut calls, ("one", "a"), ("two", "y"), 6.0);
+    assert_eq!(answered(&mut calls, 7.0), some("y"), "before that offer");
+}
+
+/// Sections of a kind are for each other, one after the other, and the rest for nobody.
+#[test]
+fn sections_find_their_like() {
+    let mut calls = calls(20);
+    let none = Options::default();
+    let video = sdp("10.0.0.1", 4000, "") + VIDEO;
+    offer(&mut calls, parties("one", "a", None), &video, &none, 0.0).unwrap();
+    let body = format!(
+        "v=0\r\no=- 1 1 IN IP4 10.0.0.3\r\ns=-\r\nc=IN IP4 10.0.0.3\r\nt=0 0\r\n{VIDEO}{}m=audio 4006 RTP/AVP 8\r\n",
+        "m=audio 4004 RTP/AVP 8\r\n"
+    );
+    offer(&mut calls, parties("two", "x", None), &body, &none, 0.0).unwrap();
+    connect(&mut calls, ("one", "a"), ("two", "x"), 2.0);
+    let (call, a, side) = leg(&calls, "a");
+    let found = |(near, far): &(Place<'_>, Option<Place<'_>>)| (near.idx, far.map(|far| far.idx));
+    let of_a: Vec<_> = call.places(a, side).iter().map(found).collect();
+    let (_, x, side) = leg(&calls, "x");
+    let of_x: Vec<_> = call.places(x, side).iter().map(found).collect();
+    assert_eq!(of_a, [(0, Some(1)), (1, Some(0))]);
+    assert_eq!(of_x, [(0, Some(1)), (1, Some(0)), (2, None)]);
+    // What neither can decode is nobody's business here; what either announced may pass.
+    let desired = call.desired();
+    let at = |dialog: &Dialog, idx: usize| desired[&dialog.medias[idx].locals.unwrap()[0]];
+    assert_eq!(at(a, 0).payload_types, 1 << 8 | 1 << 101);
+    assert_eq!(at(x, 2).peer.port, 0);
+}
+
+/// RTCP goes where it is heard, if one of them multiplexes and the other does not.
+#[test]
+fn reports_find_the_other_leg() {
+    let mut calls = calls(20);
+    let none = Options::default();
+    let muxed = sdp("10.0.0.1", 4000, "a=rtcp-mux\r\n");
+    offer(&mut calls, parties("one", "a", None), &muxed, &none, 0.0).unwrap();
+    let back = sdp("10.0.0.2", 4100, "a=rtcp-mux\r\n");
+    answer(
+        &mut calls,
+        parties("one", "a", Some("b")),
+        &back,
+        &none,
+        1.0,
+    )
+    .unwrap();
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    assert_eq!(calls.get("one").unwrap().desired().len(), 2);
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    let (a, y) = (stream(&calls, "a"), stream(&calls, "y"));
+    let desired = calls.get("one").unwrap().desired();
+    let reports = desired[&a.local.rtcp()];
+    assert_eq!(
+        (reports.feed, reports.peer),
+        (Feed::PartOf(a.local), y.local.rtcp())
+    );
+    let back = desired[&y.local.rtcp()];
+    assert_eq!((back.feed, back.peer), (Feed::Own, a.local));
+}
+
+/// Copies of a leg's media go on whomever it hears, and so do those of one that hears nobody.
+#[test]
+fn copies_go_on() {
+    let mut calls = two();
+    let none = Options::default();
+    let all = [Selector::default()];
+    let mut forks = Vec::new();
+    for (id, tag) in [("one", "s1"), ("two", "s2")] {
+        let (pending, _) = calls.subscribe(id, &all, tag, &none, now(2.0)).unwrap();
+        commit(&mut calls, pending, 2.0);
+        forks.extend(calls.get(id).unwrap().desired().into_values());
+    }
+    connect(&mut calls, ("one", "a"), ("two", "y"), 3.0);
+    let call = calls.get("one").unwrap();
+    let copies = |streams: Vec<Stream>| {
+        let copies = streams
+            .into_iter()
+            .filter(|s| matches!(s.feed, Feed::CopyOf(_)));
+        let mut all: Vec<_> = copies.map(|s| (s.local, s.feed, s.gate_open)).collect();
+        all.sort_by_key(|(local, ..)| *local);
+        all
+    };
+    let now_there = copies(call.desired().into_values().collect());
+    assert_eq!(now_there.len(), 8);
+    assert_eq!(now_there, copies(forks));
+    assert!(stream(&calls, "b").gate_open, "copies of it are made");
+    let pending = calls.unsubscribe("one", "s2").unwrap();
+    commit(&mut calls, pending, 4.0);
+    // They end with what they are copies of.
+    assert!(delete(&mut calls, "two", None, None, 5.0));
+    assert_eq!(calls.get("one").unwrap().forks[0].medias.len(), 2);
+    assert!(delete(&mut calls, "one", None, None, 5.0));
+    assert!(calls.ports().all(|(_, used, _)| used == 0));
+}
+
+/// Who hears nobody keeps no call alive, unless nobody is left who does.
+#[test]
+fn a_connected_call_ages_by_those_who_talk() {
+    let mut calls = two();
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    let s = Duration::from_secs;
+    let timeouts = Timeouts {
+        start: s(10),
+        silence: s(10),
+        hold: s(100),
+        one_way: s(5),
+        one_way_ends: false,
+        last: s(0),
+    };
+    let judged = |calls: &Calls, seen: &[(Local, f64)], t: f64| {
+        let sign = |local: Local| {
+            let seen = seen.iter().find(|(at, _)| *at == local);
+            Some(Sign {
+                since: s(0),
+                last_seen: seen.map(|(_, t)| Duration::from_secs_f64(*t)),
+            })
+        };
+        judge(calls.get("one").unwrap(), &sign, s(0), now(t), &timeouts)
+    };
+    let [a, b, y] = ["a", "b", "y"].map(|tag| stream(&calls, tag).local);
+    assert_eq!(judged(&calls, &[(a, 19.0), (y, 19.0)], 20.0), Health::Well);
+    assert_eq!(
+        judged(&calls, &[(a, 19.0), (b, 19.0)], 20.0),
+        Health::OneWay,
+        "b is not heard"
+    );
+    let over = Health::Over(End::Silence);
+    assert_eq!(judged(&calls, &[(a, 1.0), (b, 19.0), (y, 1.0)], 20.0), over);
+    delete(&mut calls, "two", None, None, 20.0);
+    assert_eq!(judged(&calls, &[(a, 19.0)], 99.0), Health::Well);
+    assert_eq!(
+        judged(&calls, &[(a, 19.0)], 130.0),
+        Health::Over(End::Hold),
+        "as on hold"
+    );
+}
+
+/// Both take the same ways to hold back and to let through as before, by whom they hear now.
+#[test]
+fn media_is_held_back_from_whom_it_goes_to() {
+    let mut calls = two();
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    let tag = |tag| Selector {
+        tag: Some(tag),
+        ..Selector::default()
+    };
+    let hold = |calls: &mut Calls, from, to, on| {
+        let held = calls.hold_back("two", (from, to), HeldBack::Media, on, now(3.0))?;
+        calls.commit(held, now(3.0));
+        Ok(stream(calls, "a").gate_open)
+    };
+    assert_eq!(hold(&mut calls, tag("a"), tag("y"), true), Ok(false));
+    assert_eq!(
+        hold(&mut calls, tag("a"), tag("b"), true),
+        Err(MediaError::NoTag)
+    );
+    assert_eq!(
+        hold(&mut calls, tag("a"), Selector::default(), false),
+        Ok(true)
+    );
+    assert_eq!(
+        hold(&mut calls, tag("b"), Selector::default(), true),
+        Ok(true)
+    );
+    assert!(!stream(&calls, "b").gate_open);
+}
