@@ -242,6 +242,8 @@ fn leg(ended: &Ended, dialog: &Dialog, side: usize) -> Value {
     json!({
         "leg": dialog.number.wrapping_mul(2).wrapping_add(side as u16),
         "tags": leg.tags,
+        "label": leg.label,
+        "metadata": leg.metadata,
         "interface": leg.interface,
         "signalled_from": leg.hint,
         "created_us": leg.created_us,
