@@ -83,24 +83,34 @@ pub(crate) fn report(
         rtp: Sum::default(),
         rtcp: Sum::default(),
     };
-    let mut legs = Dict::default();
-    let mut untagged = 0;
+    let mut participants: Vec<Participant> = Vec::new();
     for dialog in &call.dialogs {
         let is_meant = |tag: &&str| dialog.legs.iter().any(|leg| leg.has(tag));
         let wanted = tags.is_empty() || tags.iter().any(is_meant);
         for side in 0..2 {
-            let entry = report.leg(dialog, side);
-            match dialog.legs[side].tags.last() {
-                _ if !wanted => {}
-                Some(tag) => legs.push(tag.as_bytes(), entry),
-                // Nobody stands behind what is published.
-                None if dialog.published => {}
-                None => {
-                    untagged += 1;
-                    legs.push(format!("<untagged {untagged}>"), entry);
-                }
+            let own = report.participant(dialog, side);
+            // Nobody stands behind what is published.
+            if !wanted || dialog.published && own.tag.is_empty() {
+                continue;
+            }
+            let mut known = participants.iter_mut();
+            match known.find(|known| !own.tag.is_empty() && known.tag == own.tag) {
+                Some(known) => known.join(own),
+                None => participants.push(own),
             }
         }
+    }
+    let mut legs = Dict::default();
+    let mut untagged = 0;
+    for participant in participants {
+        let key = match participant.tag.as_str() {
+            "" => {
+                untagged += 1;
+                format!("<untagged {untagged}>")
+            }
+            tag => tag.to_owned(),
+        };
+        legs.push(key, participant.dict());
     }
     let mut ssrcs = Dict::default();
     for (ssrc, entry) in report.ssrcs {
@@ -125,6 +135,63 @@ fn progression(sources: usize) -> usize {
     (MAX_PROGRESSION / sources.max(1)).clamp(1, MAX_ENTRIES)
 }
 
+/// What is said of a tag: a map has one entry for it, in however many dialogs it stands.
+struct Participant {
+    tag: String,
+    branch: Option<String>,
+    created_us: u64,
+    label: Option<String>,
+    metadata: Option<String>,
+    /// Tags of whom it talks to; an empty one is nobody yet.
+    peers: Vec<String>,
+    /// Without their numbers.
+    medias: Vec<Dict>,
+}
+
+impl Participant {
+    /// It is in a later dialog, too.
+    fn join(&mut self, later: Participant) {
+        for peer in later.peers {
+            if !self.peers.contains(&peer) {
+                self.peers.push(peer);
+            }
+        }
+        self.label = later.label.or(self.label.take());
+        self.metadata = later.metadata.or(self.metadata.take());
+        self.medias.extend(later.medias);
+    }
+
+    fn dict(self) -> Dict {
+        let peer =
+            |tag: &String| Dict::from_iter([("tag", tag.as_str()), ("type", "offer/answer")]);
+        let peers: Vec<Value> = self.peers.iter().map(|tag| peer(tag).into()).collect();
+        let numbered = (1_u64..).zip(self.medias);
+        let medias: Vec<Value> = numbered
+            .map(|(index, media)| {
+                let mut out = Dict::from_iter([("index", index)]);
+                out.0.extend(media.0);
+                out.into()
+            })
+            .collect();
+        let mut out = Dict::default();
+        out.push("tag", self.tag);
+        if let Some(branch) = self.branch {
+            out.push("via-branch", branch);
+        }
+        out.push("created", self.created_us / 1_000_000);
+        if let Some(label) = self.label {
+            out.push("label", label);
+        }
+        if let Some(metadata) = self.metadata {
+            out.push("metadata", metadata);
+        }
+        out.push("subscriptions", peers.clone());
+        out.push("subscribers", peers);
+        out.push("medias", medias);
+        out
+    }
+}
+
 struct Report<'a> {
     meters: Meters<'a>,
     rated: &'a [Rated],
@@ -138,36 +205,25 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn leg(&mut self, dialog: &Dialog, side: usize) -> Dict {
+    fn participant(&mut self, dialog: &Dialog, side: usize) -> Participant {
         let leg = &dialog.legs[side];
-        let peer = dialog.legs[1 - side].tags.last().map(String::as_str);
-        let peer = peer.or((!dialog.published).then_some(""));
-        let peers: Vec<Value> = peer
-            .map(|tag| Dict::from_iter([("tag", tag), ("type", "offer/answer")]).into())
-            .into_iter()
-            .collect();
-        let medias: Vec<Value> = dialog
-            .medias
-            .iter()
-            .zip(1_u64..)
-            .map(|(media, index)| self.media(dialog, media, index, side).into())
-            .collect();
-        let mut out = Dict::default();
-        out.push("tag", leg.tags.last().cloned().unwrap_or_default());
-        if let Some(branch) = dialog.branch.as_deref().filter(|_| side == 1) {
-            out.push("via-branch", branch);
+        let peer = dialog.legs[1 - side].tags.last().cloned();
+        let peer = peer.or((!dialog.published).then(String::new));
+        let medias = dialog.medias.iter();
+        Participant {
+            tag: leg.tags.last().cloned().unwrap_or_default(),
+            branch: dialog.branch.clone().filter(|_| side == 1),
+            created_us: leg.created_us,
+            label: leg.label.clone(),
+            metadata: leg.metadata.clone(),
+            peers: peer.into_iter().collect(),
+            medias: medias
+                .map(|media| self.media(dialog, media, side))
+                .collect(),
         }
-        out.push("created", leg.created_us / 1_000_000);
-        if let Some(label) = &leg.label {
-            out.push("label", label.as_str());
-        }
-        out.push("subscriptions", peers.clone());
-        out.push("subscribers", peers);
-        out.push("medias", medias);
-        out
     }
 
-    fn media(&mut self, dialog: &Dialog, media: &Media, index: u64, side: usize) -> Dict {
+    fn media(&mut self, dialog: &Dialog, media: &Media, side: usize) -> Dict {
         let own = &media.sides[side];
         let mut streams: Vec<Value> = Vec::new();
         let (mut ingress, mut egress) = (Vec::new(), Vec::new());
@@ -212,7 +268,6 @@ impl Report<'_> {
             (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
         let mut out = Dict::default();
-        out.push("index", index);
         out.push("type", media.name.as_str());
         out.push("protocol", own.proto.as_str());
         out.push("streams", streams);
