@@ -264,6 +264,8 @@ fn leg(ended: &Ended, dialog: &Dialog, side: usize) -> Value {
     json!({
         "leg": dialog.leg_number(side),
         "tags": leg.tags,
+        "label": leg.label,
+        "metadata": leg.metadata,
         "interface": leg.interface,
         "signalled_from": leg.hint,
         "created_us": leg.created_us,

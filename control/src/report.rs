@@ -83,22 +83,33 @@ pub(crate) fn report(
         rtp: Sum::default(),
         rtcp: Sum::default(),
     };
-    let mut legs = Dict::default();
-    let mut untagged = 0;
+    let mut participants: Vec<Participant> = Vec::new();
     for dialog in &call.dialogs {
         let is_meant = |tag: &&str| dialog.legs.iter().any(|leg| leg.has(tag));
         let wanted = tags.is_empty() || tags.iter().any(is_meant);
         for side in dialog.sides() {
-            let entry = report.leg(call, dialog, side);
-            match dialog.legs[side].tags.last() {
-                _ if !wanted => {}
-                Some(tag) => legs.push(tag.clone(), entry),
-                None => {
-                    untagged += 1;
-                    legs.push(format!("<untagged {untagged}>"), entry);
-                }
+            let own = report.participant(call, dialog, side);
+            if !wanted {
+                continue;
+            }
+            let mut known = participants.iter_mut();
+            match known.find(|known| !own.tag.is_empty() && known.tag == own.tag) {
+                Some(known) => known.join(own),
+                None => participants.push(own),
             }
         }
+    }
+    let mut legs = Dict::default();
+    let mut untagged = 0;
+    for participant in participants {
+        let key = match participant.tag.as_str() {
+            "" => {
+                untagged += 1;
+                format!("<untagged {untagged}>")
+            }
+            tag => tag.to_owned(),
+        };
+        legs.push(key, participant.dict());
     }
     let mut ssrcs = Dict::default();
     for (ssrc, entry) in report.ssrcs {
@@ -123,6 +134,65 @@ fn progression(sources: usize) -> usize {
     (MAX_PROGRESSION / sources.max(1)).clamp(1, MAX_ENTRIES)
 }
 
+/// What is said of a tag: a map has one entry for it, in however many dialogs it stands.
+struct Participant {
+    tag: String,
+    branch: Option<String>,
+    created_us: u64,
+    label: Option<String>,
+    metadata: Option<String>,
+    /// Tags of whom it talks to; an empty one is nobody yet.
+    peers: Vec<String>,
+    /// Without their numbers.
+    medias: Vec<Dict<'static>>,
+}
+
+impl Participant {
+    /// It is in a later dialog, too.
+    fn join(&mut self, later: Participant) {
+        for peer in later.peers {
+            if !self.peers.contains(&peer) {
+                self.peers.push(peer);
+            }
+        }
+        self.label = later.label.or(self.label.take());
+        self.metadata = later.metadata.or(self.metadata.take());
+        self.medias.extend(later.medias);
+    }
+
+    fn dict(self) -> Dict<'static> {
+        let peer = |tag| {
+            let tag = ("tag", Value::from(tag));
+            Dict::from_iter([tag, ("type", "offer/answer".into())]).into()
+        };
+        let peers: Vec<Value<'static>> = self.peers.into_iter().map(peer).collect();
+        let numbered = (1_u64..).zip(self.medias);
+        let medias: Vec<Value<'static>> = numbered
+            .map(|(index, media)| {
+                let mut out = Dict::from_iter([("index", index)]);
+                out.0.extend(media.0);
+                out.into()
+            })
+            .collect();
+        let mut out = Dict::default();
+        out.push("tag", self.tag);
+        if let Some(branch) = self.branch {
+            out.push("via-branch", branch);
+        }
+        out.push("created", self.created_us / 1_000_000);
+        if let Some(label) = self.label {
+            out.push("label", label);
+        }
+        if let Some(metadata) = self.metadata {
+            out.push("metadata", metadata);
+        }
+        out.push("subscriptions", peers.clone());
+        out.push("subscribers", peers);
+        out.push("medias", medias);
+        out
+    }
+}
+
 struct Report<'a> {
     meters: Meters<'a>,
     rated: &'a [Rated],
@@ -136,36 +206,24 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn leg(&mut self, call: &Call, dialog: &Dialog, side: usize) -> Dict<'static> {
+    fn participant(&mut self, call: &Call, dialog: &Dialog, side: usize) -> Participant {
         let leg = &dialog.legs[side];
         let partner = call.partner(dialog, side);
         let peer = partner.map(|(other, far)| other.legs[far].tags.last());
         let peer = peer.map(|tag| tag.cloned().unwrap_or_default());
-        let peers: Vec<Value<'static>> = peer
-            .map(|tag| {
-                let tag = ("tag", Value::from(tag));
-                Dict::from_iter([tag, ("type", "offer/answer".into())]).into()
-            })
-            .into_iter()
-            .collect();
-        let places = call.places(dialog, side);
-        let medias: Vec<Value<'static>> = places
-            .iter()
-            .map(|(near, far)| self.media(near, far.as_ref()).into())
-            .collect();
-        let mut out = Dict::default();
-        out.push("tag", leg.tags.last().cloned().unwrap_or_default());
-        if let Some(branch) = dialog.branch.as_deref().filter(|_| side == 1) {
-            out.push("via-branch", branch.to_owned());
+        Participant {
+            tag: leg.tags.last().cloned().unwrap_or_default(),
+            branch: dialog.branch.clone().filter(|_| side == 1),
+            created_us: leg.created_us,
+            label: leg.label.clone(),
+            metadata: leg.metadata.clone(),
+            peers: peer.into_iter().collect(),
+            medias: call
+                .places(dialog, side)
+                .iter()
+                .map(|(near, far)| self.media(near, far.as_ref()))
+                .collect(),
         }
-        out.push("created", leg.created_us / 1_000_000);
-        if let Some(label) = &leg.label {
-            out.push("label", label.clone());
-        }
-        out.push("subscriptions", peers.clone());
-        out.push("subscribers", peers);
-        out.push("medias", medias);
-        out
     }
 
     fn media(&mut self, near: &Place<'_>, far: Option<&Place<'_>>) -> Dict<'static> {
@@ -215,7 +273,6 @@ impl Report<'_> {
             (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
         let mut out = Dict::default();
-        out.push("index", near.idx as u64 + 1);
         out.push("type", media.name.clone());
         out.push("protocol", own.proto.clone());
         out.push("streams", streams);

@@ -2,7 +2,7 @@
 
 use crate::service::{Failure, Service, now};
 use crate::wishes::{self, selector};
-use penstock_media::{HeldBack, Selector, Subscribed};
+use penstock_media::{Flows, HeldBack, Hold, Selector, Subscribed};
 use penstock_ng::{
     All, Block, Blocked, Connect, Dict, Flag, Reply, Sources, Subscribe, SubscribeAnswer,
     Unsubscribe, Value,
@@ -10,20 +10,32 @@ use penstock_ng::{
 
 impl Service {
     pub(crate) async fn block(&self, block: &Block) -> Reply {
-        if block.all == All::ExceptOfferAnswer {
-            return self.bad_option("all=except-offer-answer is not supported".into());
-        }
-        let held = match block.what {
+        let flows = match block.all {
+            All::None | All::All | All::OfferAnswer => Flows::Dialog,
+            All::ExceptOfferAnswer => Flows::Forks,
+            All::Flows => Flows::All,
+        };
+        let what = match block.what {
             Blocked::Media => HeldBack::Media,
             Blocked::Silence => HeldBack::Silence,
+            Blocked::Dtmf if flows == Flows::Forks => {
+                let text = "all=except-offer-answer: telephone events are copied with the media";
+                return self.bad_option(text.into());
+            }
             Blocked::Dtmf => HeldBack::Dtmf,
+        };
+        let hold = Hold {
+            what,
+            on: block.on,
+            flows,
+            label: block.set_label.as_deref(),
         };
         let [from, to] =
             [&block.source, &block.sink].map(|who| who.as_ref().map(selector).unwrap_or_default());
-        let prepared =
-            self.calls
-                .borrow()
-                .hold_back(&block.call_id, (from, to), held, block.on, now());
+        let prepared = self
+            .calls
+            .borrow()
+            .hold_back(&block.call_id, (from, to), hold, now());
         match self.change(prepared).await {
             Ok(_) => Reply::ok(),
             Err(failure) => self.refuse(failure, false),
@@ -43,6 +55,8 @@ impl Service {
         };
         let from: Vec<Selector<'_>> = match &subscribe.sources {
             Sources::Everybody => vec![Selector::default()],
+            Sources::OfferAnswer => vec![Selector::published(false)],
+            Sources::Published => vec![Selector::published(true)],
             Sources::Some(who) => who.iter().map(selector).collect(),
         };
         let prepared =

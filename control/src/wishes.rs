@@ -20,7 +20,6 @@ pub(crate) fn options(
         return Err("direction must name two interfaces".into());
     };
     let ice = match given.ice {
-        _ if given.has(Flag::RejectIce) => IceWish::Remove,
         Some(ng::Ice::Remove) => IceWish::Remove,
         Some(ng::Ice::Force) => IceWish::Force,
         Some(ng::Ice::Optional) => IceWish::Optional,
@@ -37,6 +36,7 @@ pub(crate) fn options(
         replace_zero_address: given.replace.contains(&ng::Replace::ZeroAddress),
         original_sendrecv: given.has(Flag::OriginalSendrecv),
         protocol: protocol(given)?,
+        accept_protocol: given.transport_protocol == Some(ng::Transport::Accept),
         learn: given.endpoint_learning.map(|learning| match learning {
             ng::EndpointLearning::Off => Learn::Off,
             ng::EndpointLearning::Immediate => Learn::Immediate,
@@ -72,6 +72,7 @@ pub(crate) fn options(
         },
         mux: mux(given),
         ice,
+        reject_ice: given.has(Flag::RejectIce),
         trickle: given.has(Flag::TrickleIce),
         ice_keys: (ice != IceWish::Remove).then(ice_keys).flatten(),
         codecs: codecs(given, body)?,
@@ -99,6 +100,7 @@ pub(crate) fn options(
         new_branch: given.has(Flag::NewBranch),
         label: given.set_label.clone().or(given.label.clone()),
         to_label: given.to_label.clone(),
+        metadata: given.metadata.clone().filter(|text| !text.is_empty()),
         block: Blocked {
             media: given.has(Flag::BlockMedia),
             silence: false,
@@ -142,8 +144,7 @@ fn protocol(given: &ng::Options) -> Result<Option<Protocol>, String> {
         return Ok(None);
     }
     let word = transport.name();
-    let known = Protocol::from_word(word).filter(|protocol| protocol.is_rtp());
-    match known {
+    match Protocol::from_word(word) {
         Some(protocol) => Ok(Some(protocol)),
         None => Err(format!("transport-protocol \"{word}\" is not supported")),
     }
@@ -184,7 +185,6 @@ fn codecs(given: &ng::Options, body: &[u8]) -> Result<CodecFilter, String> {
             .cloned()
             .collect(),
         mask: lists.mask.clone(),
-        accept: lists.accept.clone(),
         consume: lists.consume.clone(),
         single: given.has(Flag::SingleCodec),
         reorder: Vec::new(),
@@ -215,7 +215,9 @@ fn kind(kind: &Kind) -> Option<MediaKind> {
         Kind::Application => Some(MediaKind::Application),
         Kind::Message => Some(MediaKind::Message),
         Kind::Image => Some(MediaKind::Image),
-        Kind::Session | Kind::Other => None,
+        // Whatever its word.
+        Kind::Other => Some(MediaKind::Other(String::new())),
+        Kind::Session => None,
     }
 }
 

@@ -80,6 +80,43 @@ fn kamailio_speaks_bencode() {
     assert_eq!(world.raw(b"y d7:command5:query7:call-id1:xe"), error);
 }
 
+/// A client reads a map: in however many branches a tag stands, it has one entry, with all that it does.
+#[test]
+fn a_forked_call_has_one_entry_for_the_caller() {
+    let (world, plane) = World::running(8);
+    let sdp = sdp("10.0.0.1", 4000);
+    for (branch, tag) in [("1", "b"), ("2", "c")] {
+        let offer = json!({"command": "offer", "call-id": "call", "from-tag": "a", "sdp": sdp, "via-branch": branch});
+        let answer = json!({"command": "answer", "call-id": "call", "from-tag": "a", "to-tag": tag, "sdp": sdp,
+            "via-branch": branch, "metadata": branch});
+        assert_eq!(world.ng(offer)["result"], "ok");
+        plane.feed(port_of(&world.ng(answer)), 10);
+    }
+    let text = world.raw(b"x d7:command5:query7:call-id4:calle");
+    let text = String::from_utf8(text).unwrap();
+    // As the key of an entry, with its dictionary.
+    assert_eq!(text.matches("1:ad3:tag1:a").count(), 1, "{text}");
+    let query = world.ng(json!({"command": "query", "call-id": "call"}));
+    let caller = &query["tags"]["a"];
+    let peers = json!([{"tag": "b", "type": "offer/answer"}, {"tag": "c", "type": "offer/answer"}]);
+    assert_eq!(
+        (&caller["subscriptions"], &caller["subscribers"]),
+        (&peers, &peers)
+    );
+    let medias = caller["medias"].as_array().unwrap();
+    let index: Vec<_> = medias.iter().map(|media| media["index"].as_u64()).collect();
+    assert_eq!(index, [Some(1), Some(2)]);
+    for media in medias {
+        assert_eq!(media["streams"][0]["stats"]["packets"], 10);
+    }
+    assert_eq!(query["totals"]["RTP"]["packets"], 20);
+    assert_eq!(query["tags"]["c"]["metadata"], "2");
+    assert_eq!(query["tags"]["c"]["via-branch"], "2");
+    let one = world.ng(json!({"command": "query", "call-id": "call", "to-tag": "b"}));
+    assert_eq!(one["tags"]["a"]["medias"].as_array().unwrap().len(), 1);
+    assert!(one["tags"]["c"].is_null());
+}
+
 /// Who asks for none gets the default of the local address, now or later.
 #[test]
 fn a_tos_is_the_calls_dscp() {

@@ -40,6 +40,9 @@ fn a_record_says_who_talked_and_how_much() {
     let (world, plane) = running("");
     let facing_b = port_of(&world.offer("call", 4000));
     let facing_a = port_of(&world.answer("call", 5000));
+    let named = serde_json::json!({"command": "offer", "call-id": "call", "from-tag": "a",
+        "sdp": sdp("10.0.0.1", 4000), "metadata": "k:v|w:x", "label": "one"});
+    assert_eq!(world.ng(named)["result"], "ok");
     plane.feed(facing_a, 50);
     plane.latch(facing_b, "192.0.2.9:5009".parse().unwrap());
     world.delete("call");
@@ -52,6 +55,11 @@ fn a_record_says_who_talked_and_how_much() {
     let [a, b] = [0, 1].map(|leg| &record["legs"][leg]);
     assert_eq!((&a["tags"][0], &b["tags"][0]), (&"a".into(), &"b".into()));
     assert_eq!(a["interface"], "default");
+    assert_eq!(
+        (&a["metadata"], &a["label"]),
+        (&"k:v|w:x".into(), &"one".into())
+    );
+    assert!(b["metadata"].is_null() && b["label"].is_null());
     let media = &a["medias"][0];
     assert_eq!(
         (&media["type"], &media["payload_types"][0]),

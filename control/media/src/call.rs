@@ -88,6 +88,12 @@ pub struct Dialog {
     /// Whether the last offer asked for its bundle to be accepted.
     #[serde(default, skip_serializing_if = "is_default")]
     pub accepts_bundle: bool,
+    /// Whether the last offer asked for its ICE to be refused.
+    #[serde(default)]
+    pub rejects_ice: bool,
+    /// `a=ptime` that the last offer asked for in its answer, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ptime_back: Option<u16>,
     /// When it ends, if it was deleted with a delay, microseconds since 1970. Signalling takes that back.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ends_us: Option<u64>,
@@ -121,6 +127,9 @@ pub struct Leg {
     /// A name that the signalling gave it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub label: Option<String>,
+    /// Text that the signalling wants kept with its records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<String>,
     /// What of its media is held back.
     #[serde(default, skip_serializing_if = "is_default")]
     pub blocked: Blocked,

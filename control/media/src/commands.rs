@@ -1,6 +1,6 @@
 //! What is done to calls besides offer and answer.
 
-use crate::call::{Call, Dialog, Leg};
+use crate::call::{Blocked, Call, Dialog, Leg};
 use crate::calls::{Calls, Pending};
 use crate::family::facing;
 use crate::fork::{Fork, ForkMedia, MAX_FORKS};
@@ -23,17 +23,8 @@ pub struct Selector<'a> {
     pub label: Option<&'a str>,
     /// An address it named for its media.
     pub address: Option<IpAddr>,
-}
-
-/// What of a leg's media may be held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldBack {
-    /// All of it.
-    Media,
-    /// All of it, where silence was asked for.
-    Silence,
-    /// Telephone events.
-    Dtmf,
+    /// Whether what it sends was published, or came by offer and answer.
+    pub published: Option<bool>,
 }
 
 /// What was subscribed to.
@@ -60,22 +51,45 @@ pub struct Section {
     pub media_label: Option<String>,
 }
 
-impl Selector<'_> {
-    fn is_any(&self) -> bool {
-        self.tag.is_none() && self.label.is_none() && self.address.is_none()
+impl Selector<'static> {
+    /// Everybody who published media, or nobody of them.
+    pub fn published(published: bool) -> Self {
+        Selector {
+            published: Some(published),
+            ..Selector::default()
+        }
     }
+}
 
-    fn fits(&self, dialog: &Dialog, side: usize) -> bool {
+impl Selector<'_> {
+    pub(crate) fn fits(&self, dialog: &Dialog, side: usize) -> bool {
         let leg = &dialog.legs[side];
         let at = |address| {
             let remotes = dialog.medias.iter().filter_map(|m| m.sides[side].remote);
             remotes.into_iter().any(|remote| remote.ip() == address)
         };
+        self.names(leg)
+            && self.address.is_none_or(at)
+            && self.published.is_none_or(|it| it == dialog.published)
+    }
+
+    pub(crate) fn fits_fork(&self, fork: &Fork) -> bool {
+        let at = |address| {
+            let remotes = fork.medias.iter().filter_map(|media| media.remote);
+            remotes.into_iter().any(|remote| remote.ip() == address)
+        };
+        self.names(&fork.leg) && self.address.is_none_or(at)
+    }
+
+    fn names(&self, leg: &Leg) -> bool {
         self.tag.is_none_or(|tag| leg.has(tag))
             && self
                 .label
                 .is_none_or(|label| leg.label.as_deref() == Some(label))
-            && self.address.is_none_or(at)
+    }
+
+    pub(crate) fn is_anybody(&self) -> bool {
+        self.tag.is_none() && self.label.is_none() && self.address.is_none()
     }
 }
 
@@ -170,52 +184,6 @@ impl Calls {
         let mut call = Call::clone(before);
         call.dialogs.retain(|dialog| !dialog.is_expired(now));
         Some(ended(before.clone(), call))
-    }
-
-    /// Prepares that media of the legs that fit is held back towards those that fit `to`, or no longer.
-    ///
-    /// # Errors
-    /// [`MediaError::NoCall`], [`MediaError::NoTag`], [`MediaError::NoLeg`].
-    pub fn hold_back(
-        &self,
-        call_id: &str,
-        (from, to): (Selector<'_>, Selector<'_>),
-        held: HeldBack,
-        on: bool,
-        now: Now,
-    ) -> Result<Pending, MediaError> {
-        let before = self.shared(call_id).ok_or(MediaError::NoCall)?;
-        let mut call = Call::clone(before);
-        let mut any = false;
-        let is_to = |dialog: &Dialog, side| match before.partner(dialog, side) {
-            Some((other, far)) => to.fits(other, far),
-            None => to.is_any(),
-        };
-        for (dialog, stands) in call.dialogs.iter_mut().zip(&before.dialogs) {
-            for side in 0..2 {
-                if !from.fits(stands, side) || !is_to(stands, side) {
-                    continue;
-                }
-                let blocked = &mut dialog.legs[side].blocked;
-                match held {
-                    HeldBack::Media => blocked.media = on,
-                    HeldBack::Silence => blocked.silence = on,
-                    HeldBack::Dtmf => blocked.dtmf = on,
-                }
-                dialog.expects_anew(now);
-                any = true;
-            }
-        }
-        match any {
-            true => Ok(Pending::new(
-                Some(before.clone()),
-                Some(call),
-                Vec::new(),
-                Vec::new(),
-            )),
-            false if from.tag.is_some() => Err(MediaError::NoTag),
-            false => Err(MediaError::NoLeg),
-        }
     }
 
     /// Prepares a leg that only sends, for others to subscribe to; the SDP is our answer to it.
@@ -323,6 +291,7 @@ impl Work<'_> {
         };
         let dialog = &mut self.call.dialogs[idx];
         dialog.learn = options.learn.unwrap_or_default();
+        dialog.rejects_ice = options.reject_ice;
         let is_new = dialog.hears(0, sdp.as_bytes(), self.now);
         dialog.legs[0].describe(is_new, options);
         self.mark(options.tos);
@@ -428,6 +397,7 @@ impl Work<'_> {
                     remote: None,
                     remote_rtcp: None,
                     receives: false,
+                    blocked: Blocked::default(),
                 });
                 let advertise = self.pools.of(local).map_or(local.ip, |i| i.advertise);
                 let address = options.media_address.unwrap_or(advertise);

@@ -57,12 +57,7 @@ pub(crate) fn facing(
     let [from, to] = &options.direction;
     let own = match from {
         Some(name) => named(pools, name, spoken)?,
-        None => {
-            let first = spoken.and_then(|family| pools.first_of(family));
-            let first = first.or_else(|| pools.first());
-            let interface = first.ok_or_else(|| MediaError::UnknownInterface(String::new()))?;
-            (interface.name.clone(), Some(Family::of(interface.ip)))
-        }
+        None => unnamed(pools, spoken)?,
     };
     let mut other = match (to, options.address_family) {
         (Some(name), wanted) => named(pools, name, wanted.or(spoken))?,
@@ -74,6 +69,7 @@ pub(crate) fn facing(
                 (interface.name.clone(), Some(family))
             }
         },
+        (None, None) if from.is_some() => unnamed(pools, spoken)?,
         (None, None) => own.clone(),
     };
     // An address to be written says of which family the ports behind it are.
@@ -82,6 +78,14 @@ pub(crate) fn facing(
         other.1 = written.or(other.1);
     }
     Ok([own, other])
+}
+
+/// The first interface with an address of that family, or the first of all.
+fn unnamed(pools: &Pools, wanted: Option<Family>) -> Result<Facing, MediaError> {
+    let first = wanted.and_then(|family| pools.first_of(family));
+    let first = first.or_else(|| pools.first());
+    let interface = first.ok_or_else(|| MediaError::UnknownInterface(String::new()))?;
+    Ok((interface.name.clone(), Some(Family::of(interface.ip))))
 }
 
 /// The interface of that name, or the next of those that share it in turn (`name:1`, `name:2`), and its family

@@ -1,7 +1,7 @@
 //! Copies of what a leg sends, for those who subscribed to it.
 
 use crate::Local;
-use crate::call::{Call, Leg};
+use crate::call::{Blocked, Call, Leg};
 use crate::diff::{Class, Desired, Feed, Kind, Learn, Shared, Stream};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -37,6 +37,9 @@ pub struct ForkMedia {
     pub remote_rtcp: Option<SocketAddr>,
     /// Whether it receives.
     pub receives: bool,
+    /// What of it is held back; telephone events are not told apart in copies.
+    #[serde(default)]
+    pub blocked: Blocked,
 }
 
 impl Fork {
@@ -64,7 +67,7 @@ impl Fork {
                 learn: Learn::Off,
                 handover: false,
                 hint: None,
-                gate_open: true,
+                gate_open: !(own.blocked.media || own.blocked.silence),
                 signal: self.leg.signal,
                 clock_hz: media.clock_hz,
                 dscp: dialog.mark,
@@ -89,6 +92,7 @@ impl Fork {
                     peer: rtp.local.rtcp(),
                     remote: own.remote_rtcp,
                     kind: Kind::Rtcp,
+                    gate_open: true,
                     clock_hz: 0,
                     class: Class::Rtcp,
                     feed: Feed::CopyOf(locals[own.side].rtcp()),

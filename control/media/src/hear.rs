@@ -194,6 +194,11 @@ pub(crate) fn name(kind: &MediaKind) -> String {
     .to_owned()
 }
 
+/// Whether a section is of a kind: all that have no name here are of one.
+pub(crate) fn is_of(kind: &MediaKind, said: &MediaKind) -> bool {
+    kind == said || matches!((kind, said), (MediaKind::Other(_), MediaKind::Other(_)))
+}
+
 pub(crate) fn is_destination(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !address.is_loopback() && !address.is_multicast() && !broadcast

@@ -2,12 +2,12 @@
 
 use crate::call::{Dialog, Leg, Media, Side, Told};
 use crate::diff::{Ice, Kind};
-use crate::hear::{MAX_FORMATS, convert, goes_past, is_rtp};
+use crate::hear::{MAX_FORMATS, convert, goes_past, is_of, is_rtp};
 use crate::signal::{Options, RtcpAttribute, Work};
 use crate::{Family, Local, MediaError};
 use penstock_sdp::{
     AttributeEdits, Candidate, CodecFilter, Direction, ExtmapEdit, GroupEdit, IceEdit, IceLines,
-    MediaRewrite, MidEdit, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
+    MediaKind, MediaRewrite, MidEdit, OriginEdit, Protocol, Rewrite, RtcpLine, Sdp, ZeroAddress,
     with_sections,
 };
 use std::net::{IpAddr, SocketAddr};
@@ -139,7 +139,11 @@ impl Shape<'_> {
         let Some(local) = relayed.and_then(|_| self.dialog.entry(self.position, to)) else {
             let is_hidden = media.hidden_from == Some(to);
             if goes_past(said) && !is_hidden && !said.is_rejected() {
-                return MediaRewrite::new(said.port, said.address.unwrap_or(self.address));
+                let own = said.address.unwrap_or(self.address);
+                return MediaRewrite {
+                    attributes: self.edits(said),
+                    ..MediaRewrite::new(said.port, own)
+                };
             }
             return MediaRewrite {
                 remove: is_hidden,
@@ -153,7 +157,6 @@ impl Shape<'_> {
             false => own.told_mux,
         };
         let rtcp_port = if one_port { local.port } else { local.port | 1 };
-        let kind = &said.kind;
         MediaRewrite {
             zero_address: match options.replace_zero_address {
                 true => ZeroAddress::Replace,
@@ -173,8 +176,9 @@ impl Shape<'_> {
             ptime: match self.phase {
                 Phase::Offer => options.ptime,
                 // Who offered a packet time is told one.
-                Phase::Answer if said.ptime.is_none() => options.ptime_back.or(ptime(own)),
-                Phase::Answer | Phase::Published => options.ptime_back,
+                Phase::Answer if said.ptime.is_none() => self.dialog.ptime_back.or(ptime(own)),
+                Phase::Answer => self.dialog.ptime_back,
+                Phase::Published => options.ptime_back,
             },
             maxptime: options.maxptime,
             mid: self.mid(media),
@@ -188,9 +192,14 @@ impl Shape<'_> {
             extmap: options.extmap.clone(),
             bundle_only: !own.told_bundle,
             in_order: true,
-            attributes: edits(options, |wanted| wanted == Some(kind)),
+            attributes: self.edits(said),
             ..MediaRewrite::new(local.port, self.address)
         }
+    }
+
+    fn edits(&self, said: &penstock_sdp::Media) -> AttributeEdits {
+        let is_it = |wanted: Option<&MediaKind>| wanted.is_some_and(|kind| is_of(kind, &said.kind));
+        edits(self.options, is_it)
     }
 
     /// Each section says who sends. An old hold, by the zero address, is a new one as well.

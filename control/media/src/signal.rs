@@ -3,7 +3,7 @@
 use crate::call::{Blocked, Call, Dialog, Leg, Media};
 use crate::diff::{Ice, Learn};
 use crate::family::{Facing, Family, facing};
-use crate::hear::{check_family, clock, transport_of};
+use crate::hear::{check_family, clock, convert, is_of, transport_of};
 use crate::leave::Phase;
 use crate::partner::Partner;
 use crate::pool::Pools;
@@ -40,6 +40,8 @@ pub struct Options {
     pub original_sendrecv: bool,
     /// Transport of the RTP sections that leave; of an offer only, and kept for later ones.
     pub protocol: Option<Protocol>,
+    /// Pass on the transport that an answer names, though another one was offered.
+    pub accept_protocol: bool,
     /// How sources are learned; an answer without it keeps what the offer said.
     pub learn: Option<Learn>,
     /// Follow a new source once the old one is silent.
@@ -66,6 +68,8 @@ pub struct Options {
     pub mux: MuxWish,
     /// What becomes of ICE (RFC 8839).
     pub ice: IceWish,
+    /// Refuse ICE to the leg that offers it.
+    pub reject_ice: bool,
     /// Tell the other leg that candidates may trickle (RFC 8840).
     pub trickle: bool,
     /// Credentials nobody has, should the offering leg or the other need some; without them there is no ICE.
@@ -76,7 +80,7 @@ pub struct Options {
     pub reorder_codecs: bool,
     /// `a=ptime` of an offer that leaves, ms.
     pub ptime: Option<u16>,
-    /// `a=ptime` of an answer that leaves, ms.
+    /// `a=ptime` of the answer to this offer, ms.
     pub ptime_back: Option<u16>,
     /// `a=maxptime` of what leaves, ms.
     pub maxptime: Option<u16>,
@@ -100,6 +104,8 @@ pub struct Options {
     pub label: Option<String>,
     /// Name of the other leg.
     pub to_label: Option<String>,
+    /// Text to keep with the leg that speaks; `None` for as before.
+    pub metadata: Option<String>,
     /// What of the leg's media is held back from now on, beside what is already.
     pub block: Blocked,
     /// Whether media of the leg that speaks, and of the other, goes back to it; `None` for as before.
@@ -221,6 +227,7 @@ impl Work<'_> {
         dialog.learn = options.learn.unwrap_or_default();
         dialog.handover = options.handover;
         dialog.strict_payload = options.strict_payload;
+        dialog.ptime_back = options.ptime_back;
         let is_new = dialog.hears(from, sdp.as_bytes(), self.now);
         dialog.legs[from].describe(is_new, options);
         dialog.steer(from, options, self.now);
@@ -290,6 +297,10 @@ impl Work<'_> {
         for (&place, said) in places.iter().zip(sdp.media()) {
             let media = &mut dialog.medias[place];
             media.sides[side].hear(said, options)?;
+            let told = &mut media.sides[offerer].proto;
+            if options.accept_protocol && convert(&said.proto, told).is_some() {
+                told.clone_from(&said.proto);
+            }
             let (name, family) = dialog.legs[side].facing();
             let local = media.locals.map(|locals| Family::of(locals[side].ip));
             check_family(&media.sides[side], &(name, local.or(family)))?;
@@ -415,7 +426,9 @@ impl Work<'_> {
                 ..Media::new(offered)
             };
         }
-        if options.remove.contains(&offered.kind) && media.hidden_from.is_none() {
+        if options.remove.iter().any(|kind| is_of(kind, &offered.kind))
+            && media.hidden_from.is_none()
+        {
             media.hidden_from = Some(1 - from);
         }
         let before = media.sides[from].remote;
@@ -476,6 +489,8 @@ impl Dialog {
             dropped: false,
             is_reoffered: false,
             accepts_bundle: false,
+            rejects_ice: false,
+            ptime_back: None,
             ends_us: None,
         }
     }
@@ -529,6 +544,7 @@ impl Leg {
             hint: None,
             partner: Partner::Own,
             label: None,
+            metadata: None,
             blocked: Blocked::default(),
             echoed: false,
             waits: false,
@@ -549,6 +565,9 @@ impl Leg {
         self.hint = options.hint.or(self.hint);
         if options.label.is_some() {
             self.label.clone_from(&options.label);
+        }
+        if options.metadata.is_some() {
+            self.metadata.clone_from(&options.metadata);
         }
         self.waits |= options.wait;
         self.blocked.media |= options.block.media;

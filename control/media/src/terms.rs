@@ -88,6 +88,7 @@ impl Dialog {
 
     pub(crate) fn offer_ice(&mut self, from: usize, options: &Options) {
         let to = 1 - from;
+        self.rejects_ice = options.reject_ice;
         for media in &mut self.medias {
             let can = media.is_relayed();
             let offered = media.sides[from].ice.is_some();
@@ -103,7 +104,8 @@ impl Dialog {
 
     pub(crate) fn answer_ice(&mut self, offerer: usize, options: &Options) {
         for media in &mut self.medias {
-            let can = media.is_relayed() && options.ice != IceWish::Remove;
+            let is_refused = self.rejects_ice || options.ice == IceWish::Remove;
+            let can = media.is_relayed() && !is_refused;
             let own = &mut media.sides[offerer];
             own.told_ice = can && (own.ice.is_some() || options.ice == IceWish::Force);
         }

@@ -235,10 +235,16 @@ fn a_call_without_media_is_kept_as_one_on_hold() {
 fn media_that_may_not_pass_is_not_missed() {
     let any = (Selector::default(), Selector::default());
     let seen = [Some(20), Some(20)];
-    for held in [HeldBack::Media, HeldBack::Silence] {
+    for what in [HeldBack::Media, HeldBack::Silence] {
         let mut calls = stands();
         let hold = |calls: &mut Calls, on, s| {
-            let pending = calls.hold_back("c", any, held, on, now(s)).unwrap();
+            let hold = Hold {
+                what,
+                on,
+                flows: Flows::Dialog,
+                label: None,
+            };
+            let pending = calls.hold_back("c", any, hold, now(s)).unwrap();
             commit(calls, pending, s);
         };
         hold(&mut calls, true, 20.0);

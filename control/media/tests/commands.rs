@@ -9,7 +9,18 @@ const NONE: Selector<'static> = Selector {
     tag: None,
     label: None,
     address: None,
+    published: None,
 };
+
+/// Holding back, or no longer, without a subscription.
+fn hold(what: HeldBack, on: bool) -> Hold<'static> {
+    Hold {
+        what,
+        on,
+        flows: Flows::Dialog,
+        label: None,
+    }
+}
 
 fn tag(tag: &str) -> Selector<'_> {
     Selector {
@@ -102,29 +113,119 @@ fn media_is_held_back_and_let_go() {
     let mut calls = calls(8);
     established(&mut calls);
     // Without telephone events, all of the media is held back.
-    let mut hold = |from, held, on| {
+    let mut then = |from, what, on| {
         let pending = calls
-            .hold_back("c", (from, NONE), held, on, now(2.0))
+            .hold_back("c", (from, NONE), hold(what, on), now(2.0))
             .unwrap();
         commit(&mut calls, pending, 2.0);
         (gates(&calls), rtp(&calls).map(|s| s.drop_events))
     };
-    assert_eq!(hold(tag("a"), HeldBack::Media, true).0, [false, true]);
-    assert_eq!(hold(NONE, HeldBack::Silence, true).0, [false, false]);
-    assert_eq!(hold(tag("a"), HeldBack::Media, false).0, [false, false]);
-    assert_eq!(hold(NONE, HeldBack::Silence, false).0, [true, true]);
-    assert_eq!(hold(tag("b"), HeldBack::Dtmf, true).1, [false, true]);
-    let error = calls.hold_back("c", (tag("x"), NONE), HeldBack::Media, true, now(2.0));
+    assert_eq!(then(tag("a"), HeldBack::Media, true).0, [false, true]);
+    assert_eq!(then(NONE, HeldBack::Silence, true).0, [false, false]);
+    assert_eq!(then(tag("a"), HeldBack::Media, false).0, [false, false]);
+    assert_eq!(then(NONE, HeldBack::Silence, false).0, [true, true]);
+    assert_eq!(then(tag("b"), HeldBack::Dtmf, true).1, [false, true]);
+    let blocks = hold(HeldBack::Media, true);
+    let error = calls.hold_back("c", (tag("x"), NONE), blocks, now(2.0));
     assert_eq!(error.unwrap_err(), MediaError::NoTag);
     let at = Selector {
         address: Some([10, 0, 0, 2].into()),
         ..NONE
     };
-    assert!(
-        calls
-            .hold_back("c", (at, tag("a")), HeldBack::Media, true, now(2.0))
-            .is_ok()
+    let towards = |to| calls.hold_back("c", (at, to), blocks, now(2.0));
+    assert!(towards(tag("a")).is_ok());
+    assert_eq!(towards(tag("b")).unwrap_err(), MediaError::NoLeg);
+}
+
+/// Copies for one who subscribed are held back by themselves: all, or those on their way to him.
+#[test]
+fn copies_are_held_back_and_let_go() {
+    let mut calls = calls(8);
+    established(&mut calls);
+    let one = |calls: &mut Calls, name: &str| {
+        let from = [tag("a"), tag("b")];
+        let none = Options::default();
+        let pending = calls
+            .subscribe("c", &from, name, &none, now(2.0))
+            .unwrap()
+            .0;
+        commit(calls, pending, 2.0);
+    };
+    one(&mut calls, "s");
+    one(&mut calls, "t");
+    let mut then = |from, to, flows, on| {
+        let hold = Hold {
+            flows,
+            ..hold(HeldBack::Media, on)
+        };
+        let pending = calls.hold_back("c", (from, to), hold, now(3.0)).unwrap();
+        commit(&mut calls, pending, 3.0);
+        let call = calls.get("c").unwrap();
+        let streams = call.desired();
+        let copies = call.forks.iter().flat_map(|fork| &fork.medias);
+        let open: Vec<bool> = copies.map(|copy| streams[&copy.local].gate_open).collect();
+        let locals = call.dialogs[0].medias[0].locals.unwrap();
+        let reports = streams.values().filter(|s| s.kind == Kind::Rtcp);
+        assert!(reports.into_iter().all(|rtcp| rtcp.gate_open));
+        (locals.map(|local| streams[&local].gate_open), open)
+    };
+    let (both, copies) = ([true, true], |open: [u8; 4]| {
+        open.map(|bit| bit == 1).to_vec()
+    });
+    assert_eq!(
+        then(tag("a"), NONE, Flows::Forks, true),
+        (both, copies([0, 1, 0, 1]))
     );
+    assert_eq!(
+        then(tag("a"), tag("t"), Flows::Dialog, false),
+        (both, copies([0, 1, 1, 1]))
+    );
+    assert_eq!(
+        then(NONE, tag("s"), Flows::Dialog, true),
+        (both, copies([0, 0, 1, 1]))
+    );
+    assert_eq!(
+        then(tag("b"), NONE, Flows::All, true),
+        ([true, false], copies([0, 0, 1, 0]))
+    );
+    assert_eq!(
+        then(NONE, NONE, Flows::All, false),
+        (both, copies([1, 1, 1, 1]))
+    );
+    let unsubscribed = calls.unsubscribe("c", "s").unwrap();
+    commit(&mut calls, unsubscribed, 4.0);
+    let gone = calls.hold_back(
+        "c",
+        (tag("a"), tag("s")),
+        hold(HeldBack::Media, true),
+        now(4.0),
+    );
+    assert_eq!(gone.unwrap_err(), MediaError::NoTag);
+}
+
+/// A name that is given to whom a block selects is nobody else's.
+#[test]
+fn who_is_held_back_may_be_given_a_name() {
+    let mut calls = calls(8);
+    established(&mut calls);
+    let mut names = |from, label| {
+        let hold = Hold {
+            label: Some(label),
+            ..hold(HeldBack::Dtmf, true)
+        };
+        let pending = calls.hold_back("c", (from, NONE), hold, now(2.0)).unwrap();
+        commit(&mut calls, pending, 2.0);
+        let legs = &calls.get("c").unwrap().dialogs[0].legs;
+        [0, 1].map(|side| legs[side].label.clone().unwrap_or_default())
+    };
+    assert_eq!(names(tag("a"), "x"), ["x", ""]);
+    assert_eq!(names(tag("b"), "x"), ["", "x"]);
+    let by_name = Selector {
+        label: Some("x"),
+        ..NONE
+    };
+    assert_eq!(names(by_name, "y"), ["", "y"]);
+    assert_eq!(names(NONE, "z"), ["", "y"], "nobody was selected");
 }
 
 /// Who subscribes to a leg is offered what it sends, and gets copies once he has answered.
@@ -361,7 +462,7 @@ fn events_pass_where_media_is_blocked() {
     )
     .unwrap();
     let pending = calls
-        .hold_back("c", (tag("a"), NONE), HeldBack::Media, true, now(2.0))
+        .hold_back("c", (tag("a"), NONE), hold(HeldBack::Media, true), now(2.0))
         .unwrap();
     commit(&mut calls, pending, 2.0);
     let [a, b] = rtp(&calls);

@@ -423,7 +423,7 @@ fn media_is_held_back_from_whom_it_goes_to() {
         ..Selector::default()
     };
     let hold = |calls: &mut Calls, from, to, on| {
-        let held = calls.hold_back("two", (from, to), HeldBack::Media, on, now(3.0))?;
+        let held = calls.hold_back("two", (from, to), hold_media(on), now(3.0))?;
         calls.commit(held, now(3.0));
         Ok(stream(calls, "a").gate_open)
     };
@@ -441,4 +441,13 @@ fn media_is_held_back_from_whom_it_goes_to() {
         Ok(true)
     );
     assert!(!stream(&calls, "b").gate_open);
+}
+
+fn hold_media(on: bool) -> Hold<'static> {
+    Hold {
+        what: HeldBack::Media,
+        on,
+        flows: Flows::Dialog,
+        label: None,
+    }
 }

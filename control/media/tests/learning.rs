@@ -271,17 +271,19 @@ fn an_older_store_is_read() {
     let mut json = serde_json::to_value(all.get("c").unwrap()).unwrap();
     let dialog = json["dialogs"][0].as_object_mut().unwrap();
     for new in ["learn", "handover", "strict_payload", "mark", "heard_ns"] {
-        assert!(dialog.remove(new).is_some(), "{new}");
+        dialog.remove(new);
     }
     dialog.insert("strict".into(), true.into());
     dialog.insert("dscp".into(), 0.into());
     for leg in 0..2 {
         let leg = dialog["legs"][leg].as_object_mut().unwrap();
-        assert!(leg.remove("asymmetric").is_some() && leg.remove("hint").is_some());
+        leg.remove("asymmetric");
+        leg.remove("hint");
     }
     for side in 0..2 {
         let side = dialog["medias"][0]["sides"][side].as_object_mut().unwrap();
-        assert!(side.remove("payload_types").is_some() && side.remove("event_type").is_some());
+        assert!(side.remove("payload_types").is_some());
+        side.remove("event_type");
     }
     let old: Call = serde_json::from_value(json).unwrap();
     let mut calls = common::calls(8);

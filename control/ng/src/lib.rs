@@ -45,7 +45,7 @@ pub use select::{
     Block, Blocked, Connect, Participant, Sources, Subscribe, SubscribeAnswer, Unsubscribe,
 };
 pub use support::{
-    AddressFamily, All, Bundle, DropTraffic, DtmfSecurity, EndpointLearning, Flag, Ice, IceLite,
-    Kind, MediaEcho, Replace, Row, RtcpMux, SECTIONS, Section, Support, Transport,
+    AddressFamily, All, Bundle, DropTraffic, DtmfSecurity, EndpointLearning, Flag, Ice, Kind,
+    MediaEcho, Replace, Row, RtcpMux, SECTIONS, Section, Support, Transport,
 };
 pub use value::{DecodeError, Dict, MAX_DEPTH, MAX_VALUES, Text, Value};

@@ -2,7 +2,7 @@
 
 use crate::options::{Options, Reader};
 use crate::request::RequestError;
-use crate::support::{All, DtmfSecurity};
+use crate::support::{All, DtmfSecurity, Flag};
 use std::net::IpAddr;
 
 /// How a participant is named.
@@ -49,8 +49,12 @@ pub struct Block {
 /// Whose media is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sources {
-    /// Everybody's that came by offer and answer.
+    /// Everybody's.
     Everybody,
+    /// Everybody's that came by offer and answer.
+    OfferAnswer,
+    /// Everybody's that was published.
+    Published,
     /// That of some.
     Some(Vec<Participant>),
 }
@@ -119,6 +123,9 @@ fn source(reader: &mut Reader) -> Option<Participant> {
 impl Block {
     pub(crate) fn read(mut reader: Reader, what: Blocked, on: bool) -> Result<Self, RequestError> {
         let all = reader.options.all.unwrap_or(All::None);
+        if reader.is_raw && !reader.options.has(Flag::Directional) {
+            reader.ids.from_tag = None;
+        }
         let source = source(&mut reader).filter(|_| all != All::All);
         let label = reader.options.to_label.map(Participant::Label);
         let sink = label.or(reader.ids.to_tag.map(Participant::Tag));
@@ -145,7 +152,9 @@ impl Subscribe {
         let sources = match (options.all.unwrap_or(All::None), tags.is_empty()) {
             (All::None, false) => Sources::Some(tags.into_iter().map(Participant::Tag).collect()),
             (All::None, true) => Sources::Some(vec![one.ok_or(RequestError::NoFromTag)?]),
-            _ => Sources::Everybody,
+            (All::OfferAnswer, _) => Sources::OfferAnswer,
+            (All::ExceptOfferAnswer, _) => Sources::Published,
+            (All::All | All::Flows, _) => Sources::Everybody,
         };
         let subscribe = Self {
             call_id: reader.ids.call_id.ok_or(RequestError::NoCallId)?,

@@ -152,6 +152,31 @@ fn whose_media_is_blocked() {
             All::OfferAnswer,
         ),
         (r#","to-tag":"b""#, None, None, All::None),
+        // Who leaves the flags to be read here sends the tags of the SIP message with every request.
+        (
+            r#","from-tag":"a","to-tag":"b","rtpp-flags":"""#,
+            None,
+            None,
+            All::None,
+        ),
+        (
+            r#","from-tag":"a","to-tag":"b","rtpp-flags":"directional""#,
+            Some(tag("a")),
+            Some(tag("b")),
+            All::None,
+        ),
+        (
+            r#","rtpp-flags":"from-tag=a to-tag=b""#,
+            Some(tag("a")),
+            Some(tag("b")),
+            All::None,
+        ),
+        (
+            r#","from-tag":"a","rtpp-flags":"label=x""#,
+            Some(label("x")),
+            None,
+            All::None,
+        ),
     ];
     for (more, source, sink, all) in cases {
         let found = block("block media", more);
@@ -187,6 +212,16 @@ fn subscriptions() {
     assert_eq!((some.to_tag, some.label.as_deref()), (None, Some("rec")));
     let everybody = subscribe(r#","from-tag":"a","flags":["all"]"#).unwrap();
     assert_eq!(everybody.sources, Sources::Everybody);
+    for (all, sources) in [
+        ("all", Sources::Everybody),
+        ("flows", Sources::Everybody),
+        ("offer-answer", Sources::OfferAnswer),
+        ("except-offer-answer", Sources::Published),
+        ("none", Sources::Some(vec![tag("a")])),
+    ] {
+        let some = subscribe(&format!(r#","from-tag":"a","all":"{all}""#)).unwrap();
+        assert_eq!(some.sources, sources, "{all}");
+    }
     let named = subscribe(r#","label":"x""#).unwrap();
     assert_eq!(named.sources, Sources::Some(vec![label("x")]));
     assert_eq!(subscribe("").unwrap_err(), RequestError::NoFromTag);

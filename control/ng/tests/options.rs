@@ -1,9 +1,9 @@
 //! Every key and flag in its forms.
 
 use penstock_ng::{
-    All, AttributeEdit, Bundle, Codecs, Datagram, DropTraffic, DtmfSecurity, Flag, Ice, IceLite,
-    Kind, MAX_LINE, MAX_METADATA, MediaEcho, Options, Replace, Request, RequestError, RtcpMux,
-    SECTIONS, Signal, Support, Transport,
+    All, AttributeEdit, Bundle, Codecs, Datagram, DropTraffic, DtmfSecurity, Flag, Ice, Kind,
+    MAX_LINE, MAX_METADATA, MediaEcho, Options, Replace, Request, RequestError, RtcpMux, SECTIONS,
+    Signal, Support, Transport,
 };
 
 /// An offer with more keys, as JSON without its braces.
@@ -42,7 +42,6 @@ fn codecs_in_all_forms() {
         except: names(&["PCMU"]),
         offer: names(&["PCMA", "G722"]),
         mask: names(&["opus/48000/2"]),
-        accept: names(&["AMR"]),
         consume: names(&["GSM"]),
         transcode: names(&["iLBC/8000/1///mode=30"]),
     };
@@ -159,15 +158,10 @@ fn known_words_under_keys_as_flags_and_in_the_string() {
     alike("bundle", "reject", |o| o.bundle, Some(Bundle::Reject));
     alike("bundle", "offer", |o| o.bundle, Some(Bundle::Offer));
     alike("ICE", "force", |o| o.ice, Some(Ice::Force));
-    alike("ICE", "lite-both", |o| o.ice_lite, Some(IceLite::Both));
+    alike("ICE", "lite-both", |o| o.ice, None);
     alike("ICE", "reject", |o| o.flags, vec![Flag::RejectIce]);
     alike("ICE", "trickle", |o| o.ice, None);
-    alike(
-        "ICE-lite",
-        "backward",
-        |o| o.ice_lite,
-        Some(IceLite::Backward),
-    );
+    alike("ICE-lite", "backward", |o| o.ice, None);
     alike(
         "all",
         "except-offer-answer",

@@ -74,7 +74,7 @@ fn kamailio_offers() {
         via_branch: None,
         sdp: SDP.as_bytes().to_vec(),
         options: Options {
-            replace: vec![Replace::Origin, Replace::SessionConnection],
+            replace: vec![Replace::Origin],
             ice: Some(Ice::Remove),
             transport_protocol: Some(Transport::RtpAvp),
             received_from: Some("127.0.0.1".parse().unwrap()),

@@ -23,8 +23,6 @@ pub struct CodecFilter {
     pub offer: Vec<String>,
     /// Taken out. For offers only.
     pub mask: Vec<String>,
-    /// No effect: such a codec passes, and would be transcoded if the peer refused it.
-    pub accept: Vec<String>,
     /// Taken out. For offers only.
     pub consume: Vec<String>,
     /// Only the first codec, and every `telephone-event` and `CN`. For answers only.

@@ -56,7 +56,6 @@ fn filter(lists: &str) -> CodecFilter {
             "except" => filter.except = codecs,
             "offer" => filter.offer = codecs,
             "mask" => filter.mask = codecs,
-            "accept" => filter.accept = codecs,
             "consume" => filter.consume = codecs,
             "reorder" => filter.reorder = codecs,
             "single" => filter.single = true,
@@ -96,7 +95,6 @@ fn one_codec_is_taken_out_by_its_name_and_format() {
         "strip=",
         "except=PCMA",
         "offer=PCMA,G722",
-        "accept=all",
         "offer=all",
     ] {
         assert_eq!(left(DESK, &filter(lists)), DESK, "{lists}");

@@ -35,6 +35,11 @@ pub struct TestPlane {
 
 impl TestPlane {
     pub fn start(dir: &Path) -> TestPlane {
+        TestPlane::start_at(dir, &[[198, 18, 0, 1].into()])
+    }
+
+    /// With these local addresses, numbered in this order.
+    pub fn start_at(dir: &Path, addresses: &[IpAddr]) -> TestPlane {
         let config = RegionConfig {
             dir: dir.into(),
             table_dir: None,
@@ -46,16 +51,14 @@ impl TestPlane {
         let set_aside = matches!(plane.attached(), Attached::SetAside { .. });
         // One worker, and the steward's counters.
         let mut parts = plane.split(2);
-        let ip = [198, 18, 0, 1].into();
-        parts
-            .table
-            .set_addresses(&[AddressEntry {
-                ip,
-                vlan: 0,
-                port: 0,
-                mtu: 1500,
-            }])
-            .unwrap();
+        let entry = |&ip: &IpAddr| AddressEntry {
+            ip,
+            vlan: 0,
+            port: 0,
+            mtu: 1500,
+        };
+        let entries: Vec<AddressEntry> = addresses.iter().map(entry).collect();
+        parts.table.set_addresses(&entries).unwrap();
         let knobs: Arc<Knobs> = Arc::default();
         let (tasks, inbox) = mpsc::channel();
         let mine = knobs.clone();
@@ -297,6 +300,8 @@ fn slot_of(table: &TableWriter, spec: &StreamSpec, old: &Slot) -> Slot {
         true => *old,
         false => Slot::CLOSED,
     };
+    // What an op that follows says.
+    slot.links = 0;
     slot.flags &= !flag::GATE_OPEN;
     if spec.gate_open {
         slot.flags |= flag::GATE_OPEN;

@@ -9,6 +9,8 @@ const COOKIE: u32 = 0x2112_a442;
 
 /// USE-CANDIDATE: the pair is chosen.
 pub const NOMINATE: (u16, &[u8]) = (0x0025, &[]);
+/// PRIORITY, in the place of the one that a check has by itself, `[1, 2, 3, 4]`: of the highest.
+pub const HIGHEST: (u16, &[u8]) = (0x0024, &[0x7f; 4]);
 /// ICE-CONTROLLED: the agent takes itself for the controlled one.
 pub const CONTROLLED: (u16, &[u8]) = (0x8029, &[7; 8]);
 
@@ -92,7 +94,10 @@ pub fn message(
 /// A check with these credentials, as the controlling agent `them` makes it, and with these attributes.
 pub fn check(transaction: [u8; 12], of: Credentials, more: &[(u16, &[u8])]) -> Vec<u8> {
     let name = [&of.ufrag[..], b":them"].concat();
-    let mut attributes = vec![(0x0006, &name[..]), (0x0024, &[1, 2, 3, 4])];
+    let mut attributes = vec![(0x0006, &name[..])];
+    if !more.contains(&HIGHEST) {
+        attributes.push((0x0024, &[1, 2, 3, 4]));
+    }
     if !more.contains(&CONTROLLED) {
         attributes.push((0x802a, &[9; 8]));
     }

@@ -299,8 +299,8 @@ impl Streams {
         if !self.table.is_live(latch.record) {
             return None;
         }
-        if let Ask::Check { ufrag, nominates } = latch.ask {
-            return self.checked(latch, ufrag, nominates, now_ns);
+        if let Ask::Check { ufrag, check } = latch.ask {
+            return self.checked(latch, ufrag, &check, now_ns);
         }
         let slot = self.table.slot(latch.record);
         if slot.version != latch.version {

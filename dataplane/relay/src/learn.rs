@@ -10,6 +10,7 @@
 //!
 //! A worker decides on the packet and asks the steward to adopt or to lock ([`Ask`]); the steward alone changes the slot.
 
+use crate::stun::Check;
 use penstock_shm::counters::Drop;
 use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, flag, rank};
 use penstock_shm::tally::Tally;
@@ -27,12 +28,12 @@ pub enum Ask {
     },
     /// It is the stream's remote: take no other from now on.
     Lock,
-    /// A connectivity check verified: make it the remote if there was no such check yet, or if it nominates.
+    /// A connectivity check verified: see [`checked`].
     Check {
         /// Which credentials it had: other ones may have come meanwhile.
         ufrag: [u8; 8],
-        /// The other agent chose this source.
-        nominates: bool,
+        /// What it said.
+        check: Check,
     },
 }
 
@@ -80,20 +81,80 @@ fn rank_of(source: SocketAddr, slot: &Slot) -> u8 {
     }
 }
 
+/// Of what priority the remote of a stream with ICE was nominated, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nomination {
+    /// [`Check::priority`].
+    pub priority: u32,
+    /// Units of 2^20 ns of CLOCK_MONOTONIC.
+    pub at: u32,
+}
+
+impl Nomination {
+    /// One at `now_ns`.
+    pub fn new(check: &Check, now_ns: u64) -> Nomination {
+        Nomination {
+            priority: check.priority,
+            at: (now_ns >> 20) as u32,
+        }
+    }
+
+    /// That of a slot with [`Learn::Checks`].
+    pub fn of(slot: &Slot) -> Nomination {
+        Nomination {
+            priority: slot.learn_until,
+            at: slot.known,
+        }
+    }
+
+    fn is_fresh(self, now_ns: u64) -> bool {
+        let age = ((now_ns >> 20) as u32).wrapping_sub(self.at);
+        u64::from(age) << 20 < FRESH_NS
+    }
+}
+
+/// How long a nomination stands though nothing comes from its pair, ns: until checks have been made of all others. RFC 7675
+/// asks for consent as often.
+const FRESH_NS: u64 = 5_000_000_000;
+
 /// What a source of a stream with ICE becomes by a connectivity check that verified, of [`rank`]; `None` if nothing changes.
 ///
-/// The first one is the remote at once, so that media need not wait for a nomination; from then on only nominations count,
-/// the latest most.
-pub fn checked(source: SocketAddr, slot: &Slot, nominates: bool) -> Option<u8> {
-    let rank = match nominates {
+/// The first one is the remote at once, so that media need not wait for a nomination; from then on only nominations count, and
+/// of these the one of highest priority (RFC 8445, 8.1.1), so that an agent that nominates with every check (RFC 5245,
+/// 8.1.1.2) does not move media with each. One that [`holds`] no longer gives way to any: an agent whose network has changed
+/// cannot choose a better one.
+pub fn checked(
+    source: SocketAddr,
+    check: &Check,
+    (slot, tally): (&Slot, &Tally),
+    patience: &Patience,
+    now_ns: u64,
+) -> Option<u8> {
+    let rank = match check.nominates {
         true => rank::NOMINATED,
         false => rank::CHECKED,
     };
     let changes = match slot.remote() == Some(source) {
         true => slot.rank < rank,
-        false => nominates || slot.rank < rank::CHECKED,
+        false if !check.nominates => slot.rank < rank::CHECKED,
+        false => !holds((slot, tally), check.priority, patience, now_ns),
     };
     changes.then_some(rank)
+}
+
+/// Whether the remote of a stream with ICE stands against a nomination of this priority: it was nominated itself, with
+/// no lower one, and it is in use, or may yet be. Of a pair's two priorities the other agent's is the lower one, since that is of
+/// a peer-reflexive candidate (RFC 8445, 7.1.1) and ours of a host candidate, and so the one that counts (RFC 8445, 6.1.2.3).
+pub fn holds(
+    (slot, tally): (&Slot, &Tally),
+    priority: u32,
+    patience: &Patience,
+    now_ns: u64,
+) -> bool {
+    let own = Nomination::of(slot);
+    let silent_ns = now_ns.saturating_sub(tally.meter.last_seen_ns.get());
+    let is_used = || own.is_fresh(now_ns) || silent_ns < patience.handover_ns;
+    slot.rank == rank::NOMINATED && own.priority >= priority && is_used()
 }
 
 /// Decides on a source that is not the one the stream is locked to.

@@ -2,6 +2,7 @@
 //! packet costs copies and one addition.
 
 use crate::headers::protocol;
+use crate::learn::Nomination;
 use crate::sum::{bytes, fold};
 use penstock_shm::Feed;
 use penstock_shm::record::{
@@ -41,6 +42,8 @@ pub struct Policy {
     pub former: bool,
     /// [`Slot::learn_until`].
     pub learn_until: u32,
+    /// With [`Learn::Checks`], in the place of `known` and `learn_until`.
+    pub nomination: Nomination,
     /// Digests of the signalled remote, [`Slot::signalled`] and [`Slot::signalled_ip`].
     pub signalled: [u32; 2],
     /// [`Slot::signalled_port`].
@@ -105,6 +108,7 @@ impl Policy {
             known: 0,
             former: false,
             learn_until: 0,
+            nomination: Nomination::default(),
             signalled_ns: 0,
             signalled: spec.remote.map_or([0; 2], |remote| {
                 [digest_address(remote), digest_ip(remote.ip())]
@@ -121,6 +125,10 @@ impl Policy {
         let is = |bit| slot.flags & bit != 0;
         let [low, high] = slot.payload_types.map(u128::from);
         let remote = slot.remote();
+        let (known, learn_until, nomination) = match slot.learn == Learn::Checks as u8 {
+            true => (0, 0, Nomination::of(slot)),
+            false => (slot.known, slot.learn_until, Nomination::default()),
+        };
         Policy {
             spec: StreamSpec {
                 remote,
@@ -155,9 +163,10 @@ impl Policy {
             copies: slot.links & link::COPIES != 0,
             parts: slot.links & link::PARTS != 0,
             rank: slot.rank,
-            known: slot.known,
+            known,
             former: is(flag::FORMER),
-            learn_until: slot.learn_until,
+            learn_until,
+            nomination,
             signalled_ns: slot.signalled_ns,
             signalled: [slot.signalled, slot.signalled_ip],
             signalled_port: slot.signalled_port,
@@ -214,6 +223,10 @@ impl Policy {
 /// `version` is [`Slot::version`]: the steward raises it with each filling.
 pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, version: u32) -> Slot {
     let spec = &policy.spec;
+    let (known, learn_until) = match (spec.learn, policy.nomination) {
+        (Learn::Checks, Nomination { priority, at }) => (at, priority),
+        _ => (policy.known, policy.learn_until),
+    };
     let mut slot = Slot {
         flags: policy.flags(),
         version,
@@ -235,8 +248,8 @@ pub fn fill(policy: &Policy, peer: Option<Peer>, egress: Option<&Egress>, versio
         signalled_ip: policy.signalled[1],
         signalled_port: policy.signalled_port,
         hint: spec.hint,
-        known: policy.known,
-        learn_until: policy.learn_until,
+        known,
+        learn_until,
         rank: policy.rank,
         event_type: spec.event_type,
         accept: spec.accept,

@@ -83,6 +83,7 @@ pub struct Request<'a> {
     integrity: Option<(usize, &'a [u8; HMAC])>,
     /// What FINGERPRINT covers, and its value.
     fingerprint: Option<(&'a [u8], &'a [u8; CRC])>,
+    priority: Option<u32>,
     nominates: bool,
     /// The other agent takes itself for the controlled one.
     controlled: bool,
@@ -101,6 +102,8 @@ struct Unknown {
 pub struct Check {
     /// The other agent chose this pair of addresses (USE-CANDIDATE).
     pub nominates: bool,
+    /// How the other agent ranks its candidate (PRIORITY); 0 if it does not say.
+    pub priority: u32,
 }
 
 /// Why a request is refused, by the code of its answer (RFC 8489, 14.8).
@@ -175,6 +178,7 @@ fn read(payload: &[u8]) -> Option<Message<'_>> {
         username: None,
         integrity: None,
         fingerprint: None,
+        priority: None,
         nominates: false,
         controlled: false,
         unknown: Unknown::default(),
@@ -215,7 +219,10 @@ impl<'a> Request<'a> {
             attribute::MESSAGE_INTEGRITY => self.integrity = Some((at, value.try_into().ok()?)),
             attribute::USE_CANDIDATE => self.nominates = true,
             attribute::ICE_CONTROLLED => self.controlled = true,
-            attribute::PRIORITY => {}
+            attribute::PRIORITY => {
+                let priority = u32::from_be_bytes(value.try_into().ok()?);
+                self.priority.get_or_insert(priority);
+            }
             ..0x8000 => self.unknown.push(kind),
             _ => {}
         }
@@ -262,6 +269,7 @@ impl<'a> Request<'a> {
             true => Err(Refusal::RoleConflict),
             false => Ok(Check {
                 nominates: self.nominates,
+                priority: self.priority.unwrap_or(0),
             }),
         }
     }

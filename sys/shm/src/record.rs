@@ -92,8 +92,8 @@ pub enum Learn {
     /// [`rank`]. The signalled address itself is locked at once.
     #[default]
     Heuristic = 3,
-    /// The source of the connectivity check that verifies first is, then of each that nominates (RFC 8445, 8.1.1): a
-    /// stream with ICE.
+    /// The source of the connectivity check that verifies first is, then of the one of highest priority that nominates
+    /// (RFC 8445, 8.1.1): a stream with ICE.
     Checks = 4,
 }
 
@@ -429,9 +429,10 @@ pub struct Slot {
     /// [`StreamSpec::hint`].
     pub hint: u32,
     /// [`digest_address`] of the source that was locked before the present learning began, 0 for none. With FORMER,
-    /// signalling has named another one since.
+    /// signalling has named another one since. With [`Learn::Checks`]: when the remote was nominated, in 2^20 ns.
     pub known: u32,
-    /// The lower half of [`Meter::packets`](crate::Meter::packets) at which the learning window ends.
+    /// The lower half of [`Meter::packets`](crate::Meter::packets) at which the learning window ends. With
+    /// [`Learn::Checks`]: the priority of the check that nominated the remote.
     pub learn_until: u32,
     /// Endpoint the packets leave from, `addr << 16 | port`.
     pub peer_endpoint: u32,

@@ -36,7 +36,6 @@ impl Reader {
             CodecList::Except => &mut codecs.except,
             CodecList::Offer => &mut codecs.offer,
             CodecList::Mask => &mut codecs.mask,
-            CodecList::Accept => &mut codecs.accept,
             CodecList::Consume => &mut codecs.consume,
             CodecList::Transcode => &mut codecs.transcode,
         };

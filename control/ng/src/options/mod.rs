@@ -15,8 +15,8 @@ pub use edits::MAX_LINE;
 pub(crate) use reader::{Reader, read};
 
 use crate::support::{
-    AddressFamily, All, Bundle, DropTraffic, DtmfSecurity, EndpointLearning, Flag, Ice, IceLite,
-    Kind, MediaEcho, Replace, RtcpMux, Transport,
+    AddressFamily, All, Bundle, DropTraffic, DtmfSecurity, EndpointLearning, Flag, Ice, Kind,
+    MediaEcho, Replace, RtcpMux, Transport,
 };
 use std::net::IpAddr;
 
@@ -33,8 +33,6 @@ pub struct Options {
     pub bundle: Option<Bundle>,
     /// ICE.
     pub ice: Option<Ice>,
-    /// Towards whom ICE is lite.
-    pub ice_lite: Option<IceLite>,
     /// Profile towards the other side.
     pub transport_protocol: Option<Transport>,
     /// Names of the logical interfaces: that of the sender, then that of the other side, both of `direction`.
@@ -114,10 +112,8 @@ pub struct Codecs {
     pub except: Vec<String>,
     /// As `except`, and in this order.
     pub offer: Vec<String>,
-    /// To take out of the SDP, but to accept towards the sender.
+    /// To take out of an offer's SDP.
     pub mask: Vec<String>,
-    /// To accept towards the sender.
-    pub accept: Vec<String>,
     /// As `mask`.
     pub consume: Vec<String>,
     /// As `offer` where the SDP has them. One that it lacks would have to be transcoded.

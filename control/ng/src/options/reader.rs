@@ -48,6 +48,8 @@ pub(crate) struct Reader {
     /// The first word that is refused. Only what would change media heeds it: a client sends the
     /// same flags with a delete.
     pub(crate) refused: Option<RequestError>,
+    /// Whether the client left its flags to be read here: then it sends the tags of the SIP message unasked.
+    pub(crate) is_raw: bool,
     form: Form,
     profile: Profile,
     /// Whether `direction` was named in the form being read; else it is of one that yields.
@@ -75,6 +77,7 @@ pub(crate) fn read(dict: &Dict, templates: &[&str]) -> Result<Reader, RequestErr
         of.map(|(_, value)| *value)
     };
     for value in under(Key::RtppFlags) {
+        reader.is_raw = true;
         match value {
             Value::List(list) => list.iter().try_for_each(|item| reader.flag_text(item))?,
             _ => reader.flag_text(value)?,
@@ -347,9 +350,6 @@ impl Reader {
             let word = &*word;
             match key {
                 Key::Ice => self.ice(word),
-                Key::IceLite => {
-                    self.pick(key, word, IceLite::find, |o, lite| o.ice_lite = Some(lite))
-                }
                 Key::Replace => self.pick(key, word, Replace::find, |o, part| {
                     add(&mut o.replace, part)
                 }),
@@ -408,12 +408,10 @@ impl Reader {
     /// `ICE` also takes what has a key or a flag of its own.
     fn ice(&mut self, word: &str) {
         match word.strip_prefix("lite-") {
-            Some(lite) => self.pick(Key::IceLite, lite, IceLite::find, |o, lite| {
-                o.ice_lite = Some(lite)
-            }),
-            None if word == "reject" => self.raise(Flag::RejectIce),
-            None if word == "trickle" => self.raise(Flag::TrickleIce),
-            None => self.pick(Key::Ice, word, Ice::find, |o, ice| o.ice = Some(ice)),
+            Some(lite) if IceLite::find(lite).is_some() => {}
+            _ if word == "reject" => self.raise(Flag::RejectIce),
+            _ if word == "trickle" => self.raise(Flag::TrickleIce),
+            _ => self.pick(Key::Ice, word, Ice::find, |o, ice| o.ice = Some(ice)),
         }
     }
 
@@ -440,7 +438,13 @@ impl Reader {
         };
         match key {
             Key::CallId => self.ids.call_id = Some(id),
-            Key::FromTag => self.ids.from_tag = Some(id),
+            Key::FromTag => {
+                self.ids.from_tag = Some(id);
+                // Who writes it among the flags means it.
+                if self.form == Form::String {
+                    self.raise(Flag::Directional);
+                }
+            }
             Key::ToTag => self.ids.to_tag = Some(id),
             Key::ToCallId => self.ids.to_call_id = Some(id),
             // In a string these name a Via header, whose branch the client sends as a key.

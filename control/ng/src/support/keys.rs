@@ -40,7 +40,6 @@ words! {
         RtcpMux = "rtcp-mux": "RTP and RTCP on one port",
         Bundle = "bundle": "many media on one port",
         Ice = "ICE": "candidates and checks",
-        IceLite = "ICE-lite": "always lite here",
         EndpointLearning = "endpoint-learning": "how the source of media is learned",
         Tos = "TOS": "the octet of the packets sent, 0 to 255; negative leaves it as it is",
         DeleteDelay = "delete-delay": "seconds between a delete and the end",
@@ -52,7 +51,7 @@ words! {
         SdpMediaRemove = "sdp-media-remove": "kinds of media that leave the SDP",
         Extmap = "extmap": "header extensions to strip or mask",
         Label = "label" | "from-label": "a name for the participant, or the participant of that name",
-        SetLabel = "set-label": "a name for the leg of an offer or answer, or for a subscription; a block gives none",
+        SetLabel = "set-label": "a name for who offers or answers, for a subscription, or for whom a block selects",
         ToLabel = "to-label": "the other participant, by name",
         Address = "address": "the participant whose SDP gave this address",
         FromTags = "from-tags": "several participants, for a subscription",
@@ -61,11 +60,12 @@ words! {
         DropTraffic = "drop-traffic": "the call's media is dropped, or no longer",
         MediaEcho = "media-echo": "media goes back to its sender",
         DtmfSecurity = "DTMF-security": "how events are blocked",
-        Metadata = "metadata": "its length is checked; the call's records do not hold it",
+        Metadata = "metadata": "text kept with who offers, answers or publishes: in a `query` and in the call's record",
         RecordCall = "record-call": "see below",
         T38 = "T.38" | "T38": "see below",
     }
     ignored {
+        "ICE-lite": "Penstock is ICE-lite towards all",
         "SDES": NO_KEYS,
         "DTLS": NO_KEYS,
         "DTLS-reverse": NO_KEYS,
@@ -128,7 +128,6 @@ impl Key {
                 | Self::RtcpMux
                 | Self::Bundle
                 | Self::Ice
-                | Self::IceLite
                 | Self::EndpointLearning
                 | Self::Codec
                 | Self::SdpAttr

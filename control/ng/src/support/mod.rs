@@ -12,10 +12,10 @@ pub(crate) use commands::Command;
 pub use flags::Flag;
 pub(crate) use keys::Key;
 pub use values::{
-    AddressFamily, All, Bundle, DropTraffic, DtmfSecurity, EndpointLearning, Ice, IceLite, Kind,
-    MediaEcho, Replace, RtcpMux, Transport,
+    AddressFamily, All, Bundle, DropTraffic, DtmfSecurity, EndpointLearning, Ice, Kind, MediaEcho,
+    Replace, RtcpMux, Transport,
 };
-pub(crate) use values::{CodecList, RecordCall, T38};
+pub(crate) use values::{CodecList, IceLite, RecordCall, T38};
 
 use crate::value::canonical;
 

@@ -2,6 +2,9 @@
 
 use super::{NO_CODECS, NO_RECORDER, NO_TRANSCODER, NOTHING_RECORDED, spelling, words};
 
+/// Why nobody is asked who is to be lite.
+const ICE_LITE: &str = "Penstock is ICE-lite towards all";
+
 /// Why a DTMF event cannot become another sound.
 const NO_TONES: &str = NO_CODECS;
 
@@ -11,12 +14,14 @@ words! {
     supported {
         Origin = "origin": "the address of `o=`",
         OriginFull = "origin-full": "all of `o=`, the same in every SDP to an endpoint",
-        SessionConnection = "session-connection": "accepted for old scripts: it always is replaced",
         Username = "username": "the user name of `o=`, the same in every SDP to an endpoint",
         SessionName = "session-name": "`s=`, the same in every SDP to an endpoint",
         SdpVersion = "SDP-version": "the version of `o=` counts the changes",
         ZeroAddress = "zero-address": "an address of zeros gives way to a real one",
         ForceIncrementSdpVersion = "force-increment-sdp-ver": "the version of `o=` grows with every SDP",
+    }
+    ignored {
+        "session-connection": "the address of `c=` always is replaced",
     }
 }
 
@@ -30,7 +35,7 @@ words! {
         RtpSavpf = "RTP/SAVPF": "the same with feedback",
         UdpTlsRtpSavp = "UDP/TLS/RTP/SAVP": "DTLS-SRTP that passes unopened; refused where the media came otherwise",
         UdpTlsRtpSavpf = "UDP/TLS/RTP/SAVPF": "the same with feedback",
-        Udptl = "UDPTL": "T.38 that passes unopened",
+        Udptl = "UDPTL": "T.38 that passes unopened; refused where the media came as RTP",
         Accept = "accept": "in an answer: the profile that the answer names is passed on",
     }
 }
@@ -93,15 +98,13 @@ words! {
 }
 
 words! {
-    /// Towards whom ICE is lite.
-    pub IceLite, "Values of `ICE-lite`, or flags `ICE-lite-…`":
-    supported {
-        Forward = "forward": "lite towards the other side, as always",
-        Backward = "backward": "lite towards the sender, as always",
-        Both = "both": "lite towards both, as always",
-    }
+    /// Towards whom ICE is lite; there is nothing to act upon.
+    pub(crate) IceLite, "Values of `ICE-lite`, or flags `ICE-lite-…`":
     ignored {
-        "off": "Penstock is always ICE-lite",
+        "forward": ICE_LITE,
+        "backward": ICE_LITE,
+        "both": ICE_LITE,
+        "off": ICE_LITE,
     }
 }
 
@@ -123,12 +126,12 @@ words! {
         Strip = "strip": "leave the SDP; `all` and `full` mean every codec",
         Except = "except": "stay although `strip` names them",
         Offer = "offer": "as `except`, and in this order",
-        Mask = "mask": "as `strip`, but still accepted towards the sender",
-        Accept = "accept": "accepted towards the sender if both sides have them",
+        Mask = "mask": "as `strip`, of an offer alone",
         Consume = "consume": "as `mask`",
         Transcode = "transcode": "as `offer`; a codec that was not offered is refused, for nothing is transcoded",
     }
     ignored {
+        "accept": "a codec passes if both sides have it",
         "set": NO_TRANSCODER,
         "ignore": NO_TRANSCODER,
     }
@@ -155,9 +158,9 @@ words! {
     supported {
         None = "none": "what was selected, which is the default",
         All = "all": "everybody; also as the flag `all`",
-        OfferAnswer = "offer-answer": "flows of an offer and its answer",
-        ExceptOfferAnswer = "except-offer-answer": "flows of subscriptions: refused by blocks",
-        Flows = "flows": "all flows of the participant",
+        OfferAnswer = "offer-answer": "a block: what the participant sends the other side, and copies of it; a subscription: those who offered and answered",
+        ExceptOfferAnswer = "except-offer-answer": "a block of media: copies for subscribers alone; a subscription: those who published",
+        Flows = "flows": "a block: what the participant sends anybody; a subscription: everybody",
     }
 }
 

@@ -2,7 +2,7 @@
 //! put into the region as control would.
 
 use penstock_e2e::region::{assert_attributed, balanced, dropped_of, endpoint, stream, totals};
-use penstock_e2e::stun::{self, CONTROLLED, Credentials, NOMINATE, Response};
+use penstock_e2e::stun::{self, CONTROLLED, Credentials, HIGHEST, NOMINATE, Response};
 use penstock_e2e::{Lab, Phone, lab, local, meanwhile, phone_at, rtp_packet, skip, wait_for};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Ice, Kind, Learn, Op, StreamSpec, TableView};
@@ -249,6 +249,44 @@ fn checks_are_answered_and_say_where_media_goes() {
     call.flows(&mut host);
     call.refuses(&mut other);
     plane.stop_well();
+}
+
+/// An agent that nominates every pair with each of its checks (RFC 5245, 8.1.1.2) has its media where priority says, and not
+/// where it checked last; once that way is dead, by another.
+#[test]
+fn an_agent_that_nominates_all_pairs_has_the_best() {
+    let lab = lab!("ice_aggressive");
+    let _plane = lab.plane();
+    let table = lab.table();
+    let far = [phone_at(5000), phone_at(5001)];
+    lab.install(1, &streams(&table, 1, FIRST, far));
+    let mut call = Call {
+        table,
+        far: Phone::new(&lab, far[0], 0xb),
+    };
+    let [mut low, mut high] =
+        [(4000, 0xa0), (4002, 0xa1)].map(|(port, ssrc)| Agent::new(&lab, phone_at(port), ssrc));
+    low.passes(SIDE, FIRST, &[NOMINATE]);
+    call.settles(SIDE, &low);
+    call.flows(&mut low);
+    high.passes(SIDE, FIRST, &[NOMINATE, HIGHEST]);
+    call.settles(SIDE, &high);
+    for _ in 0..5 {
+        low.passes(SIDE, FIRST, &[NOMINATE]);
+        call.flows(&mut high);
+        high.passes(SIDE, FIRST, &[NOMINATE, HIGHEST]);
+    }
+    call.refuses(&mut low);
+    let moved = || {
+        low.passes(SIDE, FIRST, &[NOMINATE]);
+        let remote = stream(&call.table, local(SIDE)).map(|stat| stat.policy.remote);
+        remote == Some(Some(low.phone.at()))
+    };
+    assert!(wait_for(SOON, moved), "nothing comes from the better one");
+    call.flows(&mut low);
+    let sum = balanced(&call.table);
+    call.attributed();
+    assert_eq!(sum.dropped(Drop::Source), 1);
 }
 
 /// Whoever knows less than the credentials changes nothing, and is told so.

@@ -2,7 +2,9 @@
 //! them has the remote; who sends to the first of them, its alternates' home, leaves by that one.
 
 use super::{Draft, Drafts, Streams};
+use penstock_relay::learn;
 use penstock_relay::route::Policy;
+use penstock_relay::stun::Check;
 use penstock_shm::Endpoint;
 use penstock_shm::record::rank;
 
@@ -47,9 +49,12 @@ impl Streams {
     }
 
     /// The others of the stream's group that have a remote, as they are without it; `None` if that is not to be changed:
-    /// checks that nominate nothing take it from nobody whom checks of the present credentials gave it.
-    pub(super) fn rivals(&self, number: u32, nominates: bool) -> Option<Drafts> {
-        let others = self.group(self.home(number)).filter(|no| *no != number);
+    /// checks that nominate nothing take it from nobody whom checks of the present credentials gave it, those that do from
+    /// nobody who holds it. Where the other agent's priority is the same, that of the home is higher than its alternates'.
+    pub(super) fn rivals(&self, number: u32, check: &Check, now_ns: u64) -> Option<Drafts> {
+        let home = self.home(number);
+        let is_home = self.endpoint(number) == home;
+        let others = self.group(home).filter(|no| *no != number);
         let mut rivals = Drafts::new();
         for other in others {
             let mut draft: Draft = self.draft(other);
@@ -57,11 +62,20 @@ impl Streams {
             if policy.remote.is_none() {
                 continue;
             }
-            if !nominates && policy.rank >= rank::CHECKED {
+            let (slot, tally) = (self.table.slot(other), self.table.tally(other));
+            let is_kept = match check.nominates {
+                true => {
+                    let priority = check.priority.saturating_add(is_home.into());
+                    learn::holds((&slot, tally), priority, &self.rules.patience, now_ns)
+                }
+                false => policy.rank >= rank::CHECKED,
+            };
+            if is_kept {
                 return None;
             }
             policy.remote = None;
             policy.rank = rank::NONE;
+            policy.nomination = Default::default();
             (policy.latched, policy.locked) = (false, false);
             rivals.insert(other, draft);
         }

@@ -2,8 +2,9 @@
 
 use super::{Refused, Streams};
 use crate::slow::Latch;
-use penstock_relay::learn;
+use penstock_relay::learn::{self, Nomination};
 use penstock_relay::route::Policy;
+use penstock_relay::stun::Check;
 use penstock_shm::{Event, Ice, Learn, Op, Refusal};
 
 /// The credentials of the stream that this op sets.
@@ -48,34 +49,40 @@ pub(super) fn policy(new: Policy, old: Option<&Policy>, stands: bool) -> Policy 
         policy.remote = old.remote;
         (policy.latched, policy.locked) = (old.latched, old.locked);
         if stands {
-            policy.rank = old.rank;
+            (policy.rank, policy.nomination) = (old.rank, old.nomination);
         }
     }
     policy
 }
 
 impl Streams {
-    /// Makes the source of a connectivity check the stream's remote, if that changes anything. Whatever else changed since,
+    /// Makes the source of a connectivity check the stream's remote, if that changes anything. Whatever else was signalled since,
     /// the check counts: it was answered.
     pub(super) fn checked(
         &mut self,
         latch: &Latch,
         ufrag: [u8; 8],
-        nominates: bool,
+        check: &Check,
         now_ns: u64,
     ) -> Option<Event> {
         let number = latch.record;
         let mut draft = self.draft(number);
         draft.ice.filter(|ice| ice.ufrag == ufrag)?;
-        let rivals = self.rivals(number, nominates)?;
+        let rivals = self.rivals(number, check, now_ns)?;
         let slot = self.table.slot(number);
         // What a worker that stood still kept from being done is asked again: then others may have kept theirs.
         let again = !rivals.is_empty() && slot.remote() == Some(latch.source);
-        let rank = learn::checked(latch.source, &slot, nominates);
+        let stream = (&slot, self.table.tally(number));
+        let patience = &self.rules.patience;
+        let rank = learn::checked(latch.source, check, stream, patience, now_ns);
         let rank = rank.or(again.then_some(slot.rank))?;
         let policy = &mut draft.policy;
         policy.remote = Some(latch.source);
         policy.rank = rank;
+        policy.nomination = match check.nominates {
+            true => Nomination::new(check, now_ns),
+            false => Nomination::default(),
+        };
         (policy.latched, policy.locked) = (true, true);
         self.change(latch, draft, rivals, now_ns)
     }

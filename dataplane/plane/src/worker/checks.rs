@@ -193,8 +193,10 @@ impl Step<'_> {
         if !request.is_sound() {
             return Err(Fault::Drop(Drop::Stun));
         }
-        let nominates = request.verify(ice)?.nominates;
-        if learn::checked(source, entry.slot(), nominates).is_none() {
+        let check = request.verify(ice)?;
+        let stream = (entry.slot(), entry.tally());
+        let patience = &self.shared.rules.patience;
+        if learn::checked(source, &check, stream, patience, self.now_ns).is_none() {
             return Ok(());
         }
         let latch = Latch {
@@ -203,7 +205,7 @@ impl Step<'_> {
             source,
             ask: Ask::Check {
                 ufrag: ice.ufrag,
-                nominates,
+                check,
             },
         };
         let pushed = self.shared.queues.latches.push(latch);

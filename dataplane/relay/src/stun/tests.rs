@@ -90,6 +90,7 @@ fn the_sample_request_verifies() {
     let sample = request(&octets);
     assert_eq!(sample.username, Some(&b"evtj:h6vY"[..]));
     assert!(sample.controlled && !sample.nominates);
+    assert_eq!(sample.priority, Some(0x6e00_01ff));
     assert_eq!(sample.unknown.count, 0);
     let (at, claimed) = sample.integrity.unwrap();
     assert!(integrity(&octets[..at], PWD).verify_slice(claimed).is_ok());
@@ -151,11 +152,23 @@ fn a_check_is_told_from_what_is_none() {
     ];
     let check = |attributes: &[_], pwd| judged(&message(kind::REQUEST, attributes, pwd));
     let ours = Some(&ICE.pwd);
+    let said = |nominates, priority| {
+        Ok(Check {
+            nominates,
+            priority,
+        })
+    };
+    assert_eq!(check(&nominating[..1], ours), said(false, 0));
+    assert_eq!(check(&nominating[..2], ours), said(false, 0x0101_0101));
+    assert_eq!(check(&nominating, ours), said(true, 0x0101_0101));
+    // Of what comes twice, the first.
+    let twice = [&nominating[..2], &[(attribute::PRIORITY, &[2; 4])]].concat();
+    assert_eq!(check(&twice, ours), said(false, 0x0101_0101));
+    let short = [USERNAME, (attribute::PRIORITY, &[1; 3])];
     assert_eq!(
-        check(&nominating[..2], ours),
-        Ok(Check { nominates: false })
+        parse(&message(kind::REQUEST, &short, ours)),
+        Err(Drop::Stun)
     );
-    assert_eq!(check(&nominating, ours), Ok(Check { nominates: true }));
     assert_eq!(check(&nominating[1..], ours), Err(Refusal::BadRequest));
     assert_eq!(check(&nominating, None), Err(Refusal::BadRequest));
     let other = Some(b"abcdefghijklmnopqrstuvwX");
@@ -230,9 +243,14 @@ fn nothing_unprotected_counts() {
     for kind in [attribute::USE_CANDIDATE, 0x7001, attribute::ICE_CONTROLLED] {
         built.push(kind, &[]);
     }
-    assert_eq!(judged(built.octets()), Ok(Check { nominates: false }));
+    built.push(attribute::PRIORITY, &[9; 4]);
+    let plain = Check {
+        nominates: false,
+        priority: 0,
+    };
+    assert_eq!(judged(built.octets()), Ok(plain));
     built.fingerprint();
-    assert_eq!(judged(built.octets()), Ok(Check { nominates: false }));
+    assert_eq!(judged(built.octets()), Ok(plain));
 }
 
 /// The attributes of a message with a right fingerprint, and whether `pwd` verifies it.

@@ -2,8 +2,9 @@
 
 use crate::judge::verdict_by;
 use crate::support::{Datagram, asking, policy, rtp, slot};
-use penstock_relay::learn::{Ask, Network, Sources, checked};
+use penstock_relay::learn::{Ask, Network, Nomination, Patience, Sources, checked};
 use penstock_relay::route::{self, Policy};
+use penstock_relay::stun::Check;
 use penstock_relay::{Drop, Pass, Rules};
 use penstock_shm::record::{Learn, Slot, digest_address, digest_ip, rank};
 use penstock_shm::tally::Tally;
@@ -378,32 +379,83 @@ fn with_ice_no_packet_moves_the_remote() {
     }
 }
 
+/// What a check at `now_ns` makes of the source, with the present remote last heard at `seen_ns`.
+fn becomes(slot: &Slot, source: &str, check: (bool, u32), now_ns: u64, seen_ns: u64) -> Option<u8> {
+    let tally = Tally::default();
+    tally.meter.last_seen_ns.set(seen_ns);
+    let (nominates, priority) = check;
+    let check = Check {
+        nominates,
+        priority,
+    };
+    let source = source.parse().unwrap();
+    checked(source, &check, (slot, &tally), &Patience::default(), now_ns)
+}
+
+/// A stream with ICE whose remote is [`FRIEND`], nominated with priority 100 at second 1000 if it was.
+fn with_ice(rank: u8) -> Slot {
+    let check = Check {
+        nominates: true,
+        priority: 100,
+    };
+    slot(&Policy {
+        nomination: Nomination::new(&check, 1000 * SECOND),
+        ..adopted(Learn::Checks, FRIEND, rank)
+    })
+}
+
 #[test]
 fn the_first_check_counts_and_then_nominations() {
-    let at = |rank| slot(&adopted(Learn::Checks, FRIEND, rank));
-    let [friend, other] = [FRIEND, STRANGER].map(|at| at.parse().unwrap());
     let none = slot(&Policy {
         remote: None,
         ..fresh(Learn::Checks)
     });
     for (slot, source, nominates, expected) in [
-        (none, friend, false, Some(rank::CHECKED)),
-        (none, friend, true, Some(rank::NOMINATED)),
+        (none, FRIEND, false, Some(rank::CHECKED)),
+        (none, FRIEND, true, Some(rank::NOMINATED)),
         // That of former credentials.
-        (at(rank::NONE), other, false, Some(rank::CHECKED)),
-        (at(rank::NONE), friend, false, Some(rank::CHECKED)),
-        (at(rank::CHECKED), friend, false, None),
-        (at(rank::CHECKED), other, false, None),
-        (at(rank::CHECKED), friend, true, Some(rank::NOMINATED)),
-        (at(rank::CHECKED), other, true, Some(rank::NOMINATED)),
-        (at(rank::NOMINATED), friend, true, None),
-        (at(rank::NOMINATED), other, false, None),
-        (at(rank::NOMINATED), other, true, Some(rank::NOMINATED)),
+        (with_ice(rank::NONE), STRANGER, false, Some(rank::CHECKED)),
+        (with_ice(rank::NONE), FRIEND, false, Some(rank::CHECKED)),
+        (with_ice(rank::CHECKED), FRIEND, false, None),
+        (with_ice(rank::CHECKED), STRANGER, false, None),
+        (with_ice(rank::CHECKED), FRIEND, true, Some(rank::NOMINATED)),
+        (
+            with_ice(rank::CHECKED),
+            STRANGER,
+            true,
+            Some(rank::NOMINATED),
+        ),
+        (with_ice(rank::NOMINATED), FRIEND, true, None),
+        (with_ice(rank::NOMINATED), STRANGER, false, None),
     ] {
-        assert_eq!(
-            checked(source, &slot, nominates),
-            expected,
-            "{slot:?} {source} {nominates}"
-        );
+        let found = becomes(&slot, source, (nominates, 1), 1000 * SECOND, 0);
+        assert_eq!(found, expected, "{slot:?} {source} {nominates}");
     }
+}
+
+/// Of the pairs that are nominated, the one of highest priority is chosen, whatever their order (RFC 8445, 8.1.1); one that
+/// is out of use is given up.
+#[test]
+fn the_nomination_of_highest_priority_stands_while_it_is_used() {
+    let chosen = with_ice(rank::NOMINATED);
+    let now = |ms: u64| 1000 * SECOND + ms * SECOND / 1000;
+    let becomes = |priority, now_ms, seen_ms| {
+        let found = becomes(
+            &chosen,
+            STRANGER,
+            (true, priority),
+            now(now_ms),
+            now(seen_ms),
+        );
+        found == Some(rank::NOMINATED)
+    };
+    for (priority, moves) in [(99, false), (100, false), (101, true), (u32::MAX, true)] {
+        assert_eq!(becomes(priority, 10, 0), moves, "{priority}");
+    }
+    // Nothing may have come of a fresh one.
+    assert!(!becomes(99, 4900, 0));
+    assert!(becomes(99, 5100, 0));
+    assert!(becomes(100, 5100, 4800) && !becomes(100, 5100, 5000));
+    assert!(!becomes(99, 3_600_000, 3_599_900));
+    assert!(becomes(99, 3_600_000, 3_599_700));
 }

@@ -1,4 +1,5 @@
 use crate::support::{egress, policy};
+use penstock_relay::learn::Nomination;
 use penstock_relay::route::{Egress, Peer, Policy, fill};
 use penstock_shm::record::{Dscp, Endpoint, Kind, Learn, Slot, StreamSpec, flag};
 
@@ -36,7 +37,7 @@ fn a_slot_gives_back_the_policy_it_was_filled_with() {
     let cases = [Kind::Rtp, Kind::Rtcp, Kind::Raw]
         .into_iter()
         .flat_map(|kind| {
-            [Learn::Off, Learn::Immediate]
+            [Learn::Off, Learn::Immediate, Learn::Checks]
                 .into_iter()
                 .flat_map(move |learn| {
                     ["198.51.100.7:40000", "[2001:db8::7]:40000"].map(move |remote| {
@@ -64,7 +65,11 @@ fn a_slot_gives_back_the_policy_it_was_filled_with() {
         assert_eq!(policy.locked, spec.learn == Learn::Off);
         assert_eq!(of_slot(&policy, None), policy);
         (policy.locked, policy.latched) = (true, true);
-        (policy.known, policy.learn_until, policy.rank) = (5, 6, 4);
+        policy.rank = 4;
+        match spec.learn {
+            Learn::Checks => policy.nomination = Nomination { priority: 5, at: 6 },
+            _ => (policy.known, policy.learn_until) = (5, 6),
+        }
         (policy.denied, policy.signalled_ns) = (true, 8);
         policy.own_remote = spec.kind == Kind::Rtcp;
         assert_eq!(of_slot(&policy, Some(&egress(v6))), policy);

@@ -1,6 +1,7 @@
 //! Candidates of one agent at several addresses of the plane.
 
 use super::*;
+use penstock_relay::stun::Check;
 use penstock_shm::record::{link, rank};
 use penstock_shm::{Feed, Feeding, MAX_ALTERNATES};
 
@@ -45,13 +46,27 @@ fn call(ice: Ice) -> Vec<Op> {
 
 impl Bench {
     fn hears(&mut self, at: Endpoint, source: &str, ice: Ice, nominates: bool) -> bool {
+        self.hears_of(at, source, ice, (nominates, 1))
+    }
+
+    /// Whether a check nominates, and of what priority.
+    fn hears_of(
+        &mut self,
+        at: Endpoint,
+        source: &str,
+        ice: Ice,
+        (nominates, priority): (bool, u32),
+    ) -> bool {
         let latch = Latch {
             record: self.streams.table.find(at).unwrap(),
             version: 0,
             source: source.parse().unwrap(),
             ask: Ask::Check {
                 ufrag: ice.ufrag,
-                nominates,
+                check: Check {
+                    nominates,
+                    priority,
+                },
             },
         };
         self.streams.latch(&latch, 2).is_some()
@@ -103,20 +118,27 @@ fn the_remote_is_at_the_candidate_that_was_checked_and_then_at_the_nominated_one
     assert!(bench.hears(C, SIX, OURS, false));
     assert_eq!(bench.remotes(), [None, one(SIX, rank::CHECKED)]);
     bench.leaves_by(C);
-    // Only a nomination takes it away, from either and as often as it likes.
+    // Only a nomination takes it away, from either, and then one of higher priority.
     assert!(!bench.hears(A, FOUR, OURS, false));
     assert_eq!(bench.remotes(), [None, one(SIX, rank::CHECKED)]);
-    for _ in 0..2 {
-        assert!(bench.hears(A, FOUR, OURS, true));
+    for priority in [1, 3] {
+        assert!(bench.hears_of(A, FOUR, OURS, (true, priority)));
         assert_eq!(bench.remotes(), [one(FOUR, rank::NOMINATED), None]);
         bench.leaves_by(A);
         assert_eq!(destination(&bench.slot(B)), FOUR);
         assert!(!bench.hears(C, SIX, OURS, false));
-        assert!(!bench.hears(A, FOUR, OURS, true), "consent");
-        assert!(bench.hears(C, SIX, OURS, true));
+        assert!(!bench.hears_of(A, FOUR, OURS, (true, priority)), "consent");
+        assert!(
+            !bench.hears_of(C, SIX, OURS, (true, priority)),
+            "not the first"
+        );
+        assert!(bench.hears_of(C, SIX, OURS, (true, priority + 1)));
         assert_eq!(bench.remotes(), [None, one(SIX, rank::NOMINATED)]);
         bench.leaves_by(C);
     }
+    // Of two that the other agent ranks alike, ours is the first.
+    assert!(bench.hears_of(A, FOUR, OURS, (true, 4)));
+    bench.leaves_by(A);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Streams whose remote only connectivity checks set.
 
 use super::*;
+use penstock_relay::stun::Check;
 use penstock_shm::record::rank;
 
 const OURS: Ice = Ice {
@@ -28,6 +29,17 @@ fn with_ice(signal: u32, remote: Option<&str>, ice: Ice) -> [Op; 3] {
 
 impl Bench {
     fn check(&mut self, source: &str, ice: Ice, nominates: bool) -> Option<Event> {
+        self.checks(source, ice, (nominates, 1), 2)
+    }
+
+    /// Whether a check nominates, and of what priority.
+    fn checks(
+        &mut self,
+        source: &str,
+        ice: Ice,
+        (nominates, priority): (bool, u32),
+        now_ns: u64,
+    ) -> Option<Event> {
         let record = self.streams.table.find(A).unwrap();
         let latch = Latch {
             record,
@@ -36,10 +48,13 @@ impl Bench {
             source: source.parse().unwrap(),
             ask: Ask::Check {
                 ufrag: ice.ufrag,
-                nominates,
+                check: Check {
+                    nominates,
+                    priority,
+                },
             },
         };
-        self.streams.latch(&latch, 2)
+        self.streams.latch(&latch, now_ns)
     }
 
     /// The remote of A, whether it is locked, and its rank; and where B's packets go.
@@ -71,14 +86,36 @@ fn the_first_check_sets_the_remote_and_then_nominations_do() {
     assert_eq!(bench.remote(), at(HOST, rank::CHECKED));
     assert_eq!(bench.check(OTHER, OURS, false), None);
     assert_eq!(bench.remote(), at(HOST, rank::CHECKED));
-    for remote in [HOST, OTHER, HOST] {
-        assert!(bench.check(remote, OURS, true).is_some(), "{remote}");
+    for (remote, priority) in [(HOST, 1), (OTHER, 2), (HOST, 3)] {
+        let nominates = (true, priority);
+        assert!(bench.checks(remote, OURS, nominates, 2).is_some());
         assert_eq!(bench.remote(), at(remote, rank::NOMINATED));
         let version = bench.slot(A).version;
         assert_eq!(bench.check(remote, OURS, true), None, "consent");
         assert_eq!(bench.check(OTHER, OURS, false), None);
         assert_eq!(bench.slot(A).version, version, "nothing is written");
     }
+}
+
+/// What was chosen stays so over new signalling and a restart, until it is out of use.
+#[test]
+fn a_nomination_of_lower_priority_moves_nothing() {
+    const SECOND: u64 = 1_000_000_000;
+    let mut bench = Bench::new(8);
+    bench.apply(7, &with_ice(1, None, OURS)).unwrap();
+    assert!(bench.checks(HOST, OURS, (true, 9), SECOND).is_some());
+    let lower = |bench: &mut Bench, now_ns| bench.checks(OTHER, OURS, (true, 8), now_ns);
+    assert_eq!(lower(&mut bench, SECOND), None);
+    bench.apply(7, &with_ice(2, Some(OTHER), OURS)).unwrap();
+    assert_eq!(lower(&mut bench, 2 * SECOND), None);
+    bench.streams.resume(9);
+    assert_eq!(lower(&mut bench, 3 * SECOND), None);
+    assert_eq!(bench.remote(), at(HOST, rank::NOMINATED));
+    assert!(lower(&mut bench, 7 * SECOND).is_some());
+    assert_eq!(bench.remote(), at(OTHER, rank::NOMINATED));
+    // Other credentials ask for other nominations.
+    bench.apply(7, &with_ice(3, None, NEXT)).unwrap();
+    assert!(bench.checks(HOST, NEXT, (true, 1), 7 * SECOND).is_some());
 }
 
 #[test]
