@@ -33,6 +33,7 @@ mod neighbour_moves;
 mod ng_block;
 mod ng_branches;
 mod ng_bundle;
+mod ng_connect;
 mod ng_delay;
 mod ng_echo;
 mod ng_hostile;
