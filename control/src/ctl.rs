@@ -6,6 +6,7 @@ use crate::service::{Service, clock};
 use crate::settings;
 use penstock_config::Config;
 use penstock_media::{Call, Dialog, Kind, Local, Media};
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -225,10 +226,11 @@ fn port(
     let Some(&first) = locals.first() else {
         return String::new();
     };
-    let meters = |local| service.link.stream(local);
+    let meters = |local| service.link.stream(local).map(Cow::Owned);
     let (local, stat) = facing::joined(locals.into_iter(), &meters).unzip();
     let local = local.unwrap_or(first);
-    let remote = stat.and_then(|stat| stat.policy.remote).or(signalled);
+    let remote = stat.as_ref().and_then(|stat| stat.policy.remote);
+    let remote = remote.or(signalled);
     let (ip, port) = match remote {
         Some(remote) => (remote.ip().to_string(), remote.port()),
         None => (String::new(), 0),

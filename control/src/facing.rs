@@ -3,6 +3,7 @@
 use crate::report::Meters;
 use penstock_media::{Local, Media};
 use penstock_shm::StreamStat;
+use std::borrow::Cow;
 
 /// Where a leg's packets of a media may arrive: RTP, or, with `second`, the port after it. The one of its m= line is first.
 pub(crate) fn locals(media: &Media, side: usize, second: bool) -> impl Iterator<Item = Local> {
@@ -11,27 +12,38 @@ pub(crate) fn locals(media: &Media, side: usize, second: bool) -> impl Iterator<
 }
 
 /// Of these the one where the leg was heard last, or is to be heard: the first if it is the same of several.
-pub(crate) fn heard(locals: impl Iterator<Item = Local>, meters: Meters<'_>) -> Option<Local> {
-    let worth = |(_, stat): &(Local, Option<StreamStat>)| {
-        let stat = stat.as_ref();
+pub(crate) fn heard(
+    mut locals: impl Iterator<Item = Local>,
+    meters: Meters<'_, '_>,
+) -> Option<Local> {
+    let first = locals.next()?;
+    // As a rule there is no other, and nothing to be compared.
+    let Some(second) = locals.next() else {
+        return Some(first);
+    };
+    let worth = |local| {
+        let stat = meters(local);
         stat.map(|stat| (stat.meter.last_seen_ns, stat.policy.remote.is_some()))
     };
-    let all = locals.map(|local| (local, meters(local)));
-    let best = all.reduce(|best, next| match worth(&next) > worth(&best) {
-        true => next,
-        false => best,
+    let others = [second].into_iter().chain(locals);
+    let best = others.fold((first, worth(first)), |best, local| {
+        match (local, worth(local)) {
+            next if next.1 > best.1 => next,
+            _ => best,
+        }
     });
-    best.map(|(local, _)| local)
+    Some(best.0)
 }
 
 /// The stream of those that [`heard`] names, with what was counted at all of them.
-pub(crate) fn joined(
+pub(crate) fn joined<'a>(
     locals: impl Iterator<Item = Local> + Clone,
-    meters: Meters<'_>,
-) -> Option<(Local, StreamStat)> {
+    meters: Meters<'_, 'a>,
+) -> Option<(Local, Cow<'a, StreamStat>)> {
     let at = heard(locals.clone(), meters)?;
-    let mut stat = meters(at)?;
+    let mut joined = meters(at)?;
     for other in locals.filter(|local| *local != at).filter_map(meters) {
+        let stat = joined.to_mut();
         let (sum, more) = (&mut stat.meter, &other.meter);
         sum.packets += more.packets;
         sum.bytes += more.bytes;
@@ -43,5 +55,5 @@ pub(crate) fn joined(
             *drops = drops.saturating_add(more);
         }
     }
-    Some((at, stat))
+    Some((at, joined))
 }

@@ -14,7 +14,7 @@ const _: () = assert!(shm::MAX_PARTS + 1 >= penstock_media::MAX_MEDIA * 2);
 /// The region's numbers of local addresses and of policing profiles.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
-    numbers: HashMap<(std::net::IpAddr, u16), u16>,
+    numbers: BTreeMap<(std::net::IpAddr, u16), u16>,
     /// What the profiles are for, and their numbers.
     police: Vec<(PoliceMedia, u8)>,
     /// Which region they are of.
@@ -284,7 +284,7 @@ mod feed_tests {
 
     fn addresses() -> Addresses {
         Addresses {
-            numbers: HashMap::from([((at(0).ip, 0), 3)]),
+            numbers: BTreeMap::from([((at(0).ip, 0), 3)]),
             ..Addresses::default()
         }
     }
@@ -406,7 +406,7 @@ mod ice_tests {
 
     fn addresses() -> Addresses {
         Addresses {
-            numbers: HashMap::from([((LOCAL, 0), 3)]),
+            numbers: BTreeMap::from([((LOCAL, 0), 3)]),
             ..Addresses::default()
         }
     }

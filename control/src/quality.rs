@@ -6,6 +6,7 @@ use crate::service::{Service, now};
 use penstock_media::{Call, Kind, Limits, Local, Measured, Place, mos};
 use penstock_shm::StreamStat;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -280,7 +281,8 @@ impl Service {
 
     /// Where of its endpoints the leg is heard.
     fn heard(&self, place: &Place<'_>, key: u64) -> Option<Local> {
-        let meters = |local| self.link.stream(local).filter(|stat| stat.call == key);
+        let own = |stat: &StreamStat| stat.call == key;
+        let meters = |local| self.link.stream(local).filter(own).map(Cow::Owned);
         facing::heard(place.media().facing(place.side), &meters)
     }
 

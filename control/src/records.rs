@@ -11,7 +11,8 @@ use penstock_media::{Call, Dialog, Kind, Leg, Local, Media, Now};
 use penstock_shm::StreamStat;
 use penstock_shm::counters::Drop as Dropped;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -35,7 +36,7 @@ pub(crate) struct Ended {
     /// Numbers of the dialogs that go on.
     pub(crate) rest: Vec<u16>,
     /// The last meters of its streams.
-    pub(crate) meters: HashMap<Local, StreamStat>,
+    pub(crate) meters: BTreeMap<Local, StreamStat>,
     pub(crate) rated: Vec<Rated>,
     /// `delete`, `operator`, or why it ended by itself.
     pub(crate) why: &'static str,
@@ -69,10 +70,10 @@ impl Ended {
         media: &Media,
         side: usize,
         second: bool,
-    ) -> Option<(Local, StreamStat)> {
+    ) -> Option<(Local, Cow<'_, StreamStat>)> {
         let locals: Vec<Local> = facing::locals(media, side, second).collect();
         facing::joined(locals.into_iter(), &|local| {
-            self.meters.get(&local).copied()
+            self.meters.get(&local).map(Cow::Borrowed)
         })
     }
 
@@ -280,14 +281,14 @@ fn section(ended: &Ended, media: &Media, side: usize) -> Value {
     if let Some(locals) = media.locals {
         let local = locals[side];
         let rtp = ended.facing(media, side, false);
-        let mut line = stream(local, rtp, own.remote, media.kind);
+        let mut line = stream(local, rtp.as_ref(), own.remote, media.kind);
         if let Some((_, stat)) = rtp.filter(|_| media.kind == Kind::Rtp) {
             sounded(&mut line, &stat, ended.rated_of(media, side));
         }
         streams.push(line);
         let rtcp = ended.facing(media, side, true);
         if media.has_rtcp && rtcp.is_some() {
-            streams.push(stream(local, rtcp, own.remote_rtcp, Kind::Rtcp));
+            streams.push(stream(local, rtcp.as_ref(), own.remote_rtcp, Kind::Rtcp));
         }
     }
     json!({
@@ -303,11 +304,11 @@ fn section(ended: &Ended, media: &Media, side: usize) -> Value {
 /// What arrived from a leg: at which of its endpoints, else at the one of its m= line, and its meters.
 fn stream(
     first: Local,
-    joined: Option<(Local, StreamStat)>,
+    joined: Option<&(Local, Cow<'_, StreamStat>)>,
     signalled: Option<std::net::SocketAddr>,
     kind: Kind,
 ) -> Value {
-    let local = joined.map_or(first, |(local, _)| local);
+    let local = joined.map_or(first, |(local, _)| *local);
     let mut line = json!({
         "kind": match kind { Kind::Rtp => "rtp", Kind::Rtcp => "rtcp", Kind::Raw => "raw" },
         "local": std::net::SocketAddr::new(local.ip, local.port).to_string(),
@@ -393,7 +394,7 @@ mod tests {
         Ended {
             call: Rc::new(call),
             rest: Vec::new(),
-            meters: HashMap::new(),
+            meters: BTreeMap::new(),
             rated: Vec::new(),
             why: "delete",
         }

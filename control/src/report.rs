@@ -6,6 +6,7 @@ use crate::quality::Rated;
 use penstock_media::{Call, Dialog, Kind, Local, Media, Place};
 use penstock_ng::{Dict, Value};
 use penstock_shm::{Policy, StreamStat};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -13,7 +14,7 @@ use std::net::IpAddr;
 const MAX_PROGRESSION: usize = 160;
 
 /// Where the meters come from: the live table, or the last meters of what was removed.
-pub(crate) type Meters<'a> = &'a dyn Fn(Local) -> Option<StreamStat>;
+pub(crate) type Meters<'f, 'm> = &'f dyn Fn(Local) -> Option<Cow<'m, StreamStat>>;
 
 /// Packets, bytes, errors (packets dropped).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,11 +67,11 @@ impl Clock {
 
 /// The report on those legs of `call` that have one of `tags`, and on whom they talk to; on all if there are no
 /// `tags`. `rated` is how the call's streams sounded.
-pub(crate) fn report(
+pub(crate) fn report<'a>(
     call: &Call,
     tags: &[&str],
-    meters: Meters<'_>,
-    rated: &[Rated],
+    meters: Meters<'a, 'a>,
+    rated: &'a [Rated],
     clock: Clock,
 ) -> Dict<'static> {
     let mut report = Report {
@@ -194,7 +195,7 @@ impl Participant {
 }
 
 struct Report<'a> {
-    meters: Meters<'a>,
+    meters: Meters<'a, 'a>,
     rated: &'a [Rated],
     /// Ratings of each source.
     progression: usize,
@@ -292,7 +293,7 @@ impl Report<'_> {
         let (local, stat) = joined((media, side)).unzip();
         let local = local.unwrap_or(place.first);
         let peer = place.heard.and_then(joined).map(|(_, stat)| stat);
-        let sum = Sum::of(stat.as_ref());
+        let sum = Sum::of(stat.as_deref());
         let total = match place.kind {
             Kind::Rtcp => &mut self.rtcp,
             Kind::Rtp | Kind::Raw => &mut self.rtp,
@@ -300,7 +301,7 @@ impl Report<'_> {
         total.add(sum);
         let mut out = Dict::default();
         out.push("local port", u64::from(local.port));
-        out.push("local address", local.ip.to_string());
+        out.push("local address", written(local.ip));
         out.push("family", family(local.ip));
         let remote = stat.as_ref().and_then(|stat| stat.policy.remote);
         let remote = remote.or(place.signalled);
@@ -325,10 +326,10 @@ impl Report<'_> {
             out.push("SSRC", u64::from(ssrc));
             self.quality(ssrc, (media, side), stat);
         }
-        out.push("ingress SSRCs", source(stat.as_ref()));
-        out.push("egress SSRCs", source(peer.as_ref()));
+        out.push("ingress SSRCs", source(stat.as_deref()));
+        out.push("egress SSRCs", source(peer.as_deref()));
         out.push("stats", sum.dict());
-        out.push("stats_out", Sum::of(peer.as_ref()).dict());
+        out.push("stats_out", Sum::of(peer.as_deref()).dict());
         out
     }
 
@@ -468,10 +469,25 @@ fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
+/// As `to_string` writes it; a report has dozens, and that takes its time.
+fn written(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip else {
+        return ip.to_string();
+    };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for octet in ip.octets() {
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
+}
+
 fn address(address: std::net::SocketAddr) -> Dict<'static> {
     let mut out = Dict::default();
     out.push("family", family(address.ip()));
-    out.push("address", address.ip().to_string());
+    out.push("address", written(address.ip()));
     out.push("port", u64::from(address.port()));
     out
 }

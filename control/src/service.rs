@@ -15,8 +15,9 @@ use crate::wishes;
 use penstock_media::{Call, Calls, Local, MediaError, Now, Options, Parties, Pending, Timeouts};
 use penstock_ng::{Delete, Flag, Query, Reply, Request, Signal, reason};
 use penstock_shm::StreamStat;
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -254,7 +255,7 @@ impl Service {
         Reply::ok().with_all(report::report(
             &ended.call,
             &[],
-            &|local| ended.meters.get(&local).copied(),
+            &|local| ended.meters.get(&local).map(Cow::Borrowed),
             &ended.rated,
             clock(),
         ))
@@ -355,7 +356,7 @@ impl Service {
         Reply::ok().with_all(report::report(
             call,
             &tags,
-            &|local| self.link.stream(local),
+            &|local| self.link.stream(local).map(Cow::Owned),
             self.ratings.borrow().of(call.key),
             clock(),
         ))
@@ -368,7 +369,7 @@ impl Service {
         Reply::ok().with("calls", ids)
     }
 
-    fn meters(&self, call: &Call) -> HashMap<Local, StreamStat> {
+    fn meters(&self, call: &Call) -> BTreeMap<Local, StreamStat> {
         let desired = call.desired();
         let read = |local: &Local| Some((*local, self.link.stream(*local)?));
         desired.keys().filter_map(read).collect()
@@ -393,7 +394,7 @@ impl Service {
 }
 
 /// Which record stood for which endpoint.
-fn places(meters: &HashMap<Local, StreamStat>) -> HashMap<u32, Local> {
+fn places(meters: &BTreeMap<Local, StreamStat>) -> HashMap<u32, Local> {
     meters
         .iter()
         .map(|(local, stat)| (stat.number, *local))

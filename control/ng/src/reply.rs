@@ -93,11 +93,16 @@ impl Reply {
 
     /// The datagram to send: cookie, space, dictionary.
     pub fn encode(&self, cookie: &[u8], encoding: Encoding) -> Vec<u8> {
-        // Most replies fit.
-        let mut out = Vec::with_capacity(2048);
+        let mut out = Vec::new();
+        self.encode_into(cookie, encoding, &mut out);
+        out
+    }
+
+    /// Has `out` be the datagram to send.
+    pub fn encode_into(&self, cookie: &[u8], encoding: Encoding, out: &mut Vec<u8>) {
+        out.clear();
         out.extend_from_slice(cookie);
         out.push(b' ');
-        encoding.encode(&self.0, &mut out);
-        out
+        encoding.encode(&self.0, out);
     }
 }

@@ -61,6 +61,9 @@ const KEPT_FOR_LOOPBACK: usize = 32;
 /// so many, nothing is read from it.
 const IN_FLIGHT: usize = 64;
 
+/// Bytes of a reply whose memory is used for the next.
+const KEPT: usize = 64 * 1024;
+
 /// How long a connection may say nothing.
 const IDLE: Duration = Duration::from_secs(600);
 
@@ -123,6 +126,8 @@ pub(crate) struct Front {
     pending: Cell<usize>,
     pending_bytes: Cell<usize>,
     connections: Cell<u64>,
+    /// Where replies are written; away while one waits to be sent.
+    out: RefCell<Vec<u8>>,
 }
 
 impl Front {
@@ -135,6 +140,7 @@ impl Front {
             pending: Cell::new(0),
             pending_bytes: Cell::new(0),
             connections: Cell::new(0),
+            out: RefCell::default(),
         })
     }
 
@@ -294,14 +300,15 @@ impl Front {
     async fn carry_out(&self, job: Job) {
         let is_delete = matches!(job.request, Request::Delete(_));
         let reply = self.service.serve(job.request, job.peer.address()).await;
-        let mut bytes = reply.encode(&job.cookie, job.encoding);
+        let mut bytes = self.out.take();
+        reply.encode_into(&job.cookie, job.encoding, &mut bytes);
         if bytes.len() > MAX_DATAGRAM && matches!(job.to, ReplyTo::Datagram { .. }) {
             let text = "The reply is too large for a datagram";
             let short = match is_delete {
                 true => Reply::warning(text),
                 false => Reply::error(text),
             };
-            bytes = short.encode(&job.cookie, job.encoding);
+            short.encode_into(&job.cookie, job.encoding, &mut bytes);
         }
         self.finish(job.peer, &job.cookie, &bytes);
         self.pending.set(self.pending.get() - 1);
@@ -310,6 +317,9 @@ impl Front {
             ReplyTo::Datagram { socket, peer } => {
                 if socket.send_to(&bytes, peer).await.is_err() {
                     self.service.stats.error("send");
+                }
+                if bytes.capacity() <= KEPT {
+                    self.out.replace(bytes);
                 }
             }
             to => self.send_now(to, bytes),
