@@ -203,7 +203,7 @@ fn connected_legs_outlive_either_process() {
     let (mut world, plane) = World::running(64);
     let [a, b] = call(&world, "one", ["a", "b"], 4000);
     let [_, y] = call(&world, "two", ["x", "y"], 6000);
-    connect(&world, ["one", "a"], ["two", "y"]);
+    connect(&world, ["two", "y"], ["one", "a"]);
     plane.feed(y, 40);
     let (before, commands) = (streams(&plane), plane.commands());
     world.sigkill();
