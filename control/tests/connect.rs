@@ -174,6 +174,65 @@ fn two_calls_are_one_under_both_names_and_each_has_its_record() {
     );
 }
 
+/// Of one call: whoever is left alone has his count in the record of his dialog, whenever that ends.
+#[test]
+fn legs_of_one_call_have_a_record_for_each_dialog() {
+    let (world, plane) = with_records();
+    let [_, b] = call(&world, "c", ["a", "b"], 4000);
+    let [x, y] = call(&world, "c", ["x", "y"], 6000);
+    let ask =
+        json!({"command": "subscribe request", "call-id": "c", "from-tag": "y", "to-tag": "s"});
+    let copy = port_of(&world.ng(ask));
+    for (port, packets) in [(b, 20), (x, 30), (y, 40)] {
+        plane.feed(port, packets);
+    }
+    assert_eq!(connect(&world, ["c", "b"], ["c", "y"])["result"], "ok");
+    assert_eq!([streams(&plane)[&b].1, streams(&plane)[&x].1], [y, 0]);
+    assert!(plane.streams().contains_key(&copy), "a copy goes on");
+    let streams = out(&world.cli(&["streams"]));
+    let nobodys = streams.lines().filter(|line| line.contains(" - "));
+    assert!(nobodys.count() >= 4, "{streams}");
+    let delete = |from: &str, to: &str| {
+        world.ng(json!({"command": "delete", "call-id": "c", "from-tag": from, "to-tag": to}))
+    };
+    assert_eq!(delete("a", "b")["warning"], Value::Null);
+    assert_eq!(delete("x", "y")["warning"], Value::Null);
+    let [first, second] = &records(&world, 2)[..] else {
+        panic!("two records")
+    };
+    assert_eq!([&first["goes_on"], &second["goes_on"]], [true, false]);
+    assert_eq!(leg_of(first, "b")["packets"], 20);
+    assert_eq!(leg_of(second, "x")["packets"], 30);
+    assert_eq!(leg_of(second, "y")["packets"], 40);
+    assert!(plane.streams().is_empty());
+}
+
+/// What is published has one pair of ports, and is one leg in all that is told of it.
+#[test]
+fn a_publication_is_one_leg() {
+    let (world, plane) = with_records();
+    let body = sdp("10.0.0.1", 4000) + "a=sendonly\r\n";
+    let publish = json!({"command": "publish", "call-id": "c", "from-tag": "p", "sdp": body});
+    let port = port_of(&world.ng(publish));
+    assert_eq!(world.stats()["ports"]["default"]["used"], 1);
+    plane.feed(port, 10);
+    let query = world.ng(json!({"command": "query", "call-id": "c"}));
+    assert_eq!(query["totals"]["RTP"]["packets"], 10);
+    assert_eq!(query["tags"].as_object().unwrap().len(), 1);
+    let told = out(&world.cli(&["calls", "c"]));
+    assert_eq!(told.matches("  leg ").count(), 1, "{told}");
+    delete(&world, "c");
+    let record = records(&world, 1).remove(0);
+    assert_eq!(record["legs"].as_array().unwrap().len(), 1, "{record}");
+    assert_eq!(leg_of(&record, "p")["packets"], 10);
+    assert_eq!(world.stats()["ports"]["default"]["used"], 0);
+    let total = &world.socket(r#"{"get":"statistics"}"#)["ok"]["totalstatistics"];
+    assert_eq!(
+        (&total["onewaystreams"], &total["zerowaystreams"]),
+        (&1.into(), &0.into())
+    );
+}
+
 /// Ended as a whole, it leaves a record of each all the same; and the names are free.
 #[test]
 fn an_end_as_a_whole_is_the_end_of_both() {
@@ -203,7 +262,7 @@ fn connected_legs_outlive_either_process() {
     let (mut world, plane) = World::running(64);
     let [a, b] = call(&world, "one", ["a", "b"], 4000);
     let [_, y] = call(&world, "two", ["x", "y"], 6000);
-    connect(&world, ["one", "a"], ["two", "y"]);
+    connect(&world, ["two", "y"], ["one", "a"]);
     plane.feed(y, 40);
     let (before, commands) = (streams(&plane), plane.commands());
     world.sigkill();

@@ -154,7 +154,11 @@ fn row(
         remote: policy.remote,
         learned: policy.latched,
         gate_open: policy.gate_open,
-        peer: place(policy.peer_endpoint),
+        // Port 0 stands for nobody.
+        peer: match policy.peer_endpoint.port {
+            0 => "-".to_owned(),
+            _ => place(policy.peer_endpoint),
+        },
         packets: meter.packets,
         bytes: meter.bytes,
         dropped: meter.dropped,

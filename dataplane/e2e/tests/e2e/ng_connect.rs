@@ -1,9 +1,10 @@
 //! Legs of two calls are connected while all four talk.
 
 use penstock_e2e::body::sections;
-use penstock_e2e::region::{balanced, live, stream};
+use penstock_e2e::region::{balanced, live, stream, totals};
 use penstock_e2e::{
-    Lab, Ng, PHONES, Phone, answer_request, lab, meanwhile, offer_request, phone_at, sdp, with,
+    Lab, Ng, PHONES, Phone, answer_request, lab, meanwhile, offer_request, phone_at, sdp, wait_for,
+    with,
 };
 use penstock_shm::counters::Drop;
 use serde_json::json;
@@ -61,7 +62,7 @@ fn changed_hands(first: &[u16], second: &[u16], sent: u16) {
 
 #[test]
 fn legs_of_two_calls_hear_each_other_and_nothing_is_lost() {
-    let lab = lab!("ng_connect");
+    let lab = lab!("ng_connect_calls");
     let _plane = lab.plane();
     let control = lab.control();
     let (ng, table) = (lab.ng(), lab.table());
@@ -158,9 +159,9 @@ fn legs_of_two_calls_hear_each_other_and_nothing_is_lost() {
         let Party { phone, side } = &mut all[from];
         phone.talk(*side);
     }
-    let dropped = balanced(&table).dropped(Drop::NoRoute);
     // What is recorded is not in vain.
-    assert_eq!(dropped, unheard + 1);
+    let dropped = || totals(&table).dropped(Drop::NoRoute);
+    assert!(wait_for(Duration::from_secs(10), || dropped() == unheard + 1));
     recorder.heard_all(0xa, recorded, all[a].number());
     delete("one", "a", "b");
     assert_eq!(live(&table), []);
