@@ -2,7 +2,8 @@
 
 use crate::call::Dialog;
 use crate::diff::{Desired, Feed, Stream};
-use crate::signal::{Options, Work};
+use crate::options::Options;
+use crate::signal::Work;
 use crate::{Local, MAX_ALTERNATES, MAX_PAIRS};
 
 impl Work<'_> {

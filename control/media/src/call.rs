@@ -114,6 +114,9 @@ pub struct Leg {
     /// Whether nothing is sent to it before it has sent (`NAT-wait`).
     #[serde(default)]
     pub waits: bool,
+    /// Whether it is sent empty datagrams until it has sent (`pierce-NAT`).
+    #[serde(default)]
+    pub pierces: bool,
     /// Our credentials in the SDP it is given, once ICE was spoken of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ice: Option<Ice>,

@@ -2,7 +2,7 @@
 
 use crate::call::{Media, Mux, Side};
 use crate::diff::Kind;
-use crate::signal::Options;
+use crate::options::Options;
 use crate::{Family, MediaError};
 use penstock_sdp::{Codec, Direction, MediaKind, Protocol};
 use std::net::{IpAddr, SocketAddr};

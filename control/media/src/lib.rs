@@ -38,6 +38,7 @@ mod fork;
 mod hear;
 mod hold;
 mod leave;
+mod options;
 mod pool;
 mod quality;
 mod signal;
@@ -53,8 +54,9 @@ pub use error::{Held, MediaError};
 pub use family::Family;
 pub use fork::{Fork, ForkMedia, MAX_FORKS};
 pub use hold::{Flows, HeldBack, Hold};
+pub use options::{IceWish, MuxWish, Options, Replace, RtcpAttribute, Tos};
 pub use quality::{Limits, Measured, mos};
-pub use signal::{IceWish, MuxWish, Options, Parties, Replace, RtcpAttribute, Tos};
+pub use signal::Parties;
 
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;

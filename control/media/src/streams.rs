@@ -61,6 +61,8 @@ impl Dialog {
         // Telephone events pass where media is blocked.
         let only_events = event_type.filter(|_| leg.blocked.media && media.kind == Kind::Rtp);
         let only_nothing = leg.blocked.media && only_events.is_none();
+        let checks = own.told_ice && own.ice.is_some() && !own.ice_lite;
+        let ice = leg.ice.filter(|_| checks);
         let rtp = Stream {
             local: locals[side],
             peer: if leg.echoed { entry } else { exit },
@@ -91,10 +93,10 @@ impl Dialog {
             capture: false,
             feed: feed(locals[side]),
             mid: mid(media, side).filter(|_| self.is_shared(idx, side)),
-            ice: leg
-                .ice
-                .filter(|_| own.told_ice && own.ice.is_some() && !own.ice_lite),
+            ice,
             drop_events: leg.blocked.dtmf,
+            // Checks open a NAT by themselves.
+            pierce: leg.pierces && ice.is_none(),
             leg: self.number.wrapping_mul(2).wrapping_add(side as u16),
             media: idx as u16,
         };

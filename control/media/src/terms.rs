@@ -5,7 +5,7 @@
 
 use crate::call::{Dialog, Mux};
 use crate::diff::{Ice, Kind};
-use crate::signal::{IceWish, Options};
+use crate::options::{IceWish, Options};
 use penstock_sdp::Sdp;
 
 /// URI of the header extension that carries a mid.

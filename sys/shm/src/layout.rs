@@ -21,7 +21,7 @@ pub const MAX_ADDRESSES: usize = 64;
 pub const MAX_STREAMS: u32 = 1 << 24;
 
 /// The version of everything that the layout hash cannot see: encodings and meanings.
-pub(crate) const ABI: u32 = 3;
+pub(crate) const ABI: u32 = 4;
 
 /// Slots of the command ring.
 pub(crate) const COMMAND_SLOTS: usize = 8192;

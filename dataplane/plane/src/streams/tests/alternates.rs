@@ -24,6 +24,7 @@ fn tied(endpoint: Endpoint, feed: Feed) -> Op {
         feed,
         mid: None,
         drop_events: false,
+        pierce: false,
     })
 }
 
