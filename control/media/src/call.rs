@@ -233,6 +233,9 @@ pub struct Side {
     /// Whether it is a lite agent, which checks nothing.
     #[serde(default)]
     pub ice_lite: bool,
+    /// Where a lite agent is, by component (1 for RTP, 2 for RTCP): its candidates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<(u8, SocketAddr)>,
     /// Whether it says that candidates may trickle (RFC 8840).
     #[serde(default)]
     pub trickles: bool,
@@ -280,6 +283,7 @@ impl Default for Side {
             told_mux: false,
             ice: None,
             ice_lite: false,
+            candidates: Vec::new(),
             trickles: false,
             told_ice: false,
             mid: None,

@@ -158,6 +158,11 @@ pub(crate) fn is_of(kind: &MediaKind, said: &MediaKind) -> bool {
     kind == said || matches!((kind, said), (MediaKind::Other(_), MediaKind::Other(_)))
 }
 
+/// Whether somebody may be there.
+pub(crate) fn is_host(at: &SocketAddr) -> bool {
+    at.port() != 0 && !at.ip().is_unspecified() && is_destination(at.ip())
+}
+
 pub(crate) fn is_destination(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !address.is_loopback() && !address.is_multicast() && !broadcast

@@ -240,7 +240,7 @@ impl Streams {
         self.feeds.admit(command)?;
         ice::admit(&command.ops)?;
         let mut new = 0;
-        for op in &command.ops {
+        for (at, op) in command.ops.iter().enumerate() {
             let Op::Set(spec) = op else { continue };
             let local = self
                 .local(spec.endpoint)
@@ -252,8 +252,10 @@ impl Streams {
                 if remote.is_ipv4() != local.ip.is_ipv4() {
                     return Err((Refusal::WrongFamily, spec.endpoint));
                 }
-                // A stream that learns may be signalled a private address behind a NAT.
+                // A stream that learns may be signalled a private address behind a NAT, and nobody need be sent to by an
+                // alternate.
                 if spec.learn == Learn::Off
+                    && !alternates::is_one(&command.ops, at)
                     && self.own(local, remote.ip()).is_none()
                     && local.next_hop(remote.ip()).is_none()
                 {
