@@ -118,6 +118,7 @@ impl Addresses {
                 name: mid.name,
             }),
             drop_events: stream.drop_events,
+            pierce: stream.pierce,
             ..shm::StreamSpec::new(endpoint, peer)
         };
         let ice = stream.ice.map(|ice| shm::Ice {
@@ -163,12 +164,14 @@ impl Wanted {
         let spec = self.spec;
         let endpoint = spec.endpoint;
         let ice = self.ice.map(|ice| shm::Op::Ice { endpoint, ice });
-        let says = spec.feed != shm::Feed::Own || spec.mid.is_some() || spec.drop_events;
+        let does = spec.drop_events || spec.pierce;
+        let says = spec.feed != shm::Feed::Own || spec.mid.is_some() || does;
         let feeding = shm::Feeding {
             endpoint,
             feed: spec.feed,
             mid: spec.mid,
             drop_events: spec.drop_events,
+            pierce: spec.pierce,
         };
         let first = std::iter::once(shm::Op::Set(spec)).chain(ice);
         first.chain(says.then_some(shm::Op::Feed(feeding)))
@@ -266,7 +269,8 @@ fn stands(stat: &shm::StreamStat, wanted: &Wanted) -> bool {
         && (have.event_type, have.accept) == (spec.event_type, spec.accept)
         && (have.secure, have.police) == (spec.secure, spec.police)
         && have.capture == spec.capture
-        && (have.feed, have.mid, have.drop_events) == (spec.feed, spec.mid, spec.drop_events)
+        && (have.feed, have.mid) == (spec.feed, spec.mid)
+        && (have.drop_events, have.pierce) == (spec.drop_events, spec.pierce)
 }
 
 #[cfg(test)]
@@ -313,6 +317,7 @@ mod feed_tests {
             mid,
             ice: None,
             drop_events,
+            pierce: false,
             leg: 0,
             media: 0,
         }
@@ -343,12 +348,20 @@ mod feed_tests {
                 shm::Feed::AltOf(parent),
             ),
             (stream(Feed::Own, None, true), shm::Feed::Own),
+            (
+                Stream {
+                    pierce: true,
+                    ..stream(Feed::Own, None, false)
+                },
+                shm::Feed::Own,
+            ),
         ] {
             let [shm::Op::Set(_), shm::Op::Feed(feeding)] = ops(given).unwrap()[..] else {
                 panic!("{given:?}")
             };
             assert_eq!((feeding.endpoint.port, feeding.feed), (10, feed));
             assert_eq!(feeding.drop_events, given.drop_events);
+            assert_eq!(feeding.pierce, given.pierce);
             assert_eq!(
                 feeding.mid.map(|mid| mid.name),
                 given.mid.map(|mid| mid.name)
@@ -399,6 +412,7 @@ mod ice_tests {
                 pwd: *b"passwordpasswordpassword",
             }),
             drop_events: false,
+            pierce: false,
             leg: 0,
             media: 0,
         }

@@ -118,6 +118,7 @@ pub(crate) fn options(
             (None, _) => None,
         },
         wait: given.has(Flag::NatWait),
+        pierce: given.has(Flag::PierceNat),
         inactive: given.has(Flag::Inactive),
         egress: given.has(Flag::Egress),
     })

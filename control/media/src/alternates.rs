@@ -1,9 +1,11 @@
 //! Candidates (RFC 8445) at further addresses of the interface that faces a leg.
 
-use crate::call::Dialog;
-use crate::diff::{Desired, Feed, Stream};
-use crate::signal::{Options, Work};
-use crate::{Local, MAX_ALTERNATES, MAX_PAIRS};
+use crate::call::{Dialog, Side};
+use crate::diff::{Desired, Feed, Learn, Stream};
+use crate::options::Options;
+use crate::signal::Work;
+use crate::{Family, Local, MAX_ALTERNATES, MAX_PAIRS};
+use std::net::SocketAddr;
 
 impl Work<'_> {
     /// Takes a pair of ports at each other address for the sections of which leg `to` is being told ICE, and gives up
@@ -47,14 +49,11 @@ impl Dialog {
         let own = &media.sides[side];
         // What it has said counts, unless it is yet to answer what it is told.
         let speaks = side == to || own.ice.is_some();
-        media.is_relayed()
-            && own.told_ice
-            && speaks
-            && !own.ice_lite
-            && self.head(position, side) == position
+        media.is_relayed() && own.told_ice && speaks && self.head(position, side) == position
     }
 
-    /// The streams that stand for this one at other addresses.
+    /// The streams that stand for this one at other addresses. A lite agent checks nothing: what comes from its own candidates is
+    /// taken there, and it is sent to where its m= line says.
     pub(crate) fn alternates(
         &self,
         position: usize,
@@ -62,23 +61,41 @@ impl Dialog {
         stream: &Stream,
         into: &mut Desired,
     ) {
-        if stream.ice.is_none() || stream.feed != Feed::Own {
+        if stream.feed != Feed::Own {
             return;
         }
         let media = &self.medias[position];
+        let own = &media.sides[side];
         let is_rtcp = media
             .locals
             .is_some_and(|locals| stream.local != locals[side]);
         for &rtp in &media.alternates[side] {
             let local = if is_rtcp { rtp.rtcp() } else { rtp };
+            let remote = own.candidate(if is_rtcp { 2 } else { 1 }, Family::of(local.ip));
+            let learn = match (stream.ice, remote) {
+                (Some(_), _) => stream.learn,
+                (None, Some(_)) => Learn::Off,
+                (None, None) => continue,
+            };
             let alternate = Stream {
                 local,
-                remote: None,
+                remote,
+                learn,
                 hint: None,
+                pierce: false,
                 feed: Feed::AltOf(stream.local),
                 ..*stream
             };
             into.insert(local, alternate);
         }
+    }
+}
+
+impl Side {
+    /// Where a lite agent is by that family.
+    fn candidate(&self, component: u8, family: Family) -> Option<SocketAddr> {
+        let own = self.candidates.iter().filter(|(of, _)| *of == component);
+        own.map(|(_, at)| *at)
+            .find(|at| Family::of(at.ip()) == family)
     }
 }

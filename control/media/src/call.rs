@@ -139,6 +139,9 @@ pub struct Leg {
     /// Whether nothing is sent to it before it has sent (`NAT-wait`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub waits: bool,
+    /// Whether it is sent empty datagrams until it has sent (`pierce-NAT`).
+    #[serde(default)]
+    pub pierces: bool,
     /// Our credentials in the SDP it is given, once ICE was spoken of.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ice: Option<Ice>,
@@ -263,6 +266,9 @@ pub struct Side {
     /// Whether it is a lite agent, which checks nothing.
     #[serde(default, skip_serializing_if = "is_default")]
     pub ice_lite: bool,
+    /// Where a lite agent is, by component (1 for RTP, 2 for RTCP): its candidates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<(u8, SocketAddr)>,
     /// Whether it says that candidates may trickle (RFC 8840).
     #[serde(default, skip_serializing_if = "is_default")]
     pub trickles: bool,
@@ -311,6 +317,7 @@ impl Default for Side {
             told_mux: false,
             ice: None,
             ice_lite: false,
+            candidates: Vec::new(),
             trickles: false,
             told_ice: false,
             mid: None,

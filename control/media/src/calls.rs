@@ -2,8 +2,9 @@
 
 use crate::call::Call;
 use crate::diff::{Desired, Op, diff};
+use crate::options::Options;
 use crate::pool::Pools;
-use crate::signal::{Options, Parties, Work};
+use crate::signal::{Parties, Work};
 use crate::{Held, Local, MediaError, Now, Settings};
 use penstock_sdp::Sdp;
 use std::collections::{HashMap, HashSet};

@@ -147,6 +147,8 @@ pub struct Stream {
     pub ice: Option<Ice>,
     /// Whether telephone events are dropped.
     pub drop_events: bool,
+    /// Whether the remote is sent empty datagrams until something comes from it.
+    pub pierce: bool,
     /// Leg of the call.
     pub leg: u16,
     /// Media of the leg.

@@ -1,8 +1,8 @@
 //! Which interface faces which leg.
 
 use crate::MediaError;
+use crate::options::Options;
 use crate::pool::Pools;
-use crate::signal::Options;
 use penstock_sdp::Sdp;
 use serde::{Deserialize, Serialize};
 use std::fmt;

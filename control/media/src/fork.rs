@@ -82,6 +82,7 @@ impl Fork {
                 mid: None,
                 ice: None,
                 drop_events: false,
+                pierce: false,
                 leg: self.number.wrapping_mul(2),
                 media: position,
             };

@@ -3,7 +3,7 @@
 use crate::call::{Media, Mux, Side};
 use crate::diff::Kind;
 use crate::family::Facing;
-use crate::signal::Options;
+use crate::options::Options;
 use crate::{Family, MediaError};
 use penstock_sdp::{Codec, Direction, MediaKind, Protocol};
 use std::net::{IpAddr, SocketAddr};
@@ -197,6 +197,11 @@ pub(crate) fn name(kind: &MediaKind) -> String {
 /// Whether a section is of a kind: all that have no name here are of one.
 pub(crate) fn is_of(kind: &MediaKind, said: &MediaKind) -> bool {
     kind == said || matches!((kind, said), (MediaKind::Other(_), MediaKind::Other(_)))
+}
+
+/// Whether somebody may be there.
+pub(crate) fn is_host(at: &SocketAddr) -> bool {
+    at.port() != 0 && !at.ip().is_unspecified() && is_destination(at.ip())
 }
 
 pub(crate) fn is_destination(address: IpAddr) -> bool {

@@ -3,7 +3,8 @@
 use crate::call::{Dialog, Leg, Media, Side, Told};
 use crate::diff::{Ice, Kind};
 use crate::hear::{MAX_FORMATS, convert, goes_past, is_of, is_rtp};
-use crate::signal::{Options, RtcpAttribute, Work};
+use crate::options::{Options, RtcpAttribute};
+use crate::signal::Work;
 use crate::{Family, Local, MediaError};
 use penstock_sdp::{
     AttributeEdits, Candidate, CodecFilter, Direction, ExtmapEdit, GroupEdit, IceEdit, IceLines,

@@ -89,6 +89,8 @@ impl Place<'_> {
         // Telephone events pass where media is blocked.
         let only_events = event_type.filter(|_| leg.blocked.media && media.kind == Kind::Rtp);
         let only_nothing = leg.blocked.media && only_events.is_none();
+        let checks = own.told_ice && own.ice.is_some() && !own.ice_lite;
+        let ice = leg.ice.filter(|_| checks);
         let rtp = Stream {
             local,
             peer: if leg.echoed { entry } else { exit },
@@ -119,10 +121,10 @@ impl Place<'_> {
             capture: false,
             feed: feed(local),
             mid: mid(own).filter(|_| self.is_shared()),
-            ice: leg
-                .ice
-                .filter(|_| own.told_ice && own.ice.is_some() && !own.ice_lite),
+            ice,
             drop_events: leg.blocked.dtmf,
+            // Checks open a NAT by themselves.
+            pierce: leg.pierces && ice.is_none(),
             leg: self.number(),
             media: self.idx as u16,
         };

@@ -5,7 +5,8 @@
 
 use crate::call::{Dialog, Mux};
 use crate::diff::{Ice, Kind};
-use crate::signal::{IceWish, Options};
+use crate::hear::is_host;
+use crate::options::{IceWish, Options};
 use penstock_sdp::Sdp;
 
 /// URI of the header extension that carries a mid.
@@ -31,6 +32,9 @@ impl Dialog {
             let media = &mut self.medias[place];
             let own = &mut media.sides[side];
             own.ice_lite = is_lite;
+            let hosts = said.candidates.iter().filter(|_| is_lite);
+            let hosts = hosts.map(|host| (host.component, host.address));
+            own.candidates = hosts.filter(|(_, at)| is_host(at)).collect();
             let ufrag = said.ice_ufrag.clone();
             // Other credentials than before in an offer: a restart (RFC 8839 section 4.4.1.1.1). Ours follow once it is
             // told them. In an answer they are another fork's, which has been told ours.

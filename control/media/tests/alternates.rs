@@ -172,18 +172,11 @@ fn ports_are_kept_as_long_as_candidates_are_told() {
 
 #[test]
 fn whoever_does_not_speak_ice_costs_no_port_once_it_has_said_so() {
-    for (extra, lite) in [("", false), (ICE, true)] {
-        let mut calls = calls_of(8);
-        let out = offered(&mut calls, ICE, &keyed(), 0.0);
-        assert_eq!(candidates(&out).len(), 8);
-        let mut body = sdp("10.0.0.2", 5000, extra);
-        if lite {
-            body = body.replace("m=audio", "a=ice-lite\r\nm=audio");
-        }
-        let p = parties("c", "a", Some("b"));
-        answer(&mut calls, p, &body, &keyed(), 1.0).unwrap();
-        assert_eq!(media(&calls).alternates.map(|all| all.len()), [3, 0]);
-    }
+    let mut calls = calls_of(8);
+    let out = offered(&mut calls, ICE, &keyed(), 0.0);
+    assert_eq!(candidates(&out).len(), 8);
+    answered(&mut calls, "", &keyed(), 1.0);
+    assert_eq!(media(&calls).alternates.map(|all| all.len()), [3, 0]);
     // Declined.
     let mut calls = calls_of(8);
     offered(&mut calls, ICE, &keyed(), 0.0);
@@ -191,6 +184,53 @@ fn whoever_does_not_speak_ice_costs_no_port_once_it_has_said_so() {
     let p = parties("c", "a", Some("b"));
     answer(&mut calls, p, &body, &keyed(), 1.0).unwrap();
     assert_eq!(used(&calls), 2);
+}
+
+/// Of two lite agents neither checks: from its candidates media is taken by their version of IP, and it is sent to where its m=
+/// line says.
+#[test]
+fn a_lite_agent_is_heard_at_each_address_and_sent_to_at_one() {
+    let mut calls = calls_of(8);
+    offered(&mut calls, ICE, &keyed(), 0.0);
+    let own = "a=candidate:1 1 UDP 2130706431 10.0.0.2 5000 typ host\r\n\
+               a=candidate:1 2 UDP 2130706430 10.0.0.2 5001 typ host\r\n\
+               a=candidate:2 1 UDP 2130706175 2001:db8::22 5010 typ host\r\n\
+               a=candidate:3 1 TCP 1518280447 10.0.0.2 9 typ host tcptype active\r\n\
+               a=candidate:4 1 UDP 1694498815 203.0.113.9 5000 typ srflx raddr 10.0.0.2 rport 5000\r\n";
+    let body = sdp("10.0.0.2", 5000, &format!("{ICE}{own}"));
+    let body = body.replace("m=audio", "a=ice-lite\r\nm=audio");
+    let p = || parties("c", "a", Some("b"));
+    answer(&mut calls, p(), &body, &keyed(), 1.0).unwrap();
+    let media = media(&calls);
+    assert_eq!(media.alternates.each_ref().map(Vec::len), [3, 3]);
+    let desired = calls.get("c").unwrap().desired();
+    let home = media.locals.unwrap()[1];
+    let remotes = media.alternates[1].iter().map(|&local| {
+        let both = [local, local.rtcp()].map(|local| desired.get(&local));
+        for stream in both.into_iter().flatten() {
+            assert_eq!(
+                (stream.learn, stream.ice, stream.hint),
+                (Learn::Off, None, None)
+            );
+            assert!(matches!(stream.feed, Feed::AltOf(first) if first.ip == home.ip));
+            assert_eq!(stream.peer.ip, desired[&home].peer.ip);
+        }
+        both.map(|stream| stream.map(|stream| stream.remote.unwrap().port()))
+    });
+    let four = [Some(5000), Some(5001)];
+    assert_eq!(
+        remotes.collect::<Vec<_>>(),
+        [four, four, [Some(5010), None]]
+    );
+    assert_eq!(desired[&home].learn, Learn::Heuristic);
+    // One that becomes a full agent is heard by its checks alone.
+    let full = body.replace("a=ice-lite\r\n", "");
+    answer(&mut calls, p(), &full, &keyed(), 2.0).unwrap();
+    let desired = calls.get("c").unwrap().desired();
+    let alternates = &self::media(&calls).alternates[1];
+    let is_checked =
+        |local: &Local| desired[local].ice.is_some() && desired[local].remote.is_none();
+    assert!(alternates.iter().all(is_checked));
 }
 
 #[test]

@@ -123,7 +123,8 @@ fn source(reader: &mut Reader) -> Option<Participant> {
 impl Block {
     pub(crate) fn read(mut reader: Reader, what: Blocked, on: bool) -> Result<Self, RequestError> {
         let all = reader.options.all.unwrap_or(All::None);
-        if reader.is_raw && !reader.options.has(Flag::Directional) {
+        let is_meant = reader.names_sender || reader.options.has(Flag::Directional);
+        if reader.is_raw && !is_meant {
             reader.ids.from_tag = None;
         }
         let source = source(&mut reader).filter(|_| all != All::All);

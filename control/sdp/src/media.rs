@@ -4,7 +4,8 @@ use crate::codec::{self, Codec};
 use crate::error::SdpError;
 use crate::kind::{Kind, value, value_text};
 use crate::line::{Line, words};
-use std::net::IpAddr;
+use crate::rewrite::Candidate;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 /// What a media section carries: the first word of its m= line.
@@ -190,6 +191,8 @@ pub struct Media {
     pub trickle: bool,
     /// Whether the section has candidates.
     pub has_candidates: bool,
+    /// Its UDP candidates of type host, in order: all that a lite agent has (RFC 8445 section 5.2). At most 16.
+    pub candidates: Vec<Candidate>,
     /// What keys it uses.
     pub keys: Keys,
     /// Identification tag (RFC 5888).
@@ -357,6 +360,10 @@ pub(crate) fn read(
         ice_pwd: own.pwd,
         trickle: own.trickle,
         has_candidates: has(Kind::Candidate),
+        candidates: all(Kind::Candidate)
+            .filter_map(candidate)
+            .take(MAX_CANDIDATES)
+            .collect(),
         keys: own.keys,
         mid: all(Kind::Mid).next().map(value_text),
         bundle_only: has(Kind::BundleOnly),
@@ -372,6 +379,26 @@ fn ssrc(text: &[u8]) -> Option<u32> {
     let value = value(text);
     let word = words(value).next()?;
     std::str::from_utf8(&value[word]).ok()?.parse().ok()
+}
+
+/// Most candidates of a section that are read.
+const MAX_CANDIDATES: usize = 16;
+
+/// What an `a=candidate:` line (RFC 8839 section 5.1) says, if it is a host's and over UDP.
+fn candidate(text: &[u8]) -> Option<Candidate> {
+    let value = std::str::from_utf8(value(text)).ok()?;
+    let mut words = words(value.as_bytes()).map(|word| &value[word]);
+    let mut next = || words.next();
+    let (foundation, component, transport, priority) = (next()?, next()?, next()?, next()?);
+    let (ip, port, typ, kind) = (next()?, next()?, next()?, next()?);
+    let is_host = transport.eq_ignore_ascii_case("UDP") && (typ, kind) == ("typ", "host");
+    Some(Candidate {
+        foundation: foundation.to_owned(),
+        component: u8::try_from(decimal(component)?).ok()?,
+        priority: priority.parse().ok()?,
+        address: SocketAddr::new(ip.parse().ok()?, decimal(port)?),
+    })
+    .filter(|_| is_host)
 }
 
 /// Number and name of an `a=extmap:` line, without direction and attributes.

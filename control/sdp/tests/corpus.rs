@@ -172,6 +172,46 @@ fn what_the_bodies_say() {
     assert_eq!(first("two ports").port_count, 2);
 }
 
+/// A host's over UDP are read, whatever stands behind them; others, and what is broken, are not.
+#[test]
+fn where_a_lite_agent_is() {
+    let lines = [
+        "1 1 UDP 2130706431 10.0.1.1 8998 typ host",
+        "2 2 udp 2130706430 2001:db8::1 9000 typ host generation 0",
+        "3 1 UDP 1694498815 203.0.113.141 45664 typ srflx raddr 10.0.1.1 rport 8998",
+        "4 1 TCP 2105524479 10.0.1.1 9 typ host tcptype active",
+        "5 256 UDP 1 10.0.1.1 8998 typ host",
+        "6 1 UDP 4294967296 10.0.1.1 8998 typ host",
+        "7 1 UDP 1 phone.local 8998 typ host",
+        "8 1 UDP 1 10.0.1.1 65536 typ host",
+        "9 1 UDP 1 10.0.1.1 8998 host",
+        "10 1 UDP 1 10.0.1.1",
+        "",
+    ];
+    let body = |lines: &[&str]| {
+        let head = "v=0\r\nc=IN IP4 10.0.1.1\r\nm=audio 8998 RTP/AVP 0\r\n".to_owned();
+        let lines = lines.iter().map(|line| format!("a=candidate:{line}\r\n"));
+        head + &lines.collect::<String>()
+    };
+    let read = |lines: &[&str]| {
+        let sdp = Sdp::parse(body(lines).as_bytes()).unwrap();
+        sdp.media()[0].candidates.clone()
+    };
+    let found = read(&lines);
+    let told: Vec<_> = found
+        .iter()
+        .map(|c| (c.component, c.priority, c.address.to_string()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, 2_130_706_431, "10.0.1.1:8998".to_owned()),
+            (2, 2_130_706_430, "[2001:db8::1]:9000".to_owned())
+        ]
+    );
+    assert_eq!(read(&[lines[0]; 40]).len(), 16);
+}
+
 #[test]
 fn what_two_sides_compare() {
     let sdp = parse("webrtc with fingerprint in session and data channel");

@@ -285,6 +285,9 @@ fn fed(feeding: &Feeding, mut slot: Slot) -> Slot {
     if feeding.drop_events {
         slot.links |= link::DROP_EVENTS;
     }
+    if feeding.pierce {
+        slot.links |= link::PIERCE;
+    }
     if let Some(parent) = feeding.feed.parent() {
         (slot.parent_addr, slot.parent_port) = (parent.addr as u8, parent.port);
     }

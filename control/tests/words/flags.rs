@@ -2,6 +2,7 @@
 
 use crate::bench::*;
 use crate::keys::{blocked, bundled};
+use penstock_shm::record::link;
 use penstock_shm::{Learn, flag};
 use serde_json::{Value, json};
 
@@ -65,6 +66,9 @@ fn sources() -> Vec<Case> {
         }),
         word("strict-payload", |b, w| {
             has(&heard(b, &[], w), flag::STRICT_PAYLOAD)
+        }),
+        word("pierce-NAT", |b, w| {
+            heard(b, &[], w).links & link::PIERCE != 0
         }),
         word("NAT-wait", |b, w| heard(b, &[], w).remote().is_none()),
     ]

@@ -99,6 +99,7 @@ impl Steward {
                 let work = self.streams.links().due(now_ns);
                 self.do_work(work, &mut waiting);
             }
+            self.pierce(now_ns);
             self.announce(now_ns, |port| health.link_up(port));
             waiting.expire(now_ns, |stream| self.dropped(stream, Drop::NextHop));
             if now_ns >= expire_at {

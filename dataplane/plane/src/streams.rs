@@ -6,7 +6,10 @@
 
 mod alternates;
 mod calls;
+mod egress;
 mod fed;
+mod ice;
+mod pierce;
 
 use crate::addresses::Local;
 use crate::fans::Fans;
@@ -16,17 +19,15 @@ use crate::slow::Latch;
 use crate::windows::{Window, Windows};
 use penstock_relay::Rules;
 use penstock_relay::learn::Ask;
-use penstock_relay::route::{self, Egress, Peer, Policy};
+use penstock_relay::route::{self, Peer, Policy};
 use penstock_shm::record::{digest_address, rank};
 use penstock_shm::{
-    Command, Dscp, Endpoint, Event, Ice, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
+    Command, Endpoint, Event, Ice, Learn, Op, Refusal, Slot, StreamSpec, TableWriter,
 };
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-
-mod ice;
 
 /// The stream table with what routes are made of.
 pub struct Streams {
@@ -42,6 +43,7 @@ pub struct Streams {
     police_anew: Vec<(u32, u64)>,
     /// What a worker that stood still kept from being done.
     retries: Vec<Latch>,
+    pierces: pierce::Pierces,
 }
 
 /// Why a command was not applied, and which endpoint it failed at.
@@ -87,6 +89,7 @@ impl Streams {
             windows: Windows::new(window),
             police_anew: Vec::new(),
             retries: Vec::new(),
+            pierces: pierce::Pierces::default(),
         }
     }
 
@@ -161,6 +164,7 @@ impl Streams {
         if let Err((reason, endpoint)) = self.store(&drafts, now_ns) {
             tracing::error!(?endpoint, %reason, "a resumed stream has no route");
         }
+        self.await_phones(&drafts, now_ns);
         for &number in &live {
             let slot = self.table.slot(number);
             if slot.rank != rank::NONE {
@@ -229,6 +233,7 @@ impl Streams {
         }
         self.note(&mut drafts);
         self.add_peers(&mut drafts);
+        self.await_phones(&drafts, now_ns);
         self.store(&drafts, now_ns)
     }
 
@@ -238,7 +243,7 @@ impl Streams {
         ice::admit(&command.ops)?;
         let mut new = 0;
         let mut moved = Vec::new();
-        for op in &command.ops {
+        for (at, op) in command.ops.iter().enumerate() {
             if let Op::Move { endpoint, from } = op
                 && self.of(*endpoint, *from).is_some()
             {
@@ -255,8 +260,10 @@ impl Streams {
                 if remote.is_ipv4() != local.ip.is_ipv4() {
                     return Err((Refusal::WrongFamily, spec.endpoint));
                 }
-                // A stream that learns may be signalled a private address behind a NAT.
+                // A stream that learns may be signalled a private address behind a NAT, and nobody need be sent to by an
+                // alternate.
                 if spec.learn == Learn::Off
+                    && !alternates::is_one(&command.ops, at)
                     && self.own(local, remote.ip()).is_none()
                     && local.next_hop(remote.ip()).is_none()
                 {
@@ -518,49 +525,6 @@ impl Streams {
             self.police_anew.push((number, self.table.retire()));
         }
         failed.map_or(Ok(()), Err)
-    }
-
-    /// How a stream's packets leave; `None` while the peer's remote address is not known, or cannot be
-    /// reached from here.
-    fn egress(
-        &mut self,
-        number: u32,
-        source: Endpoint,
-        peer: &Policy,
-        now_ns: u64,
-    ) -> Result<Option<Egress>, Refusal> {
-        let own = self.endpoint(number);
-        let (Some(arrival), Some(local), Some(destination)) = (
-            self.local(own).map(|local| local.ip),
-            self.local(source).cloned(),
-            peer.remote,
-        ) else {
-            return Ok(None);
-        };
-        let adjacency = match self.own(&local, destination.ip()).cloned() {
-            Some(own) => self.links.own(&own, now_ns)?,
-            None => match local.next_hop(destination.ip()) {
-                Some(hop) => self.links.number(hop, &local, now_ns)?,
-                None => return Ok(None),
-            },
-        };
-        let dscp = match peer.spec.dscp {
-            Dscp::Default => local.dscp,
-            asked => asked,
-        };
-        Ok(Some(Egress {
-            endpoint: SocketAddr::new(arrival, own.port),
-            source: SocketAddr::new(local.ip, source.port),
-            destination,
-            adjacency,
-            mtu: local.mtu,
-            tos: match dscp {
-                Dscp::Set(dscp) => dscp << 2,
-                Dscp::Default | Dscp::Copy => 0,
-            },
-            copy_dscp: dscp == Dscp::Copy,
-            pcp: local.pcp,
-        }))
     }
 }
 

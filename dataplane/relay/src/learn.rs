@@ -107,9 +107,9 @@ impl Nomination {
         }
     }
 
-    fn is_fresh(self, now_ns: u64) -> bool {
+    fn age_ns(self, now_ns: u64) -> u64 {
         let age = ((now_ns >> 20) as u32).wrapping_sub(self.at);
-        u64::from(age) << 20 < FRESH_NS
+        u64::from(age) << 20
     }
 }
 
@@ -122,7 +122,7 @@ const FRESH_NS: u64 = 5_000_000_000;
 /// The first one is the remote at once, so that media need not wait for a nomination; from then on only nominations count, and
 /// of these the one of highest priority (RFC 8445, 8.1.1), so that an agent that nominates with every check (RFC 5245,
 /// 8.1.1.2) does not move media with each. One that [`holds`] no longer gives way to any: an agent whose network has changed
-/// cannot choose a better one.
+/// cannot choose a better one. While nothing else says that it is in use, its own checks renew it.
 pub fn checked(
     source: SocketAddr,
     check: &Check,
@@ -134,8 +134,13 @@ pub fn checked(
         true => rank::NOMINATED,
         false => rank::CHECKED,
     };
+    let own = Nomination::of(slot);
+    let renews = || {
+        let is_old = own.age_ns(now_ns) >= FRESH_NS / 2;
+        check.nominates && is_old && is_silent(tally, patience, now_ns)
+    };
     let changes = match slot.remote() == Some(source) {
-        true => slot.rank < rank,
+        true => slot.rank < rank || renews(),
         false if !check.nominates => slot.rank < rank::CHECKED,
         false => !holds((slot, tally), check.priority, patience, now_ns),
     };
@@ -152,9 +157,13 @@ pub fn holds(
     now_ns: u64,
 ) -> bool {
     let own = Nomination::of(slot);
-    let silent_ns = now_ns.saturating_sub(tally.meter.last_seen_ns.get());
-    let is_used = || own.is_fresh(now_ns) || silent_ns < patience.handover_ns;
+    let is_used = || own.age_ns(now_ns) < FRESH_NS || !is_silent(tally, patience, now_ns);
     slot.rank == rank::NOMINATED && own.priority >= priority && is_used()
+}
+
+/// Whether nothing has come of a stream for the time of a hand-over.
+fn is_silent(tally: &Tally, patience: &Patience, now_ns: u64) -> bool {
+    now_ns.saturating_sub(tally.meter.last_seen_ns.get()) >= patience.handover_ns
 }
 
 /// Decides on a source that is not the one the stream is locked to.

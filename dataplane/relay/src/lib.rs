@@ -49,4 +49,4 @@ pub use judge::{
 };
 pub use local_addrs::{AddrError, LocalAddrs};
 pub use penstock_shm::counters::Drop;
-pub use rewrite::{L2Header, UntaggedL2, rewrite};
+pub use rewrite::{L2Header, UntaggedL2, empty, rewrite};

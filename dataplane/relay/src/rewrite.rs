@@ -14,6 +14,9 @@ const TAGGED: usize = 18;
 const IP4: usize = 20;
 const HEAD4: usize = TAGGED + IP4 + 8;
 
+/// The UDP length of a datagram without a payload.
+const EMPTY: u16 = 8;
+
 /// Likewise for IPv6.
 const IP6: usize = 40;
 const HEAD6: usize = TAGGED + IP6 + 8;
@@ -118,6 +121,30 @@ pub fn rewrite(
     };
     let (at, end) = place.ok_or(Drop::Malformed)?;
     Ok(at + TAGGED - l2.size()..end)
+}
+
+/// A frame with an empty datagram of our own, by the slot's route; nothing if it has none. For the steward.
+pub fn empty(slot: &Slot, l2: &L2Header) -> Option<Vec<u8>> {
+    if slot.flags & flag::ROUTED == 0 {
+        return None;
+    }
+    let mut head = [0; HEAD6];
+    *view_mut(&mut head, 0) = l2.tagged(slot);
+    let udp = match slot.flags & flag::EGRESS_V6 {
+        0 => {
+            put4(&mut head, TAGGED, slot, (IP4 as u16 + EMPTY).to_be_bytes());
+            TAGGED + IP4
+        }
+        _ => {
+            put6(&mut head, TAGGED, slot, EMPTY.to_be_bytes());
+            *view_mut(&mut head, TAGGED + IP6) = ports6(slot);
+            TAGGED + IP6
+        }
+    };
+    *view_mut(&mut head, udp + 4) = EMPTY.to_be_bytes();
+    *view_mut(&mut head, udp + 6) = fresh_checksum(slot, EMPTY, &[]);
+    head.get(TAGGED - l2.size()..udp + usize::from(EMPTY))
+        .map(<[u8]>::to_vec)
 }
 
 /// The traffic class of the packet that came, without the bits for ECN (RFC 3168).

@@ -152,6 +152,7 @@ impl Policy {
                 feed: slot.feed(),
                 mid: slot.mid(),
                 drop_events: slot.links & link::DROP_EVENTS != 0,
+                pierce: slot.links & link::PIERCE != 0,
                 ..StreamSpec::new(endpoint, Endpoint::from_bits(slot.peer_endpoint))
             },
             v6: is(flag::V6),
@@ -207,6 +208,7 @@ impl Policy {
         set(self.copies, link::COPIES);
         set(self.parts, link::PARTS);
         set(self.spec.drop_events, link::DROP_EVENTS);
+        set(self.spec.pierce, link::PIERCE);
         links
     }
 

@@ -9,7 +9,7 @@
 //! | any op | 0 tag (1 set, 2 remove, 3 acknowledge, 4 feed, 6 ice, 7 move), 4..6 address and 6..8 port of the endpoint |
 //! | set | 1 kind, 2 learn, 3 flags (1 gate open, 2 handover, 4 strict payload, 8 secure, 16, 32, 64 accept, 128 capture), 8..12 peer, 12 IP version of the remote (0, 4, 6), 13 DSCP (64 default, 65 copy), 14..16 remote port, 16..32 remote address, 32..36 signal, 36..39 clock, 39 police, 40..42 leg, 42 media, 43 event type, 44..60 payload types, 60..64 hint |
 //! | acknowledge | 32..36 record, 36..40 generation |
-//! | feed | 1 from where (0 its own endpoint, 1 copy, 2 part, 3 alternate), 2 flags (1 drop events), 3 mid's extension, 8..12 parent, 16..24 mid |
+//! | feed | 1 from where (0 its own endpoint, 1 copy, 2 part, 3 alternate), 2 flags (1 drop events, 2 pierce), 3 mid's extension, 8..12 parent, 16..24 mid |
 //! | ice | 8..16 user name fragment, 16..40 password |
 //! | move | 8..16 call that it was of |
 
@@ -204,7 +204,7 @@ fn encode_feeding(b: &mut Block, feeding: &Feeding) {
     if let Some(parent) = feeding.feed.parent() {
         put_endpoint(b, 8, parent);
     }
-    b[2] = feeding.drop_events.into();
+    b[2] = u8::from(feeding.drop_events) | u8::from(feeding.pierce) << 1;
     if let Some(mid) = feeding.mid {
         b[3] = mid.extension;
         b[16..24].copy_from_slice(&mid.name);
@@ -231,16 +231,15 @@ fn decode_feeding(b: &Block) -> Result<Feeding, &'static str> {
         extension if name[0] != 0 && extension != 0 => Some(Mid { extension, name }),
         _ => return Err("half a mid"),
     };
-    let drop_events = match b[2] {
-        0 => false,
-        1 => true,
-        _ => return Err("unknown flags of a feed"),
-    };
+    if b[2] > 3 {
+        return Err("unknown flags of a feed");
+    }
     Ok(Feeding {
         endpoint,
         feed,
         mid,
-        drop_events,
+        drop_events: b[2] & 1 != 0,
+        pierce: b[2] & 2 != 0,
     })
 }
 
@@ -312,6 +311,7 @@ fn decode_spec(b: &Block) -> Result<StreamSpec, &'static str> {
         feed: Feed::Own,
         mid: None,
         drop_events: false,
+        pierce: false,
     };
     if spec.event_type > 127 {
         return Err("payload type above 127");
@@ -420,6 +420,7 @@ mod tests {
                 name: *b"video\0\0\0",
             }),
             drop_events: true,
+            pierce: true,
         };
         for feed in [
             Feed::Own,
@@ -428,18 +429,21 @@ mod tests {
             Feed::AltOf(parent),
         ] {
             for mid in [None, feeding.mid] {
-                let op = Op::Feed(Feeding {
-                    feed,
-                    mid,
-                    ..feeding
-                });
-                assert_eq!(Op::decode(&op.encode()), Ok(op));
+                for pierce in [false, true] {
+                    let op = Op::Feed(Feeding {
+                        feed,
+                        mid,
+                        pierce,
+                        ..feeding
+                    });
+                    assert_eq!(Op::decode(&op.encode()), Ok(op));
+                }
             }
         }
         let bad: [(usize, &[u8]); 7] = [
             (1, &[0]),
             (1, &[4]),
-            (2, &[2]),
+            (2, &[4]),
             (3, &[0]),
             (8, &[64, 0]),
             (8, &[1, 0, 2, 0]),

@@ -59,6 +59,8 @@ pub struct Feeding {
     pub mid: Option<Mid>,
     /// Telephone events are dropped.
     pub drop_events: bool,
+    /// The signalled remote is sent empty datagrams until something comes from it.
+    pub pierce: bool,
 }
 
 /// Bits of [`Slot::links`](crate::Slot::links): how a stream is tied to others.
@@ -75,6 +77,8 @@ pub mod link {
     pub const DROP_EVENTS: u8 = 1 << 4;
     /// It is an alternate of the parent.
     pub const ALT: u8 = 1 << 5;
+    /// Its remote is sent empty datagrams until something comes.
+    pub const PIERCE: u8 = 1 << 6;
 }
 
 impl Slot {

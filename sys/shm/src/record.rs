@@ -235,6 +235,8 @@ pub struct StreamSpec {
     pub mid: Option<Mid>,
     /// Telephone events are dropped.
     pub drop_events: bool,
+    /// The signalled remote is sent empty datagrams until something comes from it, which opens a NAT on the way.
+    pub pierce: bool,
 }
 
 impl StreamSpec {
@@ -264,6 +266,7 @@ impl StreamSpec {
             feed: Feed::Own,
             mid: None,
             drop_events: false,
+            pierce: false,
         }
     }
 }

@@ -162,6 +162,8 @@ pub struct Policy {
     pub mid: Option<Mid>,
     /// Whether telephone events are dropped.
     pub drop_events: bool,
+    /// Whether its remote is sent empty datagrams until something comes.
+    pub pierce: bool,
     /// The credentials that its connectivity checks have, if it has ICE.
     pub ice: Option<Ice>,
 }
@@ -455,6 +457,7 @@ fn decode_policy(slot: &Slot, ice: Option<Ice>) -> Policy {
         feed: slot.feed(),
         mid: slot.mid(),
         drop_events: slot.links & link::DROP_EVENTS != 0,
+        pierce: slot.links & link::PIERCE != 0,
         ice,
     }
 }

@@ -82,9 +82,9 @@ fn a_feeding() -> impl Strategy<Value = Feeding> {
         name[..text.len()].copy_from_slice(text.as_bytes());
         Mid { extension, name }
     });
-    let flags = (0..3u8, any::<bool>(), prop::option::of(mid));
+    let flags = (0..3u8, any::<(bool, bool)>(), prop::option::of(mid));
     (an_endpoint(), an_endpoint(), flags).prop_map(
-        |(endpoint, parent, (feed, drop_events, mid))| {
+        |(endpoint, parent, (feed, (drop_events, pierce), mid))| {
             let feed = match feed {
                 1 if parent != endpoint => Feed::CopyOf(parent),
                 2 if parent != endpoint => Feed::PartOf(parent),
@@ -95,6 +95,7 @@ fn a_feeding() -> impl Strategy<Value = Feeding> {
                 feed,
                 mid,
                 drop_events,
+                pierce,
             }
         },
     )

@@ -50,6 +50,8 @@ pub(crate) struct Reader {
     pub(crate) refused: Option<RequestError>,
     /// Whether the client left its flags to be read here: then it sends the tags of the SIP message unasked.
     pub(crate) is_raw: bool,
+    /// Whether the from-tag stands among the flags, where who writes it means it.
+    pub(crate) names_sender: bool,
     form: Form,
     profile: Profile,
     /// Whether `direction` was named in the form being read; else it is of one that yields.
@@ -440,10 +442,7 @@ impl Reader {
             Key::CallId => self.ids.call_id = Some(id),
             Key::FromTag => {
                 self.ids.from_tag = Some(id);
-                // Who writes it among the flags means it.
-                if self.form == Form::String {
-                    self.raise(Flag::Directional);
-                }
+                self.names_sender |= self.form == Form::String;
             }
             Key::ToTag => self.ids.to_tag = Some(id),
             Key::ToCallId => self.ids.to_call_id = Some(id),

@@ -38,6 +38,7 @@ fn part(table: &TableView, at: u16, mid: Option<Mid>) -> Op {
         feed: Feed::PartOf(endpoint(table, local(SHARED), 0)),
         mid,
         drop_events: false,
+        pierce: false,
     })
 }
 
@@ -110,6 +111,7 @@ impl Bundle {
             feed: Feed::Own,
             mid: mid("0"),
             drop_events: false,
+            pierce: false,
         };
         let ops = [
             Op::Set(first),

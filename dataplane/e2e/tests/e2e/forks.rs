@@ -80,6 +80,7 @@ fn fork(table: &TableView, at: SocketAddr, remote: SocketAddr) -> [Op; 2] {
         feed: Feed::CopyOf(endpoint(table, local(A), 0)),
         mid: None,
         drop_events: false,
+        pierce: false,
     };
     [Op::Set(spec), Op::Feed(feeding)]
 }
@@ -272,6 +273,7 @@ fn events_that_are_blocked_are_dropped() {
         feed: Feed::Own,
         mid: None,
         drop_events: true,
+        pierce: false,
     };
     let event_type = 101;
     let open = StreamSpec { event_type, ..open };
@@ -307,6 +309,7 @@ fn crowd(table: &TableView) -> Vec<Op> {
         feed: Feed::PartOf(parent.endpoint),
         mid: None,
         drop_events: false,
+        pierce: false,
     };
     let streams = [parent, there, part, other].map(Op::Set);
     let forks = (0..8).flat_map(|n| fork(table, local(21_000 + n), wire::phone(40_000 + n)));

@@ -214,6 +214,43 @@ fn media_goes_by_the_version_of_ip_that_the_agent_nominates() {
     assert_eq!(live(&lab.table()), [], "streams after the call's end");
 }
 
+/// An agent that checks nothing (RFC 8445, 2.5) is heard at either address from its candidate, and nobody else is; it is sent to where
+/// c= says.
+#[test]
+fn a_lite_agent_is_heard_at_either_address() {
+    let lab = lab!("ice_lite", setup());
+    let _plane = lab.plane();
+    six(&lab);
+    let _control = lab.control();
+    let (ng, table) = (lab.ng(), lab.table());
+    let mut far = Phone::new(&lab, phone_at(5000), 0xb);
+    let ip6: IpAddr = PHONES6.parse().expect("an address");
+    let (at4, at6) = (phone_at(4000), SocketAddr::new(ip6, 4000));
+    let other6 = SocketAddr::new(ip6, 4100);
+    let own = format!(
+        "{ICE}a=candidate:1 1 UDP 2130706431 {} 4000 typ host\r\n\
+         a=candidate:2 1 UDP 2130706175 {PHONES6} 4000 typ host\r\n",
+        at4.ip()
+    );
+    let body = (sdp(at4) + &own).replacen("t=0 0\r\n", "t=0 0\r\na=ice-lite\r\n", 1);
+    let offered = signal(&ng, "offer", &body);
+    let answered = signal(&ng, "answer", &sdp(far.at()));
+    let planes = candidates(&answered, "1");
+    let mut four = Candidate::new(&lab, at4, 0xa4, planes[0]);
+    let [mut six, mut stranger] =
+        [(at6, 0xa6), (other6, 0xa7)].map(|(at, ssrc)| Candidate::new(&lab, at, ssrc, planes[1]));
+    // What comes at IPv6 goes on; what goes to the agent leaves by IPv4.
+    six.phone.talk(six.plane);
+    let heard = far.listen_for(|heard| heard.rtp.contains_key(&0xa6));
+    assert!(heard.rtp.contains_key(&0xa6));
+    far.talk(candidates(&offered, "1")[0]);
+    let heard = four.phone.listen_for(|heard| heard.rtp.contains_key(&0xb));
+    assert!(heard.rtp.contains_key(&0xb));
+    stranger.phone.talk(stranger.plane);
+    assert!(wait_for(SOON, || balanced(&table).dropped(Drop::Source) == 1));
+    flows(&mut four, &mut far, candidates(&offered, "1")[0]);
+}
+
 /// A report has what came at either address, and says where the agent is.
 fn reported(ng: &Ng, agent: &Candidate) {
     let report = ng.delete("c");

@@ -39,6 +39,7 @@ mod ng_echo;
 mod ng_hostile;
 mod ng_ice;
 mod ng_mux;
+mod ng_pierce;
 mod ng_subscribe;
 mod non_root;
 mod null;

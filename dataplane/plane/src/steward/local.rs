@@ -249,6 +249,19 @@ impl Steward {
         }
     }
 
+    /// Opens NATs. Where the next hop is not known yet, it is being asked for: the next turn tries again.
+    pub(super) fn pierce(&mut self, now_ns: u64) {
+        for due in self.streams.pierce(now_ns) {
+            let hop = self.adjacencies.get(due.adjacency);
+            if let Some(hop) = hop.filter(|hop| hop.resolved)
+                && let Some(frame) = penstock_relay::empty(&due.slot, &hop.l2)
+            {
+                self.reply(hop.port as u8, &frame, false);
+                self.streams.pierced(due.stream, now_ns);
+            }
+        }
+    }
+
     /// Answers an echo request.
     pub(super) fn echo(&mut self, arrived: Arrived, now_ns: u64) {
         let Arrived { port, mut mbuf } = arrived;

@@ -5,8 +5,16 @@ use super::{Draft, Drafts, Streams};
 use penstock_relay::learn;
 use penstock_relay::route::Policy;
 use penstock_relay::stun::Check;
-use penstock_shm::Endpoint;
 use penstock_shm::record::rank;
+use penstock_shm::{Endpoint, Feed, Op};
+
+/// Whether the stream that this op sets is to be an alternate.
+pub(super) fn is_one(ops: &[Op], at: usize) -> bool {
+    let (Some(Op::Set(spec)), Some(Op::Feed(feeding))) = (ops.get(at), ops.get(at + 1)) else {
+        return false;
+    };
+    feeding.endpoint == spec.endpoint && matches!(feeding.feed, Feed::AltOf(_))
+}
 
 /// By which stream one sends to an endpoint's remote.
 pub(super) struct Exit {

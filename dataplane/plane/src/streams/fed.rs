@@ -25,6 +25,7 @@ impl Streams {
         spec.feed = feeding.feed;
         spec.mid = feeding.mid;
         spec.drop_events = feeding.drop_events;
+        spec.pierce = feeding.pierce;
     }
 
     /// Notes what streams are fed by, and has those that feed them stored anew.

@@ -4,12 +4,13 @@ mod alternates;
 mod feeds;
 mod ice;
 mod learning;
+mod pierce;
 
 use super::*;
 use crate::adjacency::{Adjacencies, Hop};
 use crate::neighbour::Neighbours;
 use penstock_config::{Config, DEFAULTS};
-use penstock_shm::{AddressEntry, Plane, RegionConfig, WorkerTable, flag};
+use penstock_shm::{AddressEntry, Dscp, Plane, RegionConfig, WorkerTable, flag};
 use std::path::Path;
 use std::sync::Arc;
 

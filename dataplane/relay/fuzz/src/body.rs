@@ -70,6 +70,7 @@ impl Choice<'_> {
                 name: [self.0[5], 0, 0, 0, 0, 0, 0, 0],
             }),
             drop_events: self.bit(40),
+            pierce: self.bit(41),
             dscp: Dscp::Set(self.0[4] >> 2),
             ..StreamSpec::new(nowhere, nowhere)
         };

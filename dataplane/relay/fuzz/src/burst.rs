@@ -105,6 +105,7 @@ impl Known {
         spec.strict_payload = choice.seldom(2);
         spec.event_type = if choice.seldom(2) { 101 } else { 0 };
         spec.drop_events = choice.seldom(2);
+        spec.pierce = choice.seldom(8);
         spec.accept = choice.of(8);
         spec.secure = choice.seldom(4);
         spec.handover = choice.seldom(4);

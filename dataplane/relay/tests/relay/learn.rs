@@ -459,3 +459,17 @@ fn the_nomination_of_highest_priority_stands_while_it_is_used() {
     assert!(!becomes(99, 3_600_000, 3_599_900));
     assert!(becomes(99, 3_600_000, 3_599_700));
 }
+
+/// Its own checks keep a nomination fresh, at most every other second, and only while no media does.
+#[test]
+fn a_nomination_is_renewed_while_nothing_comes() {
+    let chosen = with_ice(rank::NOMINATED);
+    let now = |ms: u64| 1000 * SECOND + ms * SECOND / 1000;
+    let renewed = |nominates, now_ms, seen_ms| {
+        becomes(&chosen, FRIEND, (nominates, 100), now(now_ms), now(seen_ms))
+    };
+    assert_eq!(renewed(true, 2400, 0), None);
+    assert_eq!(renewed(true, 2600, 0), Some(rank::NOMINATED));
+    assert_eq!(renewed(true, 2600, 2500), None);
+    assert_eq!(renewed(false, 2600, 0), None);
+}

@@ -1,7 +1,7 @@
 use crate::body::{plain_sum, udp_error};
 use crate::support::{Datagram, egress, octets, policy, rtp, udp_of};
 use penstock_relay::route::{self, Egress};
-use penstock_relay::{Class, Drop, L2Header, Udp, classify, rewrite, source};
+use penstock_relay::{Class, Drop, L2Header, Udp, classify, empty, rewrite, source};
 use proptest::prelude::*;
 use std::net::{IpAddr, SocketAddr};
 
@@ -348,5 +348,31 @@ proptest! {
         let left = rewritten(&frame, &egress, 0);
         let udp = assert_left(&left, &egress, 0, &datagram);
         prop_assert_eq!(udp_error(&left, &udp), before);
+    }
+}
+
+/// What the plane sends by itself is a packet like those that it relays.
+#[test]
+fn an_empty_datagram_leaves_by_the_route() {
+    for v6 in [false, true] {
+        for vlan in [0, 5] {
+            let egress = egress(v6);
+            let policy = policy(egress.destination);
+            let slot = route::fill(&policy, None, Some(&egress), 1);
+            let l2 = L2Header::new(NEXT_HOP, PORT, vlan);
+            let frame = empty(&slot, &l2).expect("a route");
+            assert_eq!(frame[..12], [NEXT_HOP, PORT].concat());
+            let Class::Udp(udp) = classify(&frame, &NEXT_HOP, false) else {
+                panic!("{frame:x?}")
+            };
+            assert_eq!((udp.vlan, udp.v6), (vlan, v6));
+            assert_eq!(udp.payload(&frame), Some(&b""[..]));
+            assert_eq!(source(&frame, &udp), Some(egress.source));
+            assert_eq!(udp.port, egress.destination.port());
+            assert_eq!(udp_error(&frame, &udp), 0);
+            assert_eq!(frame.len(), l2.size() + if v6 { 48 } else { 28 });
+            let none = route::fill(&policy, None, None, 1);
+            assert_eq!(empty(&none, &l2), None);
+        }
     }
 }

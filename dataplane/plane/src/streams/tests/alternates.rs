@@ -24,6 +24,7 @@ fn tied(endpoint: Endpoint, feed: Feed) -> Op {
         feed,
         mid: None,
         drop_events: false,
+        pierce: false,
     })
 }
 
@@ -211,6 +212,36 @@ fn alternates_feed_whom_the_first_feeds() {
     let gone = [Op::Remove(copy), Op::Remove(part)];
     bench.apply(7, &gone).unwrap();
     assert_eq!([A, C].map(|at| bench.slot(at).links), [0, link::ALT]);
+}
+
+/// Of an agent that checks nothing the candidates are known: each is heard where it is told to send, none is sent to but by the
+/// first, and one that cannot be reached from here refuses no call.
+#[test]
+fn who_checks_nothing_is_heard_at_alternates_and_sent_to_by_the_first() {
+    let mut bench = Bench::new(8);
+    let known = |endpoint, remote| {
+        Op::Set(StreamSpec {
+            learn: Learn::Off,
+            ..spec(endpoint, B, Some(remote), 1)
+        })
+    };
+    let far = "[2001:db8:9::8]:2000";
+    for six in [SIX, far] {
+        let ops = [
+            Op::Set(spec(A, B, Some(FOUR), 1)),
+            known(C, six),
+            tied(C, Feed::AltOf(A)),
+            Op::Set(spec(B, A, Some(FAR), 1)),
+        ];
+        bench.apply(7, &ops).unwrap();
+        bench.leaves_by(A);
+        let slot = bench.slot(C);
+        assert!(has(&slot, flag::LOCKED | flag::ROUTED));
+        assert_eq!(slot.remote(), six.parse().ok());
+    }
+    assert!(bench.latch(A, FOUR).is_some());
+    bench.leaves_by(A);
+    assert_eq!(bench.apply(8, &[known(C, far)]), Err(Refusal::NoRoute));
 }
 
 #[test]

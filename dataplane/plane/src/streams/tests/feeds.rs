@@ -14,6 +14,7 @@ fn fed(endpoint: Endpoint, feed: Feed) -> Op {
         feed,
         mid: None,
         drop_events: false,
+        pierce: false,
     })
 }
 

@@ -111,11 +111,16 @@ fn a_nomination_of_lower_priority_moves_nothing() {
     bench.streams.resume(9);
     assert_eq!(lower(&mut bench, 3 * SECOND), None);
     assert_eq!(bench.remote(), at(HOST, rank::NOMINATED));
-    assert!(lower(&mut bench, 7 * SECOND).is_some());
+    assert!(
+        bench.checks(HOST, OURS, (true, 9), 4 * SECOND).is_some(),
+        "renewed"
+    );
+    assert_eq!(lower(&mut bench, 7 * SECOND), None);
+    assert!(lower(&mut bench, 10 * SECOND).is_some());
     assert_eq!(bench.remote(), at(OTHER, rank::NOMINATED));
     // Other credentials ask for other nominations.
     bench.apply(7, &with_ice(3, None, NEXT)).unwrap();
-    assert!(bench.checks(HOST, NEXT, (true, 1), 7 * SECOND).is_some());
+    assert!(bench.checks(HOST, NEXT, (true, 1), 10 * SECOND).is_some());
 }
 
 #[test]

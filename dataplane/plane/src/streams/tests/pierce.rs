@@ -1,0 +1,134 @@
+//! Phones that are sent empty datagrams, so that a NAT on the way opens.
+
+use super::*;
+use penstock_shm::{Feed, Feeding};
+
+const SECOND: u64 = 1_000_000_000;
+const PHONE: &str = "198.18.0.8:2000";
+
+fn pierces(endpoint: Endpoint, pierce: bool) -> Op {
+    Op::Feed(Feeding {
+        endpoint,
+        feed: Feed::Own,
+        mid: None,
+        drop_events: false,
+        pierce,
+    })
+}
+
+fn call(signal: u32, remote: Option<&str>, pierce: bool) -> [Op; 3] {
+    let [own, other] = [spec(A, B, remote, signal), spec(B, A, None, signal)].map(Op::Set);
+    [own, pierces(A, pierce), other]
+}
+
+impl Bench {
+    /// Where datagrams are due, and from which port.
+    fn due(&mut self, now_ns: u64) -> Vec<(String, u16)> {
+        let due = self.streams.pierce(now_ns).into_iter();
+        let seen = due.map(|due| {
+            assert!(self.adjacencies.get(due.adjacency).is_some());
+            let source = u16::from_be_bytes([due.slot.head[20], due.slot.head[21]]);
+            (destination(&due.slot), source)
+        });
+        seen.collect()
+    }
+
+    /// As `due`; they are sent.
+    fn sends(&mut self, now_ns: u64) -> usize {
+        let due = self.streams.pierce(now_ns);
+        for due in &due {
+            self.streams.pierced(due.stream, now_ns);
+        }
+        due.len()
+    }
+}
+
+#[test]
+fn a_phone_is_sent_datagrams_until_it_is_heard() {
+    let mut bench = Bench::new(8);
+    bench.apply_at(SECOND, 7, &call(1, None, true)).unwrap();
+    assert_eq!(bench.due(SECOND), [], "nobody knows where it is");
+    bench
+        .apply_at(SECOND, 7, &call(2, Some(PHONE), true))
+        .unwrap();
+    let to = (PHONE.to_owned(), A.port);
+    // As long as it was not sent, it is due.
+    assert_eq!(bench.due(SECOND), [to.clone()]);
+    assert_eq!(bench.due(SECOND), [to]);
+    assert_eq!(bench.sends(SECOND), 1);
+    assert_eq!(bench.sends(SECOND), 0);
+    // Another body of the same signalling does not begin anew.
+    bench
+        .apply_at(SECOND + 1, 7, &call(2, Some(PHONE), true))
+        .unwrap();
+    let sent = (10..30).map(|tenth| bench.sends(SECOND + tenth * SECOND / 10));
+    assert_eq!(sent.sum::<usize>(), 2);
+    bench.latch(A, PHONE).unwrap();
+    assert_eq!(bench.sends(9 * SECOND), 0);
+    // New signalling: it is known.
+    bench
+        .apply_at(9 * SECOND, 7, &call(3, Some(PHONE), true))
+        .unwrap();
+    assert_eq!(bench.sends(9 * SECOND), 0);
+}
+
+#[test]
+fn one_that_learns_nothing_is_heard_by_its_meter() {
+    let mut bench = Bench::new(8);
+    let fixed = StreamSpec {
+        learn: Learn::Off,
+        ..spec(A, B, Some(PHONE), 1)
+    };
+    let [_, feed, other] = call(1, None, true);
+    bench
+        .apply_at(SECOND, 7, &[Op::Set(fixed), feed, other])
+        .unwrap();
+    assert_eq!((bench.sends(SECOND), bench.sends(2 * SECOND)), (1, 1));
+    let record = bench.streams.table.find(A).unwrap();
+    bench
+        .streams
+        .table
+        .tally(record)
+        .meter
+        .last_seen_ns
+        .set(2 * SECOND);
+    assert_eq!(bench.sends(3 * SECOND), 0);
+}
+
+#[test]
+fn a_phone_that_stays_away_and_one_that_leaves_are_given_up() {
+    let mut bench = Bench::new(8);
+    bench
+        .apply_at(SECOND, 7, &call(1, Some(PHONE), true))
+        .unwrap();
+    let sent = (0..100).map(|second| bench.sends((1 + second) * SECOND));
+    assert_eq!(sent.sum::<usize>(), 60);
+    bench
+        .apply_at(200 * SECOND, 7, &call(2, Some(PHONE), true))
+        .unwrap();
+    assert_eq!(bench.sends(200 * SECOND), 1);
+    bench
+        .apply_at(200 * SECOND, 7, &call(2, Some(PHONE), false))
+        .unwrap();
+    assert_eq!(bench.sends(201 * SECOND), 0);
+    bench
+        .apply_at(300 * SECOND, 7, &call(3, Some(PHONE), true))
+        .unwrap();
+    bench.apply(7, &[Op::Remove(A), Op::Remove(B)]).unwrap();
+    assert_eq!(bench.sends(300 * SECOND), 0);
+}
+
+/// A plane that starts anew goes on, and a phone of the other IP version is reached by it.
+#[test]
+fn the_next_plane_goes_on() {
+    let mut bench = Bench::new(8);
+    let six = "[2001:db8::8]:2000";
+    let ops = [Op::Set(spec(C, B, Some(six), 1)), pierces(C, true)];
+    bench.apply_at(SECOND, 7, &ops).unwrap();
+    bench.streams.pierces = Default::default();
+    assert_eq!(bench.due(SECOND), []);
+    bench.streams.resume(SECOND);
+    let due = bench.streams.pierce(SECOND);
+    assert_eq!(due.len(), 1);
+    assert!(has(&due[0].slot, flag::EGRESS_V6));
+}
