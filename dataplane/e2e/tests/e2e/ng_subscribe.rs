@@ -245,3 +245,35 @@ fn reports_are_copied_to_the_port_above() {
     }
     assert_eq!((balanced(&table).copied, lost(&table)), (20, 0));
 }
+
+/// Copies are held back by themselves: the legs hear each other, and who subscribed hears the other leg.
+#[test]
+fn copies_of_one_leg_are_held_back() {
+    let lab = lab!("ng_subscribe_block");
+    let _plane = lab.plane();
+    let _control = lab.control();
+    let ng = lab.ng();
+    let mut call = Call::new(&lab, &ng);
+    let (mut all, _) = Subscriber::begins(&lab, &ng, all(), "s", 6000);
+    let first = call.sent() + 1;
+    let asks = |command: &str, way: Value| {
+        let who = json!({"command": command, "call-id": "c", "from-tag": "a"});
+        ng.done(&with(who, way));
+    };
+    call.talk(5);
+    let before = call.sent();
+    all.heard(&[(0xa, first, before), (0xb, first, before)]);
+    asks("block media", json!({"all": "except-offer-answer"}));
+    call.talk(5);
+    let held = call.sent();
+    all.phones.iter_mut().for_each(Phone::forget);
+    asks("unblock media", json!({"to-tag": "s"}));
+    call.talk(5);
+    let after = call.sent();
+    all.phones[0].heard_all(0xa, held + 1, after);
+    let has_last = |heard: &penstock_e2e::Received| {
+        heard.rtp.get(&0xb).is_some_and(|all| all.contains(&after))
+    };
+    assert!(has_last(all.phones[1].listen_for(has_last)));
+    call.heard_all();
+}

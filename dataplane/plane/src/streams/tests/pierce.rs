@@ -51,10 +51,10 @@ fn a_phone_is_sent_datagrams_until_it_is_heard() {
     bench
         .apply_at(SECOND, 7, &call(2, Some(PHONE), true))
         .unwrap();
-    let to = (PHONE.to_owned(), A.port);
     // As long as it was not sent, it is due.
-    assert_eq!(bench.due(SECOND), [to.clone()]);
-    assert_eq!(bench.due(SECOND), [to]);
+    for _ in 0..2 {
+        assert_eq!(bench.due(SECOND), [(PHONE.to_owned(), A.port)]);
+    }
     assert_eq!(bench.sends(SECOND), 1);
     assert_eq!(bench.sends(SECOND), 0);
     // Another body of the same signalling does not begin anew.
