@@ -51,8 +51,7 @@ fn identifiers_in_the_string_yield_to_keys() {
         (both.via_branch.as_deref(), both.to_tag),
         (Some("key"), None)
     );
-    // Who names a from-tag in the string means its direction.
-    assert_eq!(both.options.flags, [Flag::Directional, Flag::Fatal]);
+    assert_eq!(both.options.flags, [Flag::Fatal]);
     for branch in ["auto", "auto-next", "next", "extra", "1", "2"] {
         let found = offer(&format!(r#""rtpp-flags":"via-branch={branch}""#)).unwrap();
         assert_eq!(found.via_branch, None, "{branch} names a header");
