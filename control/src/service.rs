@@ -370,9 +370,9 @@ impl Service {
     }
 
     fn meters(&self, call: &Call) -> BTreeMap<Local, StreamStat> {
-        let desired = call.desired();
-        let read = |local: &Local| Some((*local, self.link.stream(*local)?));
-        desired.keys().filter_map(read).collect()
+        let both = call.locals().flat_map(|rtp| [rtp, rtp.rtcp()]);
+        let read = |local| Some((local, self.link.stream(local)?));
+        both.filter_map(read).collect()
     }
 
     pub(crate) fn refuse(&self, failure: Failure, takes_load_limit: bool) -> Reply {

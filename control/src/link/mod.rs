@@ -325,7 +325,12 @@ impl Link {
                     return;
                 };
                 let alive = attached.alive();
-                (alive, attached.watch.replaced(), attached.online())
+                // Where it was set aside, it is not alive here.
+                (
+                    alive,
+                    !alive && attached.watch.replaced(),
+                    attached.online(),
+                )
             };
             if replaced {
                 tracing::info!("the region was set aside; attaching to the new one");
