@@ -47,6 +47,9 @@ fn spawn(role: &str, dir: &Path) -> Child {
 /// The region to work on, if this process was spawned as `role`.
 fn spawned_as(role: &str) -> Option<RegionConfig> {
     let dir = std::env::var_os(DIR).filter(|_| std::env::var(ROLE).is_ok_and(|is| is == role))?;
+    // A test that is killed kills nobody any more.
+    let signal = Some(rustix::process::Signal::KILL);
+    rustix::process::set_parent_process_death_signal(signal).unwrap();
     Some(RegionConfig {
         dir: dir.into(),
         table_dir: None,
