@@ -56,6 +56,7 @@ impl TestPlane {
                 mtu: 1500,
             }])
             .unwrap();
+        parts.pulse.start();
         let knobs: Arc<Knobs> = Arc::default();
         let (tasks, inbox) = mpsc::channel();
         let mine = knobs.clone();
