@@ -1,6 +1,6 @@
 //! The region as a test sees it: read like the CLI does, or driven in control's place.
 
-use crate::{Lab, wait_for};
+use crate::{Lab, PLANE, wait_for};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Control, Endpoint, Event, Op, StreamStat, TableView, WorkerStat};
 use std::collections::BTreeMap;
@@ -104,8 +104,9 @@ pub fn assert_attributed(table: &TableView, strays: &[(Drop, u64)]) {
     }
 }
 
-/// Waits until no packet is under way, asserts that each worker (and the steward, which counts as one
-/// more) accounts for all it received, and returns the sum.
+/// Waits until the workers have done with what they read, asserts that each of them (and the steward, which counts as one
+/// more) accounts for all it received, and returns the sum. What a tap's kernel side still has is not among it: see
+/// [`Lab::balanced`].
 pub fn balanced(table: &TableView) -> Totals {
     let mut last = totals(table);
     let mut loses_count = None;
@@ -154,6 +155,21 @@ fn address(table: &TableView, ip: IpAddr, vlan: u16) -> u16 {
 }
 
 impl Lab {
+    /// Waits until the plane has read all that was sent to its tap so far, and what it sends on has arrived: both are
+    /// queues, and an echo comes back at their end.
+    pub fn settle(&self) {
+        // With -w the first answer ends it, not the first question: answers are limited.
+        let args = ["-q", "-c", "1", "-i", "0.2", "-w", "20", PLANE];
+        let (code, out, err) = self.run("ping", &args);
+        assert_eq!(code, Some(0), "no echo in 20 s: {out}{err}");
+    }
+
+    /// As [`balanced`], of all that was sent so far to a plane that runs on a tap.
+    pub fn balanced(&self) -> Totals {
+        self.settle();
+        balanced(&self.table())
+    }
+
     /// Takes control's place for a moment: pushes one command, waits until it is applied.
     pub fn install(&self, call: u64, ops: &[Op]) {
         let mut control = Control::attach(self.region()).expect("the region").split();

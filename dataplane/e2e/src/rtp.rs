@@ -43,6 +43,11 @@ pub struct Received {
 }
 
 impl Received {
+    /// RTP of this SSRC has come, up to this number.
+    fn has(&self, (ssrc, last): (u32, u16)) -> bool {
+        self.rtp.get(&ssrc).and_then(|seqs| seqs.last()) == Some(&last)
+    }
+
     fn add(&mut self, packet: &[u8]) {
         let word = |at: usize| {
             packet
@@ -209,7 +214,8 @@ impl Phone {
     }
 }
 
-/// Both phones send `count` RTP packets, one every 2 ms, each to its own side of the plane.
+/// Both phones send `count` RTP packets, one every 2 ms, each to its own side of the plane. Waits until either has heard
+/// the other's last; not for long: a gate may be closed.
 pub fn converse(
     a: &mut Phone,
     to_a_side: SocketAddr,
@@ -220,8 +226,10 @@ pub fn converse(
     for _ in 0..count {
         exchange(a, to_a_side, b, to_b_side);
     }
-    a.listen_until(Duration::from_millis(200));
-    b.listen_until(Duration::from_millis(200));
+    let (last_of_a, last_of_b) = ((a.ssrc(), a.sent()), (b.ssrc(), b.sent()));
+    wait_for(Duration::from_millis(400), || {
+        a.listen().has(last_of_b) && b.listen().has(last_of_a)
+    });
 }
 
 /// Repeats `media` on a thread of its own while `scenario` runs, and ends it however that ends.

@@ -76,7 +76,6 @@ fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
     let _control = lab.control();
     let host = host(&lab);
     let ng = lab.ng();
-    let table = lab.table();
     let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
     let mut callee = Phone::new(&lab, phone_at(5000), 0xb);
     let sides = ng.call("call", caller.at(), callee.at());
@@ -122,7 +121,7 @@ fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
         greedy.recv(&mut [0; 9]).is_err(),
         "media reached the kernel"
     );
-    let totals = balanced(&table);
+    let totals = lab.balanced();
     assert_eq!(totals.dropped(Drop::NoStream), 1, "{totals:?}");
     assert!(
         totals.to_kernel > 100 && totals.from_kernel > 50,
@@ -191,7 +190,7 @@ fn without_an_exception_port_all_that_is_dropped() {
     wait_for(Duration::from_secs(10), || {
         totals(&table).dropped_at_all() > 0
     });
-    let totals = balanced(&table);
+    let totals = lab.balanced();
     assert_eq!(
         (totals.to_kernel, totals.dropped(Drop::NoStream)),
         (0, 1),

@@ -1,6 +1,6 @@
 //! A call between an IPv4 phone and an IPv6 phone: each speaks to the plane in its own version.
 
-use penstock_e2e::region::{balanced, live, stream};
+use penstock_e2e::region::{live, stream};
 use penstock_e2e::{Lab, PLANE, Phone, Setup, converse, lab, phone_at, rtcp, sdp};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -71,7 +71,7 @@ impl Party {
 /// A call set up by `key` of the offer, and what it carries. The kernel drops what has a wrong UDP checksum.
 fn call(lab: &Lab, name: &str, key: (&str, Value), caller: &mut Party, callee: &mut Party) {
     let (ng, table) = (lab.ng(), lab.table());
-    let before = balanced(&table).forwarded;
+    let before = lab.balanced().forwarded;
     let offer = ng.offer_with(name, &sdp(caller.rtp.at()), key.0, key.1);
     let to_callee_side = offer.expect("the offer");
     let to_caller_side = ng.answer(name, callee.rtp.at()).expect("the answer");
@@ -111,7 +111,7 @@ fn call(lab: &Lab, name: &str, key: (&str, Value), caller: &mut Party, callee: &
         assert_eq!(stream.policy.remote, Some(party.rtp.at()));
         assert!(stream.policy.locked && stream.policy.routed);
     }
-    assert_eq!(balanced(&table).forwarded - before, 2 * 400 + 2 * 20);
+    assert_eq!(lab.balanced().forwarded - before, 2 * 400 + 2 * 20);
 }
 
 #[test]

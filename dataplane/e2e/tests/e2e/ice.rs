@@ -215,7 +215,7 @@ fn checks_are_answered_and_say_where_media_goes() {
     other.phone.send(&keeps, local(SIDE));
     assert!(wait_for(SOON, || totals(&call.table).consumed == before + 1));
     call.flows(&mut other);
-    let sum = balanced(&call.table);
+    let sum = lab.balanced();
     call.attributed();
     assert_eq!(sum.dropped(Drop::StunLimit), 0);
 
@@ -326,7 +326,7 @@ fn a_flood_of_checks_is_bounded_and_harms_no_other_call() {
             agent.passes(SIDE, FIRST, &[]);
         }
     });
-    let sum = balanced(&call.table);
+    let sum = lab.balanced();
     let seconds = start.elapsed().as_secs() + 2;
     assert!(sum.dropped(Drop::StunLimit) > FLOOD / 4, "{sum:?}");
     assert!(sum.dropped(Drop::StunCheck) <= 50 * seconds, "{sum:?}");

@@ -1,6 +1,6 @@
 //! An agent of ICE is offered IPv4 and IPv6, and chooses by its checks: media goes where it nominates, whatever c= says.
 
-use penstock_e2e::region::{balanced, live, stream};
+use penstock_e2e::region::{live, stream};
 use penstock_e2e::stun::{self, Credentials, NOMINATE};
 use penstock_e2e::{Lab, Ng, PLANE, Phone, Setup, lab, phone_at, sdp, wait_for};
 use penstock_shm::counters::Drop;
@@ -197,9 +197,9 @@ fn media_goes_by_the_version_of_ip_that_the_agent_nominates() {
     four.checks(of, &[NOMINATE]);
     assert!(wait_for(SOON, || four.is_chosen(&lab) && !six_rtp.is_chosen(&lab)));
     flows(&mut four, &mut far, far_plane);
-    let refused = balanced(&table).dropped(Drop::Source);
+    let refused = lab.balanced().dropped(Drop::Source);
     six_rtp.phone.talk(six_rtp.plane);
-    assert!(wait_for(SOON, || balanced(&table).dropped(Drop::Source) > refused));
+    assert!(lab.balanced().dropped(Drop::Source) > refused);
     six_rtp.checks(of, &[NOMINATE]);
     assert!(wait_for(SOON, || six_rtp.is_chosen(&lab) && !four.is_chosen(&lab)));
     plane.stop_well();

@@ -3,7 +3,7 @@
 
 use crate::ice::Agent;
 use penstock_e2e::body::{credentials, sections, values};
-use penstock_e2e::region::{balanced, stream, totals};
+use penstock_e2e::region::{stream, totals};
 use penstock_e2e::stun::{Credentials, NOMINATE};
 use penstock_e2e::{Lab, Ng, answer_request, lab, offer_request, phone_at, sdp, wait_for, with};
 use penstock_shm::TableView;
@@ -204,7 +204,7 @@ fn media_passes_after_checks_alone_and_restarts() {
     b.passes();
 
     let lost = |reason| totals(&table).dropped(reason);
-    balanced(&table);
+    lab.balanced();
     assert_eq!((lost(Drop::Source), lost(Drop::StunCheck)), (2, 2));
     assert_eq!(lost(Drop::NoRoute), 0);
 }
