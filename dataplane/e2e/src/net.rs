@@ -1,6 +1,6 @@
 //! More of a network: hosts in namespaces of their own, on a bridge with the plane's tap.
 
-use crate::{Lab, PHONES, run};
+use crate::{Lab, PHONES, PHONES6, PLANE6, run};
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
@@ -119,6 +119,13 @@ impl Lab {
     /// `ip` in the lab.
     pub fn ip(&self, args: &str) {
         ip(&self.namespace, args);
+    }
+
+    /// Gives the tap the IPv6 phones' address, whose MAC a plane on [`crate::Setup::six`] knows, and tells it the plane's.
+    pub fn six(&self) {
+        self.ip(&format!("-6 addr replace {PHONES6}/64 dev ps0 nodad"));
+        let permanent = "lladdr 02:70:73:00:00:01 dev ps0 nud permanent";
+        self.ip(&format!("-6 neigh replace {PLANE6} {permanent}"));
     }
 
     /// Puts the tap of a plane that runs onto a bridge, `br0`, which has the phones' address from now on.

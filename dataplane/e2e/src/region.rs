@@ -131,6 +131,27 @@ pub fn stream(table: &TableView, local: SocketAddr) -> Option<StreamStat> {
         .filter(|stream| !stream.ended)
 }
 
+/// Where the plane sends what is for the live stream at this local address.
+pub fn remote(table: &TableView, local: SocketAddr) -> Option<SocketAddr> {
+    stream(table, local)?.policy.remote
+}
+
+/// Waits until the steward has made this the remote of the stream at a local address: until then nothing is sent there.
+///
+/// # Panics
+/// If it does not.
+pub fn learns(table: &TableView, local: SocketAddr, wanted: SocketAddr) {
+    let is_it = || remote(table, local) == Some(wanted);
+    let learned = wait_for(Duration::from_secs(20), is_it);
+    assert!(learned, "not {wanted}: {:?}", stream(table, local));
+}
+
+/// Packets of the live streams that were dropped, for any reason: what no stream drops, such as a tap's kernel's own
+/// packets, is not among it.
+pub fn lost(table: &TableView) -> u32 {
+    live(table).iter().map(|stream| stream.meter.dropped).sum()
+}
+
 /// Its live streams, by local port.
 pub fn live(table: &TableView) -> Vec<StreamStat> {
     table.iter().filter(|stream| !stream.ended).collect()
@@ -162,6 +183,17 @@ impl Lab {
         let args = ["-q", "-c", "1", "-i", "0.2", "-w", "20", PLANE];
         let (code, out, err) = self.run("ping", &args);
         assert_eq!(code, Some(0), "no echo in 20 s: {out}{err}");
+    }
+
+    /// Three echoes come back from there, and no more.
+    pub fn ping(&self, ip: &str) {
+        // At once, and waited for: else it gives up after twice the time that the first took.
+        let (code, out, err) = self.run("ping", &["-c", "3", "-l", "3", "-w", "20", ip]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(
+            out.contains(" 0% packet loss") && !out.contains("DUP"),
+            "{out}"
+        );
     }
 
     /// As [`balanced`], of all that was sent so far to a plane that runs on a tap.

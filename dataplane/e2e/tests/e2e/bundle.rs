@@ -1,7 +1,9 @@
 //! Several streams at one port: bundled media, and RTCP that one side alone multiplexes. Driven through the region.
 
-use penstock_e2e::region::{dropped_of, endpoint, live, stream};
-use penstock_e2e::{Lab, Phone, converse, lab, local, meet, phone_at, rtcp_packet, rtp_packet};
+use penstock_e2e::region::{dropped_of, endpoint, learns, lost, stream};
+use penstock_e2e::{
+    Lab, Phone, converse, lab, local, meet, phone_at, reach, rtcp_packet, rtp_packet,
+};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Feed, Feeding, Kind, Learn, Mid, Op, StreamSpec, TableView};
 use std::net::{SocketAddr, UdpSocket};
@@ -16,11 +18,6 @@ const FIRST: u16 = 20_100;
 const SECOND: u16 = 20_102;
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// Packets of the streams that were dropped, for any reason. (The tap's kernel has packets of its own.)
-fn lost(table: &TableView) -> u32 {
-    live(table).iter().map(|stream| stream.meter.dropped).sum()
-}
 
 fn spec(table: &TableView, at: u16, peer: u16, remote: SocketAddr) -> StreamSpec {
     let end = |port| endpoint(table, local(port), 0);
@@ -260,7 +257,9 @@ fn rtcp_changes_ports_in_the_middle() {
         Op::Set(report(SECOND, SHARED, rtcp.at())),
     ];
     lab.install(CALL, &ops);
-    meet(&mut muxed, local(SHARED), &mut rtp, local(FIRST));
+    reach(&mut muxed, local(SHARED), &mut rtp);
+    learns(&table, local(SHARED), muxed.at());
+    reach(&mut rtp, local(FIRST), &mut muxed);
     converse(&mut muxed, local(SHARED), &mut rtp, local(FIRST), 200);
     muxed.heard_all(0xb, 1, 201);
     rtp.heard_all(0xa, 1, 201);

@@ -60,15 +60,6 @@ fn ask(lab: &Lab, service: &UdpSocket, to: SocketAddr, size: usize) {
     assert_eq!((&buf[..n], from), (&question[..], to));
 }
 
-fn ping(lab: &Lab, ip: &str) {
-    let (code, out, err) = lab.run("ping", &["-c", "3", "-i", "0.2", ip]);
-    assert_eq!(code, Some(0), "{out}{err}");
-    assert!(
-        out.contains(" 0% packet loss") && !out.contains("DUP"),
-        "{out}"
-    );
-}
-
 #[test]
 fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
     let lab = lab!("exception", setup());
@@ -83,7 +74,7 @@ fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
     let media = || exchange(&mut caller, sides.caller, &mut callee, sides.callee);
     meanwhile(media, || {
         for address in [SIP, PLANE] {
-            ping(&lab, address);
+            lab.ping(address);
             let service = host.socket(at(address, 5060));
             ask(&lab, &service, at(address, 5060), 400);
             // TCP, both ways of opening it.

@@ -2,7 +2,7 @@
 //! nothing from the other.
 
 use penstock_e2e::body::sections;
-use penstock_e2e::region::live;
+use penstock_e2e::region::{self, live};
 use penstock_e2e::{
     Lab, Ng, Phone, answer_request, exchange, lab, meanwhile, offer_request, phone_at, sdp, with,
 };
@@ -98,9 +98,8 @@ fn the_branch_that_lost_takes_nothing_along() {
     won.phone.heard_all(0xa, 1, caller.sent());
     assert_eq!(live(&table).len(), 4);
     lost.phone.talk(lost.side);
-    let dropped: u32 = live(&table).iter().map(|stream| stream.meter.dropped).sum();
-    assert_eq!(dropped, 0);
     lab.balanced();
+    assert_eq!(region::lost(&table), 0);
 
     // In the dialog the tags count.
     let again = with(
@@ -144,8 +143,7 @@ fn two_legs_of_a_call_are_connected() {
     other.phone.heard_all(one.phone.ssrc(), 2, 51);
     assert_eq!(caller.listen().rtp.values().map(Vec::len).sum::<usize>(), 2);
     lab.balanced();
-    let dropped: u32 = live(&table).iter().map(|stream| stream.meter.dropped).sum();
-    assert_eq!(dropped, 0);
+    assert_eq!(region::lost(&table), 0);
     ng.done(&json!({"command": "delete", "call-id": "c", "from-tag": one.tag}));
     assert_eq!(live(&table), []);
 }

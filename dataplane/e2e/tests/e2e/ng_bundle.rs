@@ -2,7 +2,7 @@
 
 use crate::bundle::packet;
 use penstock_e2e::body::{sections, values};
-use penstock_e2e::region::live;
+use penstock_e2e::region::{live, lost};
 use penstock_e2e::{Lab, Ng, answer_request, lab, offer_request, phone_at, rtcp_packet, with};
 use serde_json::json;
 use std::net::{SocketAddr, UdpSocket};
@@ -110,9 +110,8 @@ fn a_bundle_is_taken_apart_and_joined() {
     }
     lab.balanced();
     let streams = live(&table);
-    let lost: u32 = streams.iter().map(|stream| stream.meter.dropped).sum();
     let packets: u64 = streams.iter().map(|stream| stream.meter.packets).sum();
-    assert_eq!((streams.len(), lost, packets), (4, 0, 208));
+    assert_eq!((streams.len(), lost(&table), packets), (4, 0, 208));
     ng.delete("c");
     assert_eq!(live(&table), []);
 }
@@ -150,8 +149,7 @@ fn a_section_may_be_refused() {
             other.goes(&packet(TYPES[media], 0xd0 + media as u32, seq, None), &a);
         }
         lab.balanced();
-        let lost: u32 = live(&table).iter().map(|stream| stream.meter.dropped).sum();
-        assert_eq!(lost, 0);
+        assert_eq!(lost(&table), 0);
         ng.delete("c");
     }
     assert_eq!(live(&table), []);
@@ -202,8 +200,7 @@ fn its_sections_are_copied_apart() {
     flows();
     ng.done(&json!({"command": "unsubscribe", "call-id": "c", "to-tag": "s"}));
     a.goes(&packet(TYPES[0], 0xa0, 100, None), &b[0]);
-    let lost: u32 = live(&table).iter().map(|s| s.meter.dropped).sum();
-    assert_eq!((live(&table).len(), lost), (4, 0));
+    assert_eq!((live(&table).len(), lost(&table)), (4, 0));
     drop(control);
 }
 

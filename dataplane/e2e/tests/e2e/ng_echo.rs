@@ -1,9 +1,9 @@
 //! Media that goes back to its sender, or nowhere, and what is not sent before its receiver has sent.
 
 use penstock_e2e::body::sections;
-use penstock_e2e::region::stream;
+use penstock_e2e::region::{learns, remote};
 use penstock_e2e::{
-    Lab, Ng, Phone, answer_request, converse, lab, meet, offer_request, phone_at, sdp, with,
+    Lab, Ng, Phone, answer_request, converse, lab, meet, offer_request, phone_at, reach, sdp, with,
 };
 use penstock_shm::counters::Drop;
 use serde_json::{Value, json};
@@ -110,12 +110,13 @@ fn a_leg_is_waited_for() {
     }
     let sum = lab.balanced();
     assert_eq!((sum.dropped(Drop::NoRoute), sum.forwarded), (10, 0));
-    meet(&mut nat, sides[0], b, sides[1]);
+    reach(&mut nat, sides[0], b);
+    learns(&table, sides[0], nat.at());
+    reach(b, sides[1], &mut nat);
     converse(&mut nat, sides[0], b, sides[1], 50);
     nat.heard_all(0xb, 11, 61);
     b.heard_all(0xa, 1, 51);
     lab.settle();
     assert_eq!(a.listen().rtp.len(), 0);
-    let remote = stream(&table, sides[0]).expect("the stream").policy.remote;
-    assert_eq!(remote, Some(nat.at()));
+    assert_eq!(remote(&table, sides[0]), Some(nat.at()));
 }

@@ -1,12 +1,11 @@
 //! Copies of a call's legs for those who subscribe to it, over ng.
 
 use penstock_e2e::body::{sections, values};
-use penstock_e2e::region::{live, totals};
+use penstock_e2e::region::{live, lost, totals};
 use penstock_e2e::{
     Lab, Ng, PHONES, Phone, answer_request, exchange, lab, local, meanwhile, meet, offer_request,
     phone_at, rtcp, sdp, with,
 };
-use penstock_shm::TableView;
 use penstock_shm::counters::Drop;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -97,10 +96,6 @@ impl Call {
         self.a.heard_all(0xb, 1, sent);
         self.b.heard_all(0xa, 1, sent);
     }
-}
-
-fn lost(table: &TableView) -> u32 {
-    live(table).iter().map(|stream| stream.meter.dropped).sum()
 }
 
 fn all() -> Value {
