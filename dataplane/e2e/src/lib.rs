@@ -18,7 +18,7 @@ pub use daemon::{Daemon, binary, wait_for};
 pub use net::Host;
 pub use ng::{Ng, Sides, answer_request, offer_request, rtcp, sdp, with};
 pub use rtp::{
-    Phone, Received, converse, exchange, meanwhile, meet, rtcp_packet, rtp_packet, rtp_seq,
+    Phone, Received, converse, exchange, meanwhile, meet, reach, rtcp_packet, rtp_packet, rtp_seq,
 };
 pub use rustix::process::Signal;
 
@@ -39,6 +39,11 @@ pub const PLANE_MAC: [u8; 6] = [2, 0x70, 0x73, 0, 0, 1];
 
 /// The phones' address in every lab; the tap's link is 198.18.0.0/16.
 pub const PHONES: &str = "198.18.255.1";
+
+/// The IPv6 address of a plane on [`Setup::six`], and that of its phones.
+pub const PLANE6: &str = "fd00::1";
+/// See [`PLANE6`].
+pub const PHONES6: &str = "fd00::ff";
 
 /// A namespace with a plane and a control daemon in it.
 pub struct Lab {
@@ -75,6 +80,16 @@ impl Default for Setup {
 }
 
 impl Setup {
+    /// The tap, with an IPv6 address as well; [`Lab::six`] gives the phones theirs.
+    pub fn six() -> Setup {
+        let mut setup = Setup::default();
+        setup.port += &format!(
+            "[[port.address]]\naddress = \"{PLANE6}/64\"\n\
+             [[port.neighbour]]\naddress = \"{PHONES6}\"\nmac = \"02:70:73:00:00:01\"\n"
+        );
+        setup
+    }
+
     /// The plane's address and MAC at this device.
     pub fn on(device: &str) -> Setup {
         Setup {
@@ -139,6 +154,11 @@ pub fn run(program: &str, args: &[&str]) -> String {
 /// A port of the plane's media address.
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::new(PLANE.parse().expect("an address"), port)
+}
+
+/// A port of [`PHONES6`].
+pub fn phone6_at(port: u16) -> SocketAddr {
+    SocketAddr::new(PHONES6.parse().expect("an address"), port)
 }
 
 /// A phones' address with a port; port 0 is any.

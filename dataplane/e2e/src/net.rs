@@ -1,11 +1,12 @@
 //! More of a network: hosts in namespaces of their own, on a bridge with the plane's tap.
 
-use crate::{Lab, PHONES, run};
+use crate::{Lab, PHONES, PHONES6, PLANE6, run, wait_for};
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 /// Runs `work` inside a namespace, on a thread of its own.
 pub(crate) fn inside<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
@@ -59,6 +60,12 @@ impl Host {
         lab.ip(&format!("link set {port} master br0 up"));
         host.ip(&format!("link set eth0 address {mac}"));
         host.ip("link set eth0 up");
+        // The bridge hears of it by and by, and lets nothing through until then.
+        let forwards = || {
+            let (_, out, _) = lab.run("ip", &["-d", "link", "show", &port]);
+            out.contains("state forwarding")
+        };
+        assert!(wait_for(Duration::from_secs(20), forwards), "{port}");
         host
     }
 
@@ -119,6 +126,13 @@ impl Lab {
     /// `ip` in the lab.
     pub fn ip(&self, args: &str) {
         ip(&self.namespace, args);
+    }
+
+    /// Gives the tap the IPv6 phones' address, whose MAC a plane on [`crate::Setup::six`] knows, and tells it the plane's.
+    pub fn six(&self) {
+        self.ip(&format!("-6 addr replace {PHONES6}/64 dev ps0 nodad"));
+        let permanent = "lladdr 02:70:73:00:00:01 dev ps0 nud permanent";
+        self.ip(&format!("-6 neigh replace {PLANE6} {permanent}"));
     }
 
     /// Puts the tap of a plane that runs onto a bridge, `br0`, which has the phones' address from now on.

@@ -1,6 +1,6 @@
 //! The region as a test sees it: read like the CLI does, or driven in control's place.
 
-use crate::{Lab, wait_for};
+use crate::{Lab, PLANE, wait_for};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Control, Endpoint, Event, Op, StreamStat, TableView, WorkerStat};
 use std::collections::BTreeMap;
@@ -104,8 +104,9 @@ pub fn assert_attributed(table: &TableView, strays: &[(Drop, u64)]) {
     }
 }
 
-/// Waits until no packet is under way, asserts that each worker (and the steward, which counts as one
-/// more) accounts for all it received, and returns the sum.
+/// Waits until the workers have done with what they read, asserts that each of them (and the steward, which counts as one
+/// more) accounts for all it received, and returns the sum. What a tap's kernel side still has is not among it: see
+/// [`Lab::balanced`].
 pub fn balanced(table: &TableView) -> Totals {
     let mut last = totals(table);
     let mut loses_count = None;
@@ -128,6 +129,27 @@ pub fn stream(table: &TableView, local: SocketAddr) -> Option<StreamStat> {
     table
         .stream(table.find(endpoint(table, local, 0))?)
         .filter(|stream| !stream.ended)
+}
+
+/// Where the plane sends what is for the live stream at this local address.
+pub fn remote(table: &TableView, local: SocketAddr) -> Option<SocketAddr> {
+    stream(table, local)?.policy.remote
+}
+
+/// Waits until the steward has made this the remote of the stream at a local address: until then nothing is sent there.
+///
+/// # Panics
+/// If it does not.
+pub fn learns(table: &TableView, local: SocketAddr, wanted: SocketAddr) {
+    let is_it = || remote(table, local) == Some(wanted);
+    let learned = wait_for(Duration::from_secs(20), is_it);
+    assert!(learned, "not {wanted}: {:?}", stream(table, local));
+}
+
+/// Packets of the live streams that were dropped, for any reason: what no stream drops, such as a tap's kernel's own
+/// packets, is not among it.
+pub fn lost(table: &TableView) -> u32 {
+    live(table).iter().map(|stream| stream.meter.dropped).sum()
 }
 
 /// Its live streams, by local port.
@@ -154,6 +176,32 @@ fn address(table: &TableView, ip: IpAddr, vlan: u16) -> u16 {
 }
 
 impl Lab {
+    /// Waits until the plane has read all that was sent to its tap so far, and what it sends on has arrived: both are
+    /// queues, and an echo comes back at their end.
+    pub fn settle(&self) {
+        // With -w the first answer ends it, not the first question: answers are limited.
+        let args = ["-q", "-c", "1", "-i", "0.2", "-w", "20", PLANE];
+        let (code, out, err) = self.run("ping", &args);
+        assert_eq!(code, Some(0), "no echo in 20 s: {out}{err}");
+    }
+
+    /// Three echoes come back from there, and no more.
+    pub fn ping(&self, ip: &str) {
+        // At once, and waited for: else it gives up after twice the time that the first took.
+        let (code, out, err) = self.run("ping", &["-c", "3", "-l", "3", "-w", "20", ip]);
+        assert_eq!(code, Some(0), "{out}{err}");
+        assert!(
+            out.contains(" 0% packet loss") && !out.contains("DUP"),
+            "{out}"
+        );
+    }
+
+    /// As [`balanced`], of all that was sent so far to a plane that runs on a tap.
+    pub fn balanced(&self) -> Totals {
+        self.settle();
+        balanced(&self.table())
+    }
+
     /// Takes control's place for a moment: pushes one command, waits until it is applied.
     pub fn install(&self, call: u64, ops: &[Op]) {
         let mut control = Control::attach(self.region()).expect("the region").split();

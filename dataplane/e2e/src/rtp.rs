@@ -43,6 +43,12 @@ pub struct Received {
 }
 
 impl Received {
+    /// Whether the RTP packet of this SSRC with this number is among it.
+    pub fn has(&self, ssrc: u32, seq: u16) -> bool {
+        let seqs = self.rtp.get(&ssrc);
+        seqs.is_some_and(|seqs| seqs.contains(&seq))
+    }
+
     fn add(&mut self, packet: &[u8]) {
         let word = |at: usize| {
             packet
@@ -165,6 +171,11 @@ impl Phone {
         &self.heard
     }
 
+    /// Reads until the RTP packet of this SSRC with this number is there; false if it is not within 10 s.
+    pub fn hears(&mut self, ssrc: u32, seq: u16) -> bool {
+        self.listen_for(|heard| heard.has(ssrc, seq)).has(ssrc, seq)
+    }
+
     /// Reads until `enough` holds, 10 s at most.
     pub fn listen_for(&mut self, mut enough: impl FnMut(&Received) -> bool) -> &Received {
         wait_for(Duration::from_secs(10), || enough(self.listen()));
@@ -209,7 +220,8 @@ impl Phone {
     }
 }
 
-/// Both phones send `count` RTP packets, one every 2 ms, each to its own side of the plane.
+/// Both phones send `count` RTP packets, one every 2 ms, each to its own side of the plane. Waits until either has heard
+/// the other's last; not for long: a gate may be closed.
 pub fn converse(
     a: &mut Phone,
     to_a_side: SocketAddr,
@@ -220,8 +232,10 @@ pub fn converse(
     for _ in 0..count {
         exchange(a, to_a_side, b, to_b_side);
     }
-    a.listen_until(Duration::from_millis(200));
-    b.listen_until(Duration::from_millis(200));
+    wait_for(Duration::from_millis(400), || {
+        let a_has = a.listen().has(b.ssrc, b.sent);
+        b.listen().has(a.ssrc, a.sent) && a_has
+    });
 }
 
 /// Repeats `media` on a thread of its own while `scenario` runs, and ends it however that ends.
@@ -246,13 +260,27 @@ pub fn meanwhile<T>(mut media: impl FnMut() + Send, scenario: impl FnOnce() -> T
 
 /// Each phone's first packet, which may wait for its next hop, arrives before the next one is sent: what waited
 /// can be overtaken.
+///
+/// # Panics
+/// If one does not arrive.
 pub fn meet(a: &mut Phone, to_a_side: SocketAddr, b: &mut Phone, to_b_side: SocketAddr) {
-    a.talk(to_a_side);
-    let ssrc = a.ssrc();
-    b.listen_for(|heard| heard.rtp.contains_key(&ssrc));
-    b.talk(to_b_side);
-    let ssrc = b.ssrc();
-    a.listen_for(|heard| heard.rtp.contains_key(&ssrc));
+    reach(a, to_a_side, b);
+    reach(b, to_b_side, a);
+}
+
+/// The phone's next packet, sent there, arrives at the other.
+///
+/// # Panics
+/// If it does not.
+pub fn reach(from: &mut Phone, to: SocketAddr, at: &mut Phone) {
+    from.talk(to);
+    assert!(
+        at.hears(from.ssrc, from.sent),
+        "packet {} of {:#x}, sent to {to}, does not arrive: {:?}",
+        from.sent,
+        from.ssrc,
+        at.heard
+    );
 }
 
 /// Both phones send once, hear what is there, and rest for 2 ms.

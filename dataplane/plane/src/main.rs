@@ -163,6 +163,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Arc::clone(&shared.fans),
     );
     let resumed = streams.resume(monotonic_ns());
+    parts.pulse.start();
 
     let turns = parts.workers.iter().map(|table| table.turns()).collect();
     let mut running = Vec::new();

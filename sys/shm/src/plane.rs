@@ -111,8 +111,8 @@ impl Plane {
         bell.link.disarm();
         let pulse = Pulse {
             info: file.head.part(|table| &table.plane),
+            workers,
         };
-        pulse.start(workers);
         PlaneParts {
             commands: CommandConsumer {
                 ring: Receiver::new(commands, rings.part(|rings| &rings.command_slots[..])),
@@ -320,19 +320,23 @@ const VERSION: u32 = {
 /// The plane's sign of life.
 pub struct Pulse {
     info: Shared<PlaneInfo>,
+    workers: usize,
 }
 
 impl Pulse {
-    /// A new plane has begun: the table says what stands.
-    fn start(&self, workers: usize) {
+    /// A new plane has begun: the table says what stands, and what addresses there are. Control compares at once, and
+    /// what has no address then stays away until the next plane.
+    pub fn start(&mut self) {
         let now_ns = monotonic_ns();
         self.info.pid.store(std::process::id(), Ordering::Relaxed);
-        self.info.workers.store(workers as u32, Ordering::Relaxed);
+        self.info
+            .workers
+            .store(self.workers as u32, Ordering::Relaxed);
         self.info.version.store(VERSION, Ordering::Relaxed);
         self.info.started_ns.store(now_ns, Ordering::Relaxed);
         self.info.heartbeat_ns.store(now_ns, Ordering::Relaxed);
         let epoch = self.info.epoch.load(Ordering::Relaxed);
-        // Pairs with `PlaneWatch::epoch`: who sees the new epoch sees the rebuilt index.
+        // Pairs with `PlaneWatch::epoch`: who sees the new epoch sees the rebuilt index and the addresses.
         self.info.epoch.store(epoch + 1, Ordering::Release);
     }
 

@@ -112,6 +112,7 @@ fn child_plane() {
         return;
     };
     let mut plane = Plane::open(&config).unwrap().split(1);
+    plane.pulse.start();
     let mut worker = plane.workers.remove(0);
     std::thread::spawn(move || {
         let mut port = 0u16;

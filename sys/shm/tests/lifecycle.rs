@@ -5,7 +5,7 @@ mod common;
 
 use common::{config, endpoint, temp_dir};
 use penstock_shm::{
-    AddressEntry, Attached, Control, Plane, RegionConfig, RegionError, Slot, TableView,
+    AddressEntry, Attached, Control, Plane, PlaneState, RegionConfig, RegionError, Slot, TableView,
     TooManyAddresses,
 };
 use std::fs::OpenOptions;
@@ -29,6 +29,7 @@ fn make(config: &RegionConfig) {
     let plane = Plane::open(config).unwrap();
     assert_eq!(plane.attached(), &Attached::Fresh);
     let mut parts = plane.split(1);
+    parts.pulse.start();
     let number = parts.table.insert(endpoint(0, 4000), 7, 1).unwrap();
     parts
         .table
@@ -49,7 +50,8 @@ fn a_second_plane_resumes_what_the_first_left() {
     make(&config);
     let plane = Plane::open(&config).unwrap();
     assert_eq!(plane.attached(), &Attached::Resumed { records: 1 });
-    let parts = plane.split(2);
+    let mut parts = plane.split(2);
+    parts.pulse.start();
     let number = parts.table.find(endpoint(0, 4000)).unwrap();
     assert_eq!(parts.table.slot(number).leg, 3);
     assert_eq!(parts.table.live().collect::<Vec<_>>(), [number]);
@@ -178,7 +180,8 @@ fn each_side_is_held_once() {
     );
 
     // One part is enough to hold a side.
-    let parts = plane.split(1);
+    let mut parts = plane.split(1);
+    parts.pulse.start();
     let watch = control.split().watch;
     assert!(watch.alive());
     let worker = parts.workers;
@@ -288,6 +291,17 @@ fn impossible_configurations_are_refused() {
         error.contains("cannot make") && error.contains("file/region"),
         "{error}"
     );
+}
+
+#[test]
+fn a_plane_is_at_work_once_it_says_so() {
+    let dir = temp_dir();
+    let config = config(&dir, 16);
+    let mut parts = Plane::open(&config).unwrap().split(1);
+    let watch = Control::attach(&config.dir).unwrap().split().watch;
+    assert_eq!((watch.state(), watch.epoch()), (PlaneState::Still, 0));
+    parts.pulse.start();
+    assert_eq!((watch.state(), watch.epoch()), (PlaneState::Running, 1));
 }
 
 #[test]

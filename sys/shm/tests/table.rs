@@ -367,6 +367,7 @@ fn meters_are_decoded_by_rfc_3550() {
     let dir = temp_dir();
     let config = config(&dir, 8);
     let mut parts = Plane::open(&config).unwrap().split(1);
+    parts.pulse.start();
     let at = endpoint(0, 1000);
     let number = parts.table.insert(at, 1, 1).unwrap();
     let slot = Slot {

@@ -1,7 +1,9 @@
 //! Several streams at one port: bundled media, and RTCP that one side alone multiplexes. Driven through the region.
 
-use penstock_e2e::region::{balanced, dropped_of, endpoint, live, stream};
-use penstock_e2e::{Lab, Phone, converse, lab, local, meet, phone_at, rtcp_packet, rtp_packet};
+use penstock_e2e::region::{dropped_of, endpoint, learns, lost, stream};
+use penstock_e2e::{
+    Lab, Phone, converse, lab, local, meet, phone_at, reach, rtcp_packet, rtp_packet,
+};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Feed, Feeding, Kind, Learn, Mid, Op, StreamSpec, TableView};
 use std::net::{SocketAddr, UdpSocket};
@@ -16,11 +18,6 @@ const FIRST: u16 = 20_100;
 const SECOND: u16 = 20_102;
 
 const SOON: Duration = Duration::from_secs(10);
-
-/// Packets of the streams that were dropped, for any reason. (The tap's kernel has packets of its own.)
-fn lost(table: &TableView) -> u32 {
-    live(table).iter().map(|stream| stream.meter.dropped).sum()
-}
 
 fn spec(table: &TableView, at: u16, peer: u16, remote: SocketAddr) -> StreamSpec {
     let end = |port| endpoint(table, local(port), 0);
@@ -166,7 +163,7 @@ fn two_media_on_one_port_are_told_apart_and_joined() {
             .meter
             .packets
     };
-    balanced(&bundle.table);
+    lab.balanced();
     assert_eq!((packets(SHARED), packets(PART)), (52, 51));
     assert_eq!(lost(&bundle.table), 0);
     // Strangers are strangers to all of it.
@@ -174,7 +171,7 @@ fn two_media_on_one_port_are_told_apart_and_joined() {
     for packet in [packet(0, 0xa, 51, None), packet(96, 0xb, 51, None)] {
         stranger.send_to(&packet, local(SHARED)).expect("out");
     }
-    let sum = balanced(&bundle.table);
+    let sum = lab.balanced();
     assert_eq!((sum.dropped(Drop::Source), lost(&bundle.table)), (2, 2));
     let stat = stream(&bundle.table, local(PART)).expect("the part");
     assert_eq!(dropped_of(&stat, Drop::Source), 1);
@@ -200,7 +197,7 @@ fn the_mid_says_whose_and_its_ssrc_is_remembered() {
     bundle.goes(&packet(100, 0xc, 10, None), 1);
     bundle.goes(&packet(100, 0xc, 12, Some(("0", false))), 0);
     bundle.goes(&packet(100, 0xc, 13, None), 0);
-    balanced(&bundle.table);
+    lab.balanced();
     assert_eq!(lost(&bundle.table), 0);
 }
 
@@ -224,7 +221,7 @@ fn a_part_has_a_gate_of_its_own() {
         .send_to(&packet(0, 0xa, 2, None), local(SHARED))
         .expect("out");
     bundle.goes(&packet(96, 0xb, 2, None), 1);
-    let sum = balanced(&bundle.table);
+    let sum = lab.balanced();
     assert_eq!((sum.dropped(Drop::GateClosed), lost(&bundle.table)), (1, 1));
     // The part is gone: its packets are nobody's but the first one's.
     let part = endpoint(&bundle.table, local(PART), 0);
@@ -262,7 +259,9 @@ fn rtcp_changes_ports_in_the_middle() {
         Op::Set(report(SECOND, SHARED, rtcp.at())),
     ];
     lab.install(CALL, &ops);
-    meet(&mut muxed, local(SHARED), &mut rtp, local(FIRST));
+    reach(&mut muxed, local(SHARED), &mut rtp);
+    learns(&table, local(SHARED), muxed.at());
+    reach(&mut rtp, local(FIRST), &mut muxed);
     converse(&mut muxed, local(SHARED), &mut rtp, local(FIRST), 200);
     muxed.heard_all(0xb, 1, 201);
     rtp.heard_all(0xa, 1, 201);
@@ -282,7 +281,7 @@ fn rtcp_changes_ports_in_the_middle() {
     let stat = stream(&table, local(SECOND)).expect("the RTCP");
     let opposite = table.find(endpoint(&table, local(PART), 0));
     assert_eq!(stat.policy.peer, opposite, "for the round trip");
-    balanced(&table);
+    lab.balanced();
     assert_eq!(lost(&table), 0);
     plane.kill();
     let _plane = lab.plane();

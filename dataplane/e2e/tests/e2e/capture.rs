@@ -1,6 +1,6 @@
 //! `penstock capture`: what is in the file, who may end it, and what it does not disturb.
 
-use penstock_e2e::region::{balanced, live, stream};
+use penstock_e2e::region::{live, stream};
 use penstock_e2e::{
     Daemon, Lab, Phone, Sides, Signal, converse, exchange, lab, meanwhile, phone_at, rtcp,
     rtcp_packet, rtp_packet, run, sdp, wait_for,
@@ -157,7 +157,7 @@ fn the_file_has_each_packet_once_as_it_came_and_as_it_left() {
     converse(left, other.caller, right, other.callee, 20);
     callee.heard_all(0xa, 1, 120);
     caller.heard_all(0xb, 1, 120);
-    balanced(&table);
+    lab.balanced();
     let (said, _) = (stop(capture), stop(second));
     assert!(
         said.contains("430 packets") && said.contains(" 0 copies lost"),
@@ -248,9 +248,9 @@ fn it_ends_with_whoever_asked_and_with_the_call() {
     let plane = lab.plane();
     assert!(captured(&lab.table(), true));
     converse(&mut caller, sides.caller, &mut callee, sides.callee, 20);
-    let before = balanced(&lab.table());
+    let before = lab.balanced();
     converse(&mut caller, sides.caller, &mut callee, sides.callee, 50);
-    let after = balanced(&lab.table());
+    let after = lab.balanced();
     assert_eq!(after.forwarded - before.forwarded, 100);
     stop(capture);
     assert!(captured(&lab.table(), false));

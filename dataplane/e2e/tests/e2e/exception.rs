@@ -60,15 +60,6 @@ fn ask(lab: &Lab, service: &UdpSocket, to: SocketAddr, size: usize) {
     assert_eq!((&buf[..n], from), (&question[..], to));
 }
 
-fn ping(lab: &Lab, ip: &str) {
-    let (code, out, err) = lab.run("ping", &["-c", "3", "-i", "0.2", ip]);
-    assert_eq!(code, Some(0), "{out}{err}");
-    assert!(
-        out.contains(" 0% packet loss") && !out.contains("DUP"),
-        "{out}"
-    );
-}
-
 #[test]
 fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
     let lab = lab!("exception", setup());
@@ -76,7 +67,6 @@ fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
     let _control = lab.control();
     let host = host(&lab);
     let ng = lab.ng();
-    let table = lab.table();
     let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
     let mut callee = Phone::new(&lab, phone_at(5000), 0xb);
     let sides = ng.call("call", caller.at(), callee.at());
@@ -84,7 +74,7 @@ fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
     let media = || exchange(&mut caller, sides.caller, &mut callee, sides.callee);
     meanwhile(media, || {
         for address in [SIP, PLANE] {
-            ping(&lab, address);
+            lab.ping(address);
             let service = host.socket(at(address, 5060));
             ask(&lab, &service, at(address, 5060), 400);
             // TCP, both ways of opening it.
@@ -122,7 +112,7 @@ fn the_kernel_is_reached_through_the_nic_while_a_call_runs() {
         greedy.recv(&mut [0; 9]).is_err(),
         "media reached the kernel"
     );
-    let totals = balanced(&table);
+    let totals = lab.balanced();
     assert_eq!(totals.dropped(Drop::NoStream), 1, "{totals:?}");
     assert!(
         totals.to_kernel > 100 && totals.from_kernel > 50,
@@ -191,7 +181,7 @@ fn without_an_exception_port_all_that_is_dropped() {
     wait_for(Duration::from_secs(10), || {
         totals(&table).dropped_at_all() > 0
     });
-    let totals = balanced(&table);
+    let totals = lab.balanced();
     assert_eq!(
         (totals.to_kernel, totals.dropped(Drop::NoStream)),
         (0, 1),

@@ -1,6 +1,6 @@
 //! More for the kernel than it takes: the limit holds, a proxy beside the flood is heard, and a call does not notice.
 
-use penstock_e2e::region::{balanced, totals};
+use penstock_e2e::region::totals;
 use penstock_e2e::{Host, Phone, Setup, exchange, lab, meanwhile, meet, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use std::net::{IpAddr, SocketAddr};
@@ -105,7 +105,7 @@ fn a_proxy_is_heard_beside_a_flood() {
         });
     });
     let seconds = start.elapsed().as_secs() + 1;
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     let heard = answers.load(Relaxed);
     eprintln!("exception-flood: {heard} of {MESSAGES} answered, {seconds} s, {sum:?}");
     // What is lost is lost at the beginning of each second, until the flood is known again.

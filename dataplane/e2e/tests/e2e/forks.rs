@@ -1,10 +1,10 @@
 //! Copies of what passes at an endpoint, for whoever subscribed to it; driven through the region.
 
 use penstock_e2e::frame::{Sum, read_datagrams, write_capture};
-use penstock_e2e::region::{balanced, dropped_of, endpoint, live, stream, totals};
+use penstock_e2e::region::{balanced, dropped_of, endpoint, lost, stream, totals};
 use penstock_e2e::{
-    Lab, PLANE, Phone, Setup, converse, lab, local, meanwhile, meet, phone_at, rtp_packet, rtp_seq,
-    wait_for, wire,
+    Lab, PLANE6, Phone, Setup, converse, lab, local, meanwhile, meet, phone_at, phone6_at,
+    rtp_packet, rtp_seq, wait_for, wire,
 };
 use penstock_shm::counters::Drop;
 use penstock_shm::{Feed, Feeding, Learn, Op, StreamSpec, TableView};
@@ -12,44 +12,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-const PLANE6: &str = "fd00::1";
-const PHONES6: &str = "fd00::ff";
-/// Of the plane's port, and so of the tap.
-const MAC: &str = "02:70:73:00:00:01";
 const CALL: u64 = 1;
 
 /// The two endpoints of the call, and those of its forks.
 const A: u16 = 20_000;
 const B: u16 = 20_002;
 const FORKS: [u16; 2] = [20_010, 20_012];
-
-fn setup() -> Setup {
-    Setup {
-        port: format!(
-            "device = \"net_tap0,iface=ps0,persist\"\nmac = \"{MAC}\"\nqueues = 1\n\
-             [[port.address]]\naddress = \"{PLANE}/16\"\n[[port.address]]\naddress = \"{PLANE6}/64\"\n\
-             [[port.neighbour]]\naddress = \"{PHONES6}\"\nmac = \"{MAC}\"\n"
-        ),
-        ..Setup::default()
-    }
-}
-
-/// Gives the tap the IPv6 phones' address, and tells it the plane's MAC.
-fn six(lab: &Lab) {
-    let address = format!("{PHONES6}/64");
-    let neighbour = [PLANE6, "lladdr", MAC, "dev", "ps0", "nud", "permanent"];
-    for args in [
-        &["-6", "addr", "replace", &address, "dev", "ps0", "nodad"][..],
-        &[&["-6", "neigh", "replace"][..], &neighbour[..]].concat()[..],
-    ] {
-        let (code, _, err) = lab.run("ip", args);
-        assert_eq!(code, Some(0), "ip {args:?}: {err}");
-    }
-}
-
-fn six_at(ip: &str, port: u16) -> SocketAddr {
-    SocketAddr::new(ip.parse().expect("an address"), port)
-}
 
 fn spec(table: &TableView, at: u16, peer: u16, remote: SocketAddr) -> StreamSpec {
     let end = |port| endpoint(table, local(port), 0);
@@ -85,11 +53,6 @@ fn fork(table: &TableView, at: SocketAddr, remote: SocketAddr) -> [Op; 2] {
     [Op::Set(spec), Op::Feed(feeding)]
 }
 
-/// Packets of the streams that were dropped, for any reason. (The tap's kernel has packets of its own.)
-fn lost(table: &TableView) -> u32 {
-    live(table).iter().map(|stream| stream.meter.dropped).sum()
-}
-
 /// A lab's phones: two that talk, two that listen.
 fn phones(lab: &Lab) -> ([Phone; 2], [Phone; 2]) {
     let phone = |port, ssrc| Phone::new(lab, phone_at(port), ssrc);
@@ -115,15 +78,15 @@ fn begin(talk: &mut [Phone; 2], subscribers: &mut [Phone]) {
 
 #[test]
 fn subscribers_hear_all_of_it() {
-    let lab = lab!("forks", setup());
+    let lab = lab!("forks", Setup::six());
     let _plane = lab.plane();
-    six(&lab);
+    lab.six();
     let table = lab.table();
     let (mut talk, subscribers) = phones(&lab);
     install(&lab, &table, &talk, &subscribers);
     let mut all = Vec::from(subscribers);
-    all.push(Phone::new(&lab, six_at(PHONES6, 31_004), 0xe));
-    let at6 = six_at(PLANE6, 20_014);
+    all.push(Phone::new(&lab, phone6_at(31_004), 0xe));
+    let at6 = SocketAddr::new(PLANE6.parse().expect("an address"), 20_014);
     lab.install(CALL, &fork(&table, at6, all[2].at()));
     begin(&mut talk, &mut all);
     let [a, b] = &mut talk;
@@ -144,21 +107,21 @@ fn subscribers_hear_all_of_it() {
         phone.report(at);
         phone.report(at);
     }
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!((sum.forwarded, sum.copied), (602 + 1 + 3 * 302, 3 * 302));
     assert_eq!(lost(&table), 0);
     for (phone, at) in all.iter_mut().zip(ends) {
         let stat = stream(&table, at).expect("the fork");
         assert_eq!(stat.copied, (302, 301 * 172 + 28));
         assert_eq!((stat.meter.packets, stat.reports.rtcp), (2, 2), "{stat:?}");
-        assert_eq!(phone.listen_until(Duration::from_millis(50)).rtcp.len(), 0);
+        assert_eq!(phone.listen().rtcp.len(), 0);
     }
     assert_eq!(a.listen().rtcp.len() + b.listen().rtp.len(), 1);
 }
 
 #[test]
 fn one_that_leaves_takes_nothing_from_the_other() {
-    let lab = lab!("forks_leave", setup());
+    let lab = lab!("forks_leave", Setup::six());
     let _plane = lab.plane();
     let table = lab.table();
     let (mut talk, mut subscribers) = phones(&lab);
@@ -184,15 +147,16 @@ fn one_that_leaves_takes_nothing_from_the_other() {
     let last = a.sent();
     b.heard_all(0xa, 1, last);
     subscribers[1].heard_all(0xa, 1, last);
+    lab.settle();
     let heard = subscribers[0].listen().rtp[&0xa].clone();
     assert!(heard.is_sorted() && heard.len() > 20 && heard.len() < usize::from(last) - 20);
-    balanced(&table);
+    lab.balanced();
     assert_eq!(lost(&table), 0);
 }
 
 #[test]
 fn a_plane_that_is_killed_copies_on() {
-    let lab = lab!("forks_killed", setup());
+    let lab = lab!("forks_killed", Setup::six());
     let plane = lab.plane();
     let table = lab.table();
     let (mut talk, mut subscribers) = phones(&lab);
@@ -217,7 +181,7 @@ fn a_plane_that_is_killed_copies_on() {
 
 #[test]
 fn what_does_not_pass_is_not_copied_and_a_parent_may_come_back() {
-    let lab = lab!("forks_gate", setup());
+    let lab = lab!("forks_gate", Setup::six());
     let _plane = lab.plane();
     let table = lab.table();
     let (mut talk, mut subscribers) = phones(&lab);
@@ -230,12 +194,12 @@ fn what_does_not_pass_is_not_copied_and_a_parent_may_come_back() {
     };
     lab.install(CALL, &[Op::Set(closed)]);
     talk[0].talk(local(A));
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!((sum.copied, sum.dropped(Drop::GateClosed)), (2, 1));
     // Gone for good, and there again: those it feeds are linked again by themselves.
     lab.install(CALL, &[Op::Remove(open.endpoint)]);
     talk[0].talk(local(A));
-    assert_eq!(balanced(&table).copied, 2);
+    assert_eq!(lab.balanced().copied, 2);
     lab.install(CALL, &[Op::Set(open)]);
     talk[0].talk(local(A));
     for phone in &mut subscribers {
@@ -247,13 +211,13 @@ fn what_does_not_pass_is_not_copied_and_a_parent_may_come_back() {
         remote: None,
         ..there
     };
-    let before = balanced(&table);
+    let before = lab.balanced();
     lab.install(CALL, &[Op::Set(nobody)]);
     talk[0].talk(local(A));
     for phone in &mut subscribers {
         phone.listen_for(|heard| heard.rtp[&0xa].len() >= 3);
     }
-    let after = balanced(&table);
+    let after = lab.balanced();
     assert_eq!(after.forwarded - before.forwarded, 2);
     assert_eq!(lost(&table), 0);
     assert_eq!(stream(&table, local(A)).expect("A").meter.packets, 2);
@@ -261,7 +225,7 @@ fn what_does_not_pass_is_not_copied_and_a_parent_may_come_back() {
 
 #[test]
 fn events_that_are_blocked_are_dropped() {
-    let lab = lab!("forks_events", setup());
+    let lab = lab!("forks_events", Setup::six());
     let _plane = lab.plane();
     let table = lab.table();
     let (mut talk, mut subscribers) = phones(&lab);
@@ -282,14 +246,14 @@ fn events_that_are_blocked_are_dropped() {
     event.truncate(16);
     lab.install(CALL, &[Op::Set(open)]);
     talk[0].send(&event, local(A));
-    balanced(&table);
+    lab.balanced();
     assert_eq!(lost(&table), 0);
     lab.install(CALL, &[Op::Set(open), Op::Feed(own)]);
     for _ in 0..3 {
         talk[0].send(&event, local(A));
     }
     talk[0].talk(local(A));
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!((sum.dropped(Drop::Event), lost(&table)), (3, 3));
     assert_eq!(sum.copied, 2 * 3);
     let stat = stream(&table, local(A)).expect("A");

@@ -1,56 +1,16 @@
 //! A call between an IPv4 phone and an IPv6 phone: each speaks to the plane in its own version.
 
-use penstock_e2e::region::{balanced, live, stream};
-use penstock_e2e::{Lab, PLANE, Phone, Setup, converse, lab, phone_at, rtcp, sdp};
+use penstock_e2e::region::{live, stream};
+use penstock_e2e::{Lab, PLANE6, Phone, Setup, converse, lab, phone_at, phone6_at, rtcp, sdp};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 
-/// The plane's IPv6 address and the phones'.
-const PLANE6: &str = "fd00::1";
-const PHONES6: &str = "fd00::ff";
-
-/// Of the plane's port, and so of the tap.
-const MAC: &str = "02:70:73:00:00:01";
-
 fn setup() -> Setup {
-    Setup {
-        port: format!(
-            "device = \"net_tap0,iface=ps0,persist\"\nmac = \"{MAC}\"\nqueues = 1\n\
-             [[port.address]]\naddress = \"{PLANE}/16\"\n\
-             [[port.address]]\naddress = \"{PLANE6}/64\"\n\
-             [[port.neighbour]]\naddress = \"{PHONES6}\"\nmac = \"{MAC}\"\n\
-             [[control.interface]]\nname = \"six\"\naddress = \"{PLANE6}\"\nports = \"40000-41999\"\n"
-        ),
-        ..Setup::default()
-    }
-}
-
-/// Gives the tap the IPv6 phones' address, and tells it the plane's MAC.
-fn six(lab: &Lab) {
-    let ip = |args: &[&str]| {
-        let (code, _, err) = lab.run("ip", args);
-        assert_eq!(code, Some(0), "ip {args:?}: {err}");
-    };
-    let address = format!("{PHONES6}/64");
-    ip(&["-6", "addr", "replace", &address, "dev", "ps0", "nodad"]);
-    ip(&[
-        "-6",
-        "neigh",
-        "replace",
-        PLANE6,
-        "lladdr",
-        MAC,
-        "dev",
-        "ps0",
-        "nud",
-        "permanent",
-    ]);
-    let (_, link, _) = lab.run("ip", &["link", "show", "ps0"]);
-    assert!(link.contains(MAC), "{link}");
-}
-
-fn phone6_at(port: u16) -> SocketAddr {
-    SocketAddr::new(PHONES6.parse().expect("an address"), port)
+    let mut setup = Setup::six();
+    setup.port += &format!(
+        "[[control.interface]]\nname = \"six\"\naddress = \"{PLANE6}\"\nports = \"40000-41999\"\n"
+    );
+    setup
 }
 
 /// RTP and RTCP of one phone.
@@ -71,7 +31,7 @@ impl Party {
 /// A call set up by `key` of the offer, and what it carries. The kernel drops what has a wrong UDP checksum.
 fn call(lab: &Lab, name: &str, key: (&str, Value), caller: &mut Party, callee: &mut Party) {
     let (ng, table) = (lab.ng(), lab.table());
-    let before = balanced(&table).forwarded;
+    let before = lab.balanced().forwarded;
     let offer = ng.offer_with(name, &sdp(caller.rtp.at()), key.0, key.1);
     let to_callee_side = offer.expect("the offer");
     let to_caller_side = ng.answer(name, callee.rtp.at()).expect("the answer");
@@ -111,14 +71,14 @@ fn call(lab: &Lab, name: &str, key: (&str, Value), caller: &mut Party, callee: &
         assert_eq!(stream.policy.remote, Some(party.rtp.at()));
         assert!(stream.policy.locked && stream.policy.routed);
     }
-    assert_eq!(balanced(&table).forwarded - before, 2 * 400 + 2 * 20);
+    assert_eq!(lab.balanced().forwarded - before, 2 * 400 + 2 * 20);
 }
 
 #[test]
 fn an_ipv4_phone_and_an_ipv6_phone_hear_each_other() {
     let lab = lab!("four-to-six", setup());
     let mut plane = lab.plane();
-    six(&lab);
+    lab.six();
     let _control = lab.control();
 
     let mut four = Party::new(&lab, phone_at(4000), 0xa);
@@ -136,7 +96,7 @@ fn an_ipv4_phone_and_an_ipv6_phone_hear_each_other() {
     assert_eq!(sides.len(), 8);
     plane.stop_well();
     let _plane = lab.plane();
-    six(&lab);
+    lab.six();
     let table = lab.table();
     let side_of = |phone: &Phone| {
         let streams = live(&table).into_iter();

@@ -1,6 +1,5 @@
 //! Two gateways: when the one in use dies, all routes go over to the other, and back once it is well.
 
-use penstock_e2e::region::balanced;
 use penstock_e2e::{Host, Lab, PLANE, Phone, Setup, lab, meanwhile, meet, phone_at, wait_for};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicU16;
@@ -92,9 +91,10 @@ fn the_other_gateway_takes_over_and_gives_back() {
         (before, after)
     });
     let (said, answered) = (caller.sent(), callee.sent());
-    let totals = balanced(&lab.table());
+    let totals = lab.balanced();
     caller.heard_all(0xb, 1, answered);
-    let heard = callee.listen_until(Duration::from_millis(200)).rtp[&0xa].clone();
+    let heard = callee.listen_for(|heard| heard.rtp[&0xa].last() == Some(&said));
+    let heard = heard.rtp[&0xa].clone();
     assert!(heard.is_sorted(), "out of order");
     let lost: Vec<u16> = (1..=said).filter(|seq| !heard.contains(seq)).collect();
     let lost_at = (lost.first(), lost.last());

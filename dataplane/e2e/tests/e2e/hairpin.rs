@@ -75,7 +75,7 @@ fn chain(lab: &Lab, name: &str, [a, b]: [SocketAddr; 2], between: &[&str]) -> Ve
 /// A chain that carries media both ways, RTCP with it: once, in order, and counted as one packet that every endpoint saw.
 fn carries(lab: &Lab, name: &str, port: u16, between: &[&str]) {
     let table = lab.table();
-    let before = balanced(&table);
+    let before = lab.balanced();
     let mut phones =
         [(port, 0xa), (port + 2, 0xb)].map(|(port, ssrc)| Phone::new(lab, phone_at(port), ssrc));
     let mut reports = [(port + 1, 0xa), (port + 3, 0xb)]
@@ -99,7 +99,7 @@ fn carries(lab: &Lab, name: &str, port: u16, between: &[&str]) {
             assert_eq!((heard.rtcp.get(&ssrc), heard.changed), (Some(&all), 0));
         }
     }
-    let after = balanced(&table);
+    let after = lab.balanced();
     assert_eq!(after.forwarded - before.forwarded, 2 * (301 + 20));
     assert_eq!(after.drops, before.drops);
     // Every leg's remote: what signalling named, and that locked at once.
@@ -161,7 +161,7 @@ fn what_goes_round_ends_and_harms_nobody() {
         penstock_e2e::exchange(&mut a, good.caller, &mut b, good.callee);
     }
     wait_for(SOON, || totals(&table).dropped_at_all() == 200);
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!(sum.dropped(Drop::Loop), 200, "{sum:?}");
     let at_streams = table.iter().map(|stream| {
         let drops = stream.drops;
@@ -188,7 +188,7 @@ fn what_goes_round_ends_and_harms_nobody() {
     }
     plane.signal(Signal::CONT);
     let ended = wait_for(SOON, || totals(&table).dropped_at_all() == 300);
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert!(ended, "{sum:?}");
     assert!(sum.dropped(Drop::Loop) > 200, "{sum:?}");
     let source = sum.dropped(Drop::Source);

@@ -1,8 +1,8 @@
 //! Strangers and garbage at the media ports: a good call loses nothing, every bad packet is counted
 //! once under its name.
 
-use penstock_e2e::region::{balanced, stream};
-use penstock_e2e::{Lab, PLANE, Phone, converse, exchange, lab, meanwhile, phone_at};
+use penstock_e2e::region::stream;
+use penstock_e2e::{Lab, PLANE, Phone, converse, exchange, lab, meanwhile, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use rustix::net::{
     AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with,
@@ -74,13 +74,12 @@ fn a_good_call_does_not_notice() {
     let sides = ng.call("good", caller.at(), callee.at());
     // The first packets lock both sources.
     converse(&mut caller, sides.caller, &mut callee, sides.callee, 20);
-    assert!(
-        stream(&table, sides.caller)
-            .expect("the stream")
-            .policy
-            .locked
-    );
-    let before = balanced(&table);
+    let locked = || {
+        let stream = stream(&table, sides.caller);
+        stream.expect("the stream").policy.locked
+    };
+    assert!(wait_for(Duration::from_secs(10), locked));
+    let before = lab.balanced();
 
     let media = || exchange(&mut caller, sides.caller, &mut callee, sides.callee);
     meanwhile(media, || {
@@ -112,7 +111,7 @@ fn a_good_call_does_not_notice() {
     caller.heard_all(0xb, 1, callee.sent());
     callee.heard_all(0xa, 1, caller.sent());
 
-    let after = balanced(&table);
+    let after = lab.balanced();
     let dropped = |reason: Drop| after.dropped(reason) - before.dropped(reason);
     assert_eq!(dropped(Drop::Source), 4 * 100);
     assert_eq!(dropped(Drop::NoStream), 100);
@@ -140,12 +139,11 @@ fn a_phone_that_sends_garbage_harms_itself_alone() {
     let _plane = lab.plane();
     let _control = lab.control();
     let ng = lab.ng();
-    let table = lab.table();
     let mut caller = Phone::new(&lab, phone_at(4000), 0xa);
     let mut callee = Phone::new(&lab, phone_at(5000), 0xb);
     let sides = ng.call("noisy", caller.at(), callee.at());
     converse(&mut caller, sides.caller, &mut callee, sides.callee, 20);
-    let before = balanced(&table);
+    let before = lab.balanced();
 
     let good = penstock_e2e::rtp_packet(0xa, 21);
     let mut bad: Vec<Vec<u8>> = (0..12).map(|len| good[..len].to_vec()).collect();
@@ -162,7 +160,7 @@ fn a_phone_that_sends_garbage_harms_itself_alone() {
     callee.heard_all(0xa, 1, 40);
     caller.heard_all(0xb, 1, 40);
     // What begins with 0x00 could be STUN, with 0x40 a TURN channel (RFC 7983).
-    let after = balanced(&table);
+    let after = lab.balanced();
     let dropped = |reason| after.dropped(reason) - before.dropped(reason);
     assert_eq!(dropped(Drop::NotRtp), bad.len() as u64 - 2);
     assert_eq!(dropped(Drop::NotNegotiated), 2);

@@ -85,7 +85,7 @@ fn it_is_seen_reported_and_survived() {
             ..Setup::default()
         }
     );
-    let plane = lab.start_by(&[], "penstock-dataplane", &[("WATCHDOG_USEC", "4000000")]);
+    let plane = lab.start_by(&[], "penstock-dataplane", &[("WATCHDOG_USEC", "2000000")]);
     lab.plane_ready(&plane);
     let Some(freezer) = Freezer::new(plane.pid()) else {
         return penstock_e2e::skip("hung_worker", "no cgroup can be made");
@@ -105,12 +105,12 @@ fn it_is_seen_reported_and_survived() {
         "{}",
         plane.log()
     );
-    // Once more it may be fed: the worker had turned since the time before. What was told is read; then systemd hears
-    // nothing for longer than it would wait.
-    std::thread::sleep(Duration::from_millis(2500));
+    // Once more it may be fed within a second: the worker had turned since the time before. What was told is read; then
+    // systemd hears nothing for longer than it would wait.
+    std::thread::sleep(Duration::from_millis(1500));
     while plane.notifies("WATCHDOG=1", Duration::from_millis(100)) {}
     assert!(
-        !plane.notifies("WATCHDOG=1", Duration::from_secs(5)),
+        !plane.notifies("WATCHDOG=1", Duration::from_secs(3)),
         "the watchdog was fed"
     );
     drop(events);

@@ -1,9 +1,13 @@
 //! The plane as a lite agent of ICE: connectivity checks are answered, and they alone say where media goes. The streams are
 //! put into the region as control would.
 
-use penstock_e2e::region::{assert_attributed, balanced, dropped_of, endpoint, stream, totals};
+use penstock_e2e::region::{
+    assert_attributed, balanced, dropped_of, endpoint, learns, stream, totals,
+};
 use penstock_e2e::stun::{self, CONTROLLED, Credentials, HIGHEST, NOMINATE, Response};
-use penstock_e2e::{Lab, Phone, lab, local, meanwhile, phone_at, rtp_packet, skip, wait_for};
+use penstock_e2e::{
+    Lab, Phone, lab, local, meanwhile, phone_at, reach, rtp_packet, skip, wait_for,
+};
 use penstock_shm::counters::Drop;
 use penstock_shm::{Ice, Kind, Learn, Op, StreamSpec, TableView};
 use rustix::process::Signal;
@@ -52,18 +56,23 @@ impl Agent {
     }
 
     /// The response to a check with these credentials and attributes.
-    pub(crate) fn check(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) -> Response {
+    pub(crate) fn check(
+        &mut self,
+        to: SocketAddr,
+        of: Credentials,
+        more: &[(u16, &[u8])],
+    ) -> Response {
         let request = stun::check(self.next(), of, more);
         self.ask(to, &request, of)
     }
 
-    fn ask(&self, to: u16, request: &[u8], of: Credentials) -> Response {
-        let answered = stun::ask(&self.socket, local(to), request, &of.pwd, SOON);
+    fn ask(&self, to: SocketAddr, request: &[u8], of: Credentials) -> Response {
+        let answered = stun::ask(&self.socket, to, request, &of.pwd, SOON);
         answered.unwrap_or_else(|| panic!("{request:x?} is not answered"))
     }
 
     /// A check verifies.
-    pub(crate) fn passes(&mut self, to: u16, of: Credentials, more: &[(u16, &[u8])]) {
+    pub(crate) fn passes(&mut self, to: SocketAddr, of: Credentials, more: &[(u16, &[u8])]) {
         let expected = Response {
             code: 0,
             mapped: Some(self.phone.at()),
@@ -128,27 +137,8 @@ impl Call {
 
     /// What the agent says arrives, and what the far side says arrives there.
     fn flows(&mut self, agent: &mut Agent) {
-        let (ssrc, far) = (agent.phone.ssrc(), self.far.ssrc());
-        agent.phone.talk(local(SIDE));
-        let seq = agent.phone.sent();
-        let has = |phone: &mut Phone, ssrc, seq| {
-            let heard = phone
-                .listen_for(|heard| heard.rtp.get(&ssrc).is_some_and(|seqs| seqs.contains(&seq)));
-            heard.rtp.get(&ssrc).is_some_and(|seqs| seqs.contains(&seq))
-        };
-        let stat = stream(&self.table, local(SIDE));
-        assert!(
-            has(&mut self.far, ssrc, seq),
-            "from {}: {stat:?}",
-            agent.phone.at()
-        );
-        self.far.talk(local(FAR));
-        let seq = self.far.sent();
-        assert!(
-            has(&mut agent.phone, far, seq),
-            "to {}: {stat:?}",
-            agent.phone.at()
-        );
+        reach(&mut agent.phone, local(SIDE), &mut self.far);
+        reach(&mut self.far, local(FAR), &mut agent.phone);
     }
 
     /// What the agent says is dropped for its source.
@@ -158,21 +148,8 @@ impl Call {
         assert!(wait_for(SOON, || self.dropped(Drop::Source) == before + 1));
     }
 
-    /// The steward has made the agent the remote.
-    fn settles(&self, port: u16, agent: &Agent) {
-        let remote = || {
-            stream(&self.table, local(port))
-                .expect("the stream")
-                .policy
-                .remote
-        };
-        let is_it = || remote() == Some(agent.phone.at());
-        assert!(
-            wait_for(SOON, is_it),
-            "{:?}, not {}",
-            remote(),
-            agent.phone.at()
-        );
+    fn settles(&self, at: SocketAddr, agent: &Agent) {
+        learns(&self.table, at, agent.phone.at());
     }
 }
 
@@ -197,25 +174,25 @@ fn checks_are_answered_and_say_where_media_goes() {
 
     strangers_are_refused(&call, &mut other);
 
-    host.passes(SIDE, FIRST, &[]);
-    call.settles(SIDE, &host);
+    host.passes(local(SIDE), FIRST, &[]);
+    call.settles(local(SIDE), &host);
     call.flows(&mut host);
     call.refuses(&mut other);
-    other.passes(SIDE, FIRST, &[]);
+    other.passes(local(SIDE), FIRST, &[]);
     call.refuses(&mut other);
     call.flows(&mut host);
-    other.passes(SIDE, FIRST, &[NOMINATE]);
-    call.settles(SIDE, &other);
+    other.passes(local(SIDE), FIRST, &[NOMINATE]);
+    call.settles(local(SIDE), &other);
     call.flows(&mut other);
     call.refuses(&mut host);
     // Consent, and a keep-alive.
-    other.passes(SIDE, FIRST, &[]);
+    other.passes(local(SIDE), FIRST, &[]);
     let before = totals(&call.table).consumed;
     let keeps = stun::message(0x0011, other.next(), &[], None);
     other.phone.send(&keeps, local(SIDE));
     assert!(wait_for(SOON, || totals(&call.table).consumed == before + 1));
     call.flows(&mut other);
-    let sum = balanced(&call.table);
+    let sum = lab.balanced();
     call.attributed();
     assert_eq!(sum.dropped(Drop::StunLimit), 0);
 
@@ -228,8 +205,8 @@ fn checks_are_answered_and_say_where_media_goes() {
         dropped_of(&stat, Drop::Source)
     };
     assert!(wait_for(SOON, || source(RTCP) == 1));
-    rtcp.passes(RTCP, FIRST, &[NOMINATE]);
-    call.settles(RTCP, &rtcp);
+    rtcp.passes(local(RTCP), FIRST, &[NOMINATE]);
+    call.settles(local(RTCP), &rtcp);
     rtcp.phone.report(local(RTCP));
     let heard = far_rtcp.listen_for(|heard| heard.rtcp.contains_key(&0xa2));
     assert!(heard.rtcp.contains_key(&0xa2));
@@ -239,13 +216,13 @@ fn checks_are_answered_and_say_where_media_goes() {
     plane.kill();
     plane = lab.plane();
     call.flows(&mut other);
-    other.passes(SIDE, FIRST, &[]);
+    other.passes(local(SIDE), FIRST, &[]);
     lab.install(1, &streams(&call.table, 2, SECOND, far));
     call.flows(&mut other);
-    assert_eq!(host.check(SIDE, FIRST, &[NOMINATE]).code, 401);
+    assert_eq!(host.check(local(SIDE), FIRST, &[NOMINATE]).code, 401);
     call.flows(&mut other);
-    host.passes(SIDE, SECOND, &[]);
-    call.settles(SIDE, &host);
+    host.passes(local(SIDE), SECOND, &[]);
+    call.settles(local(SIDE), &host);
     call.flows(&mut host);
     call.refuses(&mut other);
     plane.stop_well();
@@ -266,21 +243,21 @@ fn an_agent_that_nominates_all_pairs_has_the_best() {
     };
     let [mut low, mut high] =
         [(4000, 0xa0), (4002, 0xa1)].map(|(port, ssrc)| Agent::new(&lab, phone_at(port), ssrc));
-    low.passes(SIDE, FIRST, &[NOMINATE]);
-    call.settles(SIDE, &low);
+    low.passes(local(SIDE), FIRST, &[NOMINATE]);
+    call.settles(local(SIDE), &low);
     call.flows(&mut low);
-    high.passes(SIDE, FIRST, &[NOMINATE, HIGHEST]);
-    call.settles(SIDE, &high);
+    high.passes(local(SIDE), FIRST, &[NOMINATE, HIGHEST]);
+    call.settles(local(SIDE), &high);
     for _ in 0..5 {
-        low.passes(SIDE, FIRST, &[NOMINATE]);
+        low.passes(local(SIDE), FIRST, &[NOMINATE]);
         call.flows(&mut high);
-        high.passes(SIDE, FIRST, &[NOMINATE, HIGHEST]);
+        high.passes(local(SIDE), FIRST, &[NOMINATE, HIGHEST]);
     }
     call.refuses(&mut low);
     // Nothing comes from the better one for as long as a nomination stands by itself.
     std::thread::sleep(Duration::from_secs(5));
-    low.passes(SIDE, FIRST, &[NOMINATE]);
-    call.settles(SIDE, &low);
+    low.passes(local(SIDE), FIRST, &[NOMINATE]);
+    call.settles(local(SIDE), &low);
     call.flows(&mut low);
     let sum = balanced(&call.table);
     call.attributed();
@@ -300,7 +277,7 @@ fn strangers_are_refused(call: &Call, agent: &mut Agent) {
         (FIRST, &[(0x7001, &[]), NOMINATE], 420),
         (FIRST, &[CONTROLLED, NOMINATE], 487),
     ] {
-        let response = agent.check(SIDE, of, more);
+        let response = agent.check(local(SIDE), of, more);
         let expected = Response {
             code,
             verified: code > 401,
@@ -309,7 +286,7 @@ fn strangers_are_refused(call: &Call, agent: &mut Agent) {
         assert_eq!(response, expected, "{of:?} {more:x?}");
     }
     let anonymous = stun::message(0x0001, agent.next(), &[NOMINATE], None);
-    assert_eq!(agent.ask(SIDE, &anonymous, FIRST).code, 400);
+    assert_eq!(agent.ask(local(SIDE), &anonymous, FIRST).code, 400);
     assert!(refused() >= 5);
     let answers = stun::message(0x0101, agent.next(), &[], None);
     let mut damaged = stun::check(agent.next(), FIRST, &[NOMINATE]);
@@ -338,8 +315,8 @@ fn a_flood_of_checks_is_bounded_and_harms_no_other_call() {
         far: Phone::new(&lab, far[0], 0xb),
     };
     let mut agent = Agent::new(&lab, phone_at(4000), 0xa0);
-    agent.passes(SIDE, FIRST, &[NOMINATE]);
-    call.settles(SIDE, &agent);
+    agent.passes(local(SIDE), FIRST, &[NOMINATE]);
+    call.settles(local(SIDE), &agent);
     call.flows(&mut agent);
     let attacker = lab.socket(phone_at(6000));
     let guess = Credentials {
@@ -359,10 +336,10 @@ fn a_flood_of_checks_is_bounded_and_harms_no_other_call() {
         while seen(&call) < FLOOD / 2 {
             assert!(start.elapsed() < SOON * 3, "the flood does not arrive");
             call.flows(&mut agent);
-            agent.passes(SIDE, FIRST, &[]);
+            agent.passes(local(SIDE), FIRST, &[]);
         }
     });
-    let sum = balanced(&call.table);
+    let sum = lab.balanced();
     let seconds = start.elapsed().as_secs() + 2;
     assert!(sum.dropped(Drop::StunLimit) > FLOOD / 4, "{sum:?}");
     assert!(sum.dropped(Drop::StunCheck) <= 50 * seconds, "{sum:?}");
@@ -386,8 +363,8 @@ fn an_answer_that_is_not_sent_is_counted() {
         far: Phone::new(&lab, far[0], 0xb),
     };
     let mut agent = Agent::new(&lab, phone_at(4000), 0xa0);
-    agent.passes(SIDE, FIRST, &[NOMINATE]);
-    call.settles(SIDE, &agent);
+    agent.passes(local(SIDE), FIRST, &[NOMINATE]);
+    call.settles(local(SIDE), &agent);
     let link = |state| {
         let (code, _, err) = lab.run("ip", &["link", "set", "ps0", state]);
         assert_eq!(code, Some(0), "{err}");
@@ -407,7 +384,7 @@ fn an_answer_that_is_not_sent_is_counted() {
     let side = stream(&call.table, local(SIDE)).expect("the stream");
     assert_eq!(dropped_of(&side, Drop::TxFull), CHECKS);
     link("up");
-    agent.passes(SIDE, FIRST, &[]);
+    agent.passes(local(SIDE), FIRST, &[]);
     call.flows(&mut agent);
 }
 

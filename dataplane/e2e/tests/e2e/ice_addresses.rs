@@ -1,73 +1,35 @@
 //! An agent of ICE is offered IPv4 and IPv6, and chooses by its checks: media goes where it nominates, whatever c= says.
 
-use penstock_e2e::region::{balanced, live, stream};
-use penstock_e2e::stun::{self, Credentials, HIGHEST, NOMINATE};
-use penstock_e2e::{Lab, Ng, PLANE, Phone, Setup, lab, phone_at, sdp, wait_for};
+use crate::ice::Agent;
+use penstock_e2e::body::credentials;
+use penstock_e2e::region::{learns, live, remote};
+use penstock_e2e::stun::{Credentials, HIGHEST, NOMINATE};
+use penstock_e2e::{
+    Ng, PLANE, PLANE6, Phone, Setup, lab, phone_at, phone6_at, reach, sdp, wait_for,
+};
+use penstock_shm::TableView;
 use penstock_shm::counters::Drop;
 use serde_json::{Value, json};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
-/// The plane's IPv6 address, of the same logical interface, and the phones'.
-const PLANE6: &str = "fd00::1";
-const PHONES6: &str = "fd00::ff";
-/// Of the plane's port, and so of the tap.
-const MAC: &str = "02:70:73:00:00:01";
 const ICE: &str = "a=ice-ufrag:caller\r\na=ice-pwd:passwordofthecalleragent\r\n";
 
+/// The plane's IPv6 address is of the same logical interface.
 fn setup() -> Setup {
-    Setup {
-        port: format!(
-            "device = \"net_tap0,iface=ps0,persist\"\nmac = \"{MAC}\"\nqueues = 1\n\
-             [[port.address]]\naddress = \"{PLANE}/16\"\n\
-             [[port.address]]\naddress = \"{PLANE6}/64\"\n\
-             [[port.neighbour]]\naddress = \"{PHONES6}\"\nmac = \"{MAC}\"\n\
-             [[control.interface]]\nname = \"default\"\naddress = \"{PLANE6}\"\nports = \"40000-41999\"\n"
-        ),
-        ..Setup::default()
-    }
+    let mut setup = Setup::six();
+    setup.port += &format!(
+        "[[control.interface]]\nname = \"default\"\naddress = \"{PLANE6}\"\nports = \"40000-41999\"\n"
+    );
+    setup
 }
 
-/// Gives the tap the IPv6 phones' address, and tells it the plane's MAC.
-fn six(lab: &Lab) {
-    let address = format!("{PHONES6}/64");
-    let neighbour = [
-        "-6",
-        "neigh",
-        "replace",
-        PLANE6,
-        "lladdr",
-        MAC,
-        "dev",
-        "ps0",
-        "nud",
-        "permanent",
-    ];
-    for args in [
-        &["-6", "addr", "replace", &address, "dev", "ps0", "nodad"][..],
-        &neighbour,
-    ] {
-        let (code, _, err) = lab.run("ip", args);
-        assert_eq!(code, Some(0), "ip {args:?}: {err}");
-    }
-}
-
-/// The SDP that leaves, and what it says to an agent.
+/// An offer or an answer as it is, with nothing said about ICE.
 fn signal(ng: &Ng, command: &str, body: &str) -> String {
-    let reply = ng.ask(&json!({
+    ng.told(&json!({
         "command": command, "call-id": "c", "from-tag": "a", "to-tag": "b", "sdp": body,
-    }));
-    assert_eq!(reply["result"], "ok", "{reply}");
-    reply["sdp"].as_str().expect("an SDP").to_owned()
-}
-
-fn line<'a>(sdp: &'a str, start: &str) -> &'a [u8] {
-    let mut lines = sdp.lines().filter_map(|line| line.strip_prefix(start));
-    lines
-        .next()
-        .unwrap_or_else(|| panic!("no {start} in {sdp}"))
-        .as_bytes()
+    }))
 }
 
 /// Where the plane says that a component is, by version of IP.
@@ -87,59 +49,38 @@ fn candidates(sdp: &str, component: &str) -> [SocketAddr; 2] {
 
 /// A component of the agent, by one version of IP.
 struct Candidate {
-    socket: UdpSocket,
-    phone: Phone,
+    agent: Agent,
     plane: SocketAddr,
 }
 
 impl Candidate {
-    fn new(lab: &Lab, at: SocketAddr, ssrc: u32, plane: SocketAddr) -> Candidate {
-        let socket = lab.socket(at);
-        let phone = Phone::with(socket.try_clone().expect("a clone"), ssrc);
-        Candidate {
-            socket,
-            phone,
-            plane,
-        }
+    fn checks(&mut self, of: Credentials, more: &[(u16, &[u8])]) {
+        self.agent.passes(self.plane, of, more);
     }
 
-    fn checks(&self, of: Credentials, more: &[(u16, &[u8])]) {
-        let mut transaction = *b"transaction\0";
-        transaction[10..].copy_from_slice(&self.phone.at().port().to_be_bytes());
-        let request = stun::check(transaction, of, more);
-        let answer = stun::ask(&self.socket, self.plane, &request, &of.pwd, SOON);
-        let answer = answer.unwrap_or_else(|| panic!("{} is not answered", self.plane));
-        assert_eq!((answer.code, answer.verified), (0, true));
-        assert_eq!(answer.mapped, Some(self.phone.at()));
+    /// The plane takes it for where the agent is.
+    fn is_chosen(&self, table: &TableView) {
+        learns(table, self.plane, self.agent.phone.at());
     }
 
-    /// Whether the plane takes it for where the agent is.
-    fn is_chosen(&self, lab: &Lab) -> bool {
-        let stat = stream(&lab.table(), self.plane).expect("the stream");
-        stat.policy.remote == Some(self.phone.at())
+    /// The plane no longer does.
+    fn is_left(&self, table: &TableView) {
+        let is_left = || remote(table, self.plane) != Some(self.agent.phone.at());
+        assert!(wait_for(SOON, is_left), "{}", self.plane);
     }
 }
 
 /// What either says the other hears.
 fn flows(own: &mut Candidate, far: &mut Phone, far_plane: SocketAddr) {
-    let heard = |phone: &mut Phone, ssrc: u32, seq: u16| {
-        let has = |heard: &penstock_e2e::Received| {
-            heard.rtp.get(&ssrc).is_some_and(|seqs| seqs.contains(&seq))
-        };
-        let all = phone.listen_for(has);
-        assert!(has(all), "{ssrc:x} {seq}");
-    };
-    own.phone.talk(own.plane);
-    heard(far, own.phone.ssrc(), own.phone.sent());
-    far.talk(far_plane);
-    heard(&mut own.phone, far.ssrc(), far.sent());
+    reach(&mut own.agent.phone, own.plane, far);
+    reach(far, far_plane, &mut own.agent.phone);
 }
 
 #[test]
 fn media_goes_by_the_version_of_ip_that_the_agent_nominates() {
     let lab = lab!("ice_addresses", setup());
     let mut plane = lab.plane();
-    six(&lab);
+    lab.six();
     let _control = lab.control();
     let (ng, table) = (lab.ng(), lab.table());
     let mut far = Phone::new(&lab, phone_at(5000), 0xb);
@@ -152,14 +93,13 @@ fn media_goes_by_the_version_of_ip_that_the_agent_nominates() {
         answered.contains(&format!("c=IN IP4 {PLANE}\r\n")),
         "{answered}"
     );
-    let of = Credentials {
-        ufrag: line(&answered, "a=ice-ufrag:").try_into().expect("eight"),
-        pwd: line(&answered, "a=ice-pwd:").try_into().expect("24"),
-    };
+    let of = credentials(&answered);
     let agent = |n: usize, component: &str, port: u16, ssrc: u32| {
-        let ip: IpAddr = [phone_at(0).ip(), PHONES6.parse().expect("an address")][n];
-        let plane = candidates(&answered, component)[n];
-        Candidate::new(&lab, SocketAddr::new(ip, port), ssrc, plane)
+        let at = [phone_at(port), phone6_at(port)][n];
+        Candidate {
+            agent: Agent::new(&lab, at, ssrc),
+            plane: candidates(&answered, component)[n],
+        }
     };
     let (mut four, mut six_rtp) = (agent(0, "1", 4000, 0xa4), agent(1, "1", 4000, 0xa6));
     let mut rtcp = agent(1, "2", 4001, 0xa7);
@@ -172,14 +112,14 @@ fn media_goes_by_the_version_of_ip_that_the_agent_nominates() {
 
     // The first check is enough, and another elsewhere moves nothing.
     six_rtp.checks(of, &[]);
-    assert!(wait_for(SOON, || six_rtp.is_chosen(&lab)));
+    six_rtp.is_chosen(&table);
     flows(&mut six_rtp, &mut far, far_plane);
     four.checks(of, &[]);
     flows(&mut six_rtp, &mut far, far_plane);
     six_rtp.checks(of, &[NOMINATE]);
     rtcp.checks(of, &[NOMINATE]);
-    assert!(wait_for(SOON, || rtcp.is_chosen(&lab)));
-    rtcp.phone.report(rtcp.plane);
+    rtcp.is_chosen(&table);
+    rtcp.agent.phone.report(rtcp.plane);
     assert!(
         far_rtcp
             .listen_for(|heard| heard.rtcp.contains_key(&0xa7))
@@ -188,6 +128,7 @@ fn media_goes_by_the_version_of_ip_that_the_agent_nominates() {
     );
     far_rtcp.report(penstock_e2e::rtcp(far_plane));
     let heard = rtcp
+        .agent
         .phone
         .listen_for(|heard| heard.rtcp.contains_key(&0xb1));
     assert!(heard.rtcp.contains_key(&0xb1));
@@ -195,19 +136,21 @@ fn media_goes_by_the_version_of_ip_that_the_agent_nominates() {
 
     // By IPv4, in a plane that starts anew, and back.
     four.checks(of, &[NOMINATE]);
-    assert!(wait_for(SOON, || four.is_chosen(&lab) && !six_rtp.is_chosen(&lab)));
+    four.is_chosen(&table);
+    six_rtp.is_left(&table);
     flows(&mut four, &mut far, far_plane);
-    let refused = balanced(&table).dropped(Drop::Source);
-    six_rtp.phone.talk(six_rtp.plane);
-    assert!(wait_for(SOON, || balanced(&table).dropped(Drop::Source) > refused));
+    let refused = lab.balanced().dropped(Drop::Source);
+    six_rtp.agent.phone.talk(six_rtp.plane);
+    assert!(lab.balanced().dropped(Drop::Source) > refused);
     // Of two that the agent ranks alike, the first of the plane's addresses is chosen, whichever is nominated last.
     six_rtp.checks(of, &[NOMINATE]);
     flows(&mut four, &mut far, far_plane);
     six_rtp.checks(of, &[NOMINATE, HIGHEST]);
-    assert!(wait_for(SOON, || six_rtp.is_chosen(&lab) && !four.is_chosen(&lab)));
+    six_rtp.is_chosen(&table);
+    four.is_left(&table);
     plane.stop_well();
     let _plane = lab.plane();
-    six(&lab);
+    lab.six();
     flows(&mut six_rtp, &mut far, far_plane);
 
     reported(&ng, &six_rtp);
@@ -220,35 +163,35 @@ fn media_goes_by_the_version_of_ip_that_the_agent_nominates() {
 fn a_lite_agent_is_heard_at_either_address() {
     let lab = lab!("ice_lite", setup());
     let _plane = lab.plane();
-    six(&lab);
+    lab.six();
     let _control = lab.control();
-    let (ng, table) = (lab.ng(), lab.table());
+    let ng = lab.ng();
     let mut far = Phone::new(&lab, phone_at(5000), 0xb);
-    let ip6: IpAddr = PHONES6.parse().expect("an address");
-    let (at4, at6) = (phone_at(4000), SocketAddr::new(ip6, 4000));
-    let other6 = SocketAddr::new(ip6, 4100);
+    let (at4, at6, other6) = (phone_at(4000), phone6_at(4000), phone6_at(4100));
     let own = format!(
         "{ICE}a=candidate:1 1 UDP 2130706431 {} 4000 typ host\r\n\
-         a=candidate:2 1 UDP 2130706175 {PHONES6} 4000 typ host\r\n",
-        at4.ip()
+         a=candidate:2 1 UDP 2130706175 {} 4000 typ host\r\n",
+        at4.ip(),
+        at6.ip()
     );
     let body = (sdp(at4) + &own).replacen("t=0 0\r\n", "t=0 0\r\na=ice-lite\r\n", 1);
     let offered = signal(&ng, "offer", &body);
     let answered = signal(&ng, "answer", &sdp(far.at()));
     let planes = candidates(&answered, "1");
-    let mut four = Candidate::new(&lab, at4, 0xa4, planes[0]);
+    let agent = |at, ssrc, plane| Candidate {
+        agent: Agent::new(&lab, at, ssrc),
+        plane,
+    };
+    let mut four = agent(at4, 0xa4, planes[0]);
     let [mut six, mut stranger] =
-        [(at6, 0xa6), (other6, 0xa7)].map(|(at, ssrc)| Candidate::new(&lab, at, ssrc, planes[1]));
+        [(at6, 0xa6), (other6, 0xa7)].map(|(at, ssrc)| agent(at, ssrc, planes[1]));
+    let far_plane = candidates(&offered, "1")[0];
     // What comes at IPv6 goes on; what goes to the agent leaves by IPv4.
-    six.phone.talk(six.plane);
-    let heard = far.listen_for(|heard| heard.rtp.contains_key(&0xa6));
-    assert!(heard.rtp.contains_key(&0xa6));
-    far.talk(candidates(&offered, "1")[0]);
-    let heard = four.phone.listen_for(|heard| heard.rtp.contains_key(&0xb));
-    assert!(heard.rtp.contains_key(&0xb));
-    stranger.phone.talk(stranger.plane);
-    assert!(wait_for(SOON, || balanced(&table).dropped(Drop::Source) == 1));
-    flows(&mut four, &mut far, candidates(&offered, "1")[0]);
+    reach(&mut six.agent.phone, six.plane, &mut far);
+    reach(&mut far, far_plane, &mut four.agent.phone);
+    stranger.agent.phone.talk(stranger.plane);
+    assert_eq!(lab.balanced().dropped(Drop::Source), 1);
+    flows(&mut four, &mut far, far_plane);
 }
 
 /// A report has what came at either address, and says where the agent is.
@@ -259,7 +202,7 @@ fn reported(ng: &Ng, agent: &Candidate) {
     // Four times by IPv6, twice by IPv4; what the plane refused is an error.
     assert_eq!(own["stats"]["packets"], json!(6), "{own}");
     assert_eq!(own["stats"]["errors"], json!(1), "{own}");
-    let at = agent.phone.at();
+    let at = agent.agent.phone.at();
     let endpoint = (&own["endpoint"]["address"], &own["endpoint"]["port"]);
     let expected: (Value, Value) = (json!(at.ip().to_string()), json!(at.port()));
     assert_eq!(endpoint, (&expected.0, &expected.1));

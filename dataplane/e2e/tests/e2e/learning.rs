@@ -5,7 +5,8 @@
 
 use penstock_e2e::region::{stream, totals};
 use penstock_e2e::{
-    Daemon, Lab, Ng, Phone, Sides, answer_request, lab, offer_request, phone_at, sdp, wait_for,
+    Daemon, Lab, Ng, Phone, Sides, answer_request, lab, offer_request, phone_at, reach, sdp,
+    wait_for,
 };
 use penstock_shm::TableView;
 use penstock_shm::counters::Drop;
@@ -83,13 +84,7 @@ impl Call {
 
     /// The phone's next packet arrives.
     fn takes(&mut self, phone: &mut Phone) {
-        phone.talk(self.sides.caller);
-        let (ssrc, seq) = (phone.ssrc(), phone.sent());
-        let heard = self
-            .callee
-            .listen_for(|heard| heard.rtp.get(&ssrc).is_some_and(|seqs| seqs.contains(&seq)));
-        let came = heard.rtp.get(&ssrc).and_then(|seqs| seqs.last());
-        assert_eq!(came, Some(&seq), "of {}", phone.at());
+        reach(phone, self.sides.caller, &mut self.callee);
     }
 
     /// The phone's next packet is dropped for its source.
@@ -107,19 +102,14 @@ impl Call {
         });
         phone.talk(self.sides.caller);
         let counted = wait_for(SOON, || dropped() > before);
-        let (ssrc, seq) = (phone.ssrc(), phone.sent());
-        let has = |heard: &penstock_e2e::Received, (ssrc, seq): (u32, u16)| {
-            let seqs = heard.rtp.get(&ssrc);
-            seqs.is_some_and(|seqs| seqs.contains(&seq))
-        };
         let stat = stream(&self.table, self.sides.caller);
         assert!(counted, "{} is not refused: {stat:?}", phone.at());
         assert_eq!(dropped(), before + 1, "{stat:?}");
-        let heard = self
-            .callee
-            .listen_for(|heard| other.is_none_or(|other| has(heard, other)));
-        assert!(other.is_none_or(|other| has(heard, other)), "{heard:?}");
-        assert!(!has(heard, (ssrc, seq)), "{} got through", phone.at());
+        if let Some((ssrc, seq)) = other {
+            assert!(self.callee.hears(ssrc, seq), "{:?}", self.callee.listen());
+        }
+        let got_through = self.callee.listen().has(phone.ssrc(), phone.sent());
+        assert!(!got_through, "{} got through", phone.at());
     }
 
     /// The stream comes to have this remote, locked or not.
@@ -144,11 +134,7 @@ impl Call {
 
     /// What the callee says goes to this phone.
     fn answers(&mut self, phone: &mut Phone) {
-        self.callee.talk(self.sides.callee);
-        let seq = self.callee.sent();
-        let heard = phone.listen_for(|heard| heard.rtp.contains_key(&0xb));
-        let last = heard.rtp.get(&0xb).and_then(|seqs| seqs.last()).copied();
-        assert_eq!(last, Some(seq), "at {}", phone.at());
+        reach(&mut self.callee, self.sides.callee, phone);
         phone.forget();
     }
 }

@@ -1,4 +1,4 @@
-//! Scenarios that drive both daemons over virtual ports, one file each: `cargo test -p penstock-e2e NAME:: -- --test-threads=1`.
+//! Scenarios that drive both daemons over virtual ports, one file each: `cargo test -p penstock-e2e NAME::`.
 
 mod announce;
 mod attack;

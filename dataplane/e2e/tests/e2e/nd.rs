@@ -1,6 +1,5 @@
 //! IPv6 without a listed neighbour: the plane answers neighbour discovery and asks by it.
 
-use penstock_e2e::region::balanced;
 use penstock_e2e::{Host, Lab, PLANE, Phone, Setup, converse, lab, meet};
 use penstock_shm::counters::Drop;
 use std::net::SocketAddr;
@@ -34,12 +33,9 @@ fn an_ipv6_call_needs_no_listed_neighbour() {
     let _control = lab.control();
     // Without waiting for the kernel to find out that nobody else has the address.
     lab.ip(&format!("addr add {THEIRS}/64 dev ps0 nodad"));
-    let (code, out, err) = lab.run("ping", &["-6", "-c", "3", "-i", "0.2", OURS]);
-    assert_eq!(code, Some(0), "{out}{err}");
-    assert!(out.contains(" 0% packet loss"), "{out}");
+    lab.ping(OURS);
 
     let ng = lab.ng();
-    let table = lab.table();
     let mut caller = Phone::new(&lab, at(4000), 0xa);
     let mut callee = Phone::new(&lab, at(5000), 0xb);
     let sides = ng.call("six", caller.at(), callee.at());
@@ -49,7 +45,7 @@ fn an_ipv6_call_needs_no_listed_neighbour() {
     caller.heard_all(0xb, 1, 200);
     callee.heard_all(0xa, 1, 200);
     // The kernel looks for routers and joins groups, to which the plane says nothing.
-    let totals = balanced(&table);
+    let totals = lab.balanced();
     assert_eq!(totals.dropped(Drop::NextHop), 0, "{totals:?}");
     assert_eq!(totals.forwarded, 400, "{totals:?}");
 

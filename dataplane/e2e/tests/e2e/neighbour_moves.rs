@@ -1,7 +1,6 @@
 //! A phone's MAC as others claim it and as it is: a claim moves nothing while the phone answers, and who has really
 //! moved is found.
 
-use penstock_e2e::region::balanced;
 use penstock_e2e::{Daemon, Host, Lab, Phone, exchange, lab, meanwhile, meet, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use std::net::SocketAddr;
@@ -64,7 +63,7 @@ fn a_claim_moves_nothing_while_the_phone_answers() {
     let (said, answered) = (caller.sent(), callee.sent());
     callee.heard_all(0xa, 1, said);
     caller.heard_all(0xb, 1, answered);
-    let totals = balanced(&lab.table());
+    let totals = lab.balanced();
     assert_eq!(totals.dropped(Drop::NextHop), 0, "{totals:?}");
 }
 

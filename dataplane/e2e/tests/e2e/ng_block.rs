@@ -1,11 +1,9 @@
 //! Media and events that are held back on request: of whom, and what still passes.
 
 use penstock_e2e::body::sections;
-use penstock_e2e::region::balanced;
 use penstock_e2e::{
     Lab, Ng, Phone, answer_request, lab, meet, offer_request, phone_at, rtp_packet, sdp, with,
 };
-use penstock_shm::TableView;
 use penstock_shm::counters::Drop;
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -25,9 +23,9 @@ struct Leg {
 }
 
 /// A call whose legs are asked for one packet and one event each.
-struct Call {
+struct Call<'a> {
+    lab: &'a Lab,
     ng: Ng,
-    table: TableView,
     a: Leg,
     b: Leg,
 }
@@ -39,10 +37,10 @@ const NONE: [bool; 2] = [false, false];
 const NO_MEDIA: [bool; 2] = [false, true];
 const NO_EVENTS: [bool; 2] = [true, false];
 
-impl Call {
-    fn new(lab: &Lab) -> Call {
+impl Call<'_> {
+    fn new(lab: &Lab) -> Call<'_> {
         lab.address(OTHER);
-        let (ng, table) = (lab.ng(), lab.table());
+        let ng = lab.ng();
         let mut a = Phone::new(lab, phone_at(4000), 0xa);
         let mut b = Phone::new(lab, SocketAddr::new(OTHER, 5000), 0xb);
         let labels = json!({"label": "one", "to-label": "other"});
@@ -51,7 +49,7 @@ impl Call {
         let sides = [sections(&back)[0], sections(&out)[0]];
         meet(&mut a, sides[0], &mut b, sides[1]);
         let [a, b] = [(a, sides[0]), (b, sides[1])].map(|(phone, side)| Leg { phone, side });
-        Call { ng, table, a, b }
+        Call { lab, ng, a, b }
     }
 
     /// Each leg sends one packet and one event.
@@ -67,10 +65,9 @@ impl Call {
             leg.phone.send(&event, leg.side);
             leg
         });
-        // What the workers have got with is on its way to the kernel.
-        balanced(&self.table);
+        self.lab.settle();
         [b, a].map(|leg| {
-            let heard = leg.phone.listen_until(std::time::Duration::from_millis(50));
+            let heard = leg.phone.listen();
             [!heard.rtp.is_empty(), heard.changed > 0]
         })
     }
@@ -147,7 +144,7 @@ fn what_is_held_back_is_and_nothing_else() {
     }
     assert_eq!(call.round(), [ALL, ALL]);
 
-    let sum = balanced(&call.table);
+    let sum = lab.balanced();
     let dropped =
         [Drop::Event, Drop::PayloadType, Drop::GateClosed].map(|reason| sum.dropped(reason));
     let held = call.errors("a") + call.errors("b");

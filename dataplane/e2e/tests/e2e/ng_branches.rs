@@ -2,7 +2,7 @@
 //! nothing from the other.
 
 use penstock_e2e::body::sections;
-use penstock_e2e::region::{balanced, live};
+use penstock_e2e::region::{self, live};
 use penstock_e2e::{
     Lab, Ng, Phone, answer_request, exchange, lab, meanwhile, offer_request, phone_at, sdp,
     wait_for, with,
@@ -99,9 +99,8 @@ fn the_branch_that_lost_takes_nothing_along() {
     won.phone.heard_all(0xa, 1, caller.sent());
     assert_eq!(live(&table).len(), 4);
     lost.phone.talk(lost.side);
-    let dropped: u32 = live(&table).iter().map(|stream| stream.meter.dropped).sum();
-    assert_eq!(dropped, 0);
-    balanced(&table);
+    lab.balanced();
+    assert_eq!(region::lost(&table), 0);
 
     // In the dialog the tags count.
     let again = with(
@@ -144,7 +143,7 @@ fn two_legs_of_a_call_are_connected() {
     one.phone.heard_all(other.phone.ssrc(), 2, 51);
     other.phone.heard_all(one.phone.ssrc(), 2, 51);
     assert_eq!(caller.listen().rtp.values().map(Vec::len).sum::<usize>(), 2);
-    balanced(&table);
+    lab.balanced();
     let dropped = |count: u32| {
         let all = || live(&table).iter().map(|s| s.meter.dropped).sum::<u32>();
         let patience = std::time::Duration::from_secs(10);

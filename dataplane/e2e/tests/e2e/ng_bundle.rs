@@ -2,7 +2,7 @@
 
 use crate::bundle::packet;
 use penstock_e2e::body::{sections, values};
-use penstock_e2e::region::{balanced, live};
+use penstock_e2e::region::{live, lost};
 use penstock_e2e::{Lab, Ng, answer_request, lab, offer_request, phone_at, rtcp_packet, with};
 use serde_json::json;
 use std::net::{SocketAddr, UdpSocket};
@@ -108,11 +108,10 @@ fn a_bundle_is_taken_apart_and_joined() {
             a.goes(&packet(COMMON, ssrc, seq + 1, None), &b[media]);
         }
     }
-    balanced(&table);
+    lab.balanced();
     let streams = live(&table);
-    let lost: u32 = streams.iter().map(|stream| stream.meter.dropped).sum();
     let packets: u64 = streams.iter().map(|stream| stream.meter.packets).sum();
-    assert_eq!((streams.len(), lost, packets), (4, 0, 208));
+    assert_eq!((streams.len(), lost(&table), packets), (4, 0, 208));
     ng.delete("c");
     assert_eq!(live(&table), []);
 }
@@ -149,9 +148,8 @@ fn a_section_may_be_refused() {
             a.goes(&packet(TYPES[media], 0xc0 + media as u32, seq, None), other);
             other.goes(&packet(TYPES[media], 0xd0 + media as u32, seq, None), &a);
         }
-        balanced(&table);
-        let lost: u32 = live(&table).iter().map(|stream| stream.meter.dropped).sum();
-        assert_eq!(lost, 0);
+        lab.balanced();
+        assert_eq!(lost(&table), 0);
         ng.delete("c");
     }
     assert_eq!(live(&table), []);
@@ -191,7 +189,7 @@ fn its_sections_are_copied_apart() {
         }
     };
     (0..20).for_each(|_| flows());
-    assert_eq!(balanced(&table).copied, 80);
+    assert_eq!(lab.balanced().copied, 80);
     // Whoever of the two daemons dies, the copies go on.
     control.kill();
     flows();
@@ -202,8 +200,7 @@ fn its_sections_are_copied_apart() {
     flows();
     ng.done(&json!({"command": "unsubscribe", "call-id": "c", "to-tag": "s"}));
     a.goes(&packet(TYPES[0], 0xa0, 100, None), &b[0]);
-    let lost: u32 = live(&table).iter().map(|s| s.meter.dropped).sum();
-    assert_eq!((live(&table).len(), lost), (4, 0));
+    assert_eq!((live(&table).len(), lost(&table)), (4, 0));
     drop(control);
 }
 
@@ -247,5 +244,5 @@ fn the_largest_bundle_is_taken_apart() {
         a.goes(&packet(8, ssrc, 2, None), &b);
         b.goes(&packet(8, ssrc + 0x1000, 1, None), &a);
     }
-    balanced(&table);
+    lab.balanced();
 }

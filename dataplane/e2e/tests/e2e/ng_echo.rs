@@ -1,9 +1,9 @@
 //! Media that goes back to its sender, or nowhere, and what is not sent before its receiver has sent.
 
 use penstock_e2e::body::sections;
-use penstock_e2e::region::{balanced, stream};
+use penstock_e2e::region::{learns, remote};
 use penstock_e2e::{
-    Lab, Ng, Phone, answer_request, converse, lab, meet, offer_request, phone_at, sdp, with,
+    Lab, Ng, Phone, answer_request, converse, lab, meet, offer_request, phone_at, reach, sdp, with,
 };
 use penstock_shm::counters::Drop;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn media_goes_back_to_its_sender_or_nowhere() {
     let lab = lab!("ng_echo");
     let _plane = lab.plane();
     let _control = lab.control();
-    let (ng, table) = (lab.ng(), lab.table());
+    let ng = lab.ng();
     let mut legs = phones(&lab);
     let none = || json!({});
     let sides = call(&ng, &legs, none(), none());
@@ -44,6 +44,7 @@ fn media_goes_back_to_its_sender_or_nowhere() {
             leg.forget();
         }
         converse(a, sides[0], b, sides[1], 50);
+        lab.settle();
         for (leg, ssrc) in legs.iter_mut().zip(hears) {
             let Some(ssrc) = ssrc else {
                 assert_eq!(leg.listen().rtp.len(), 0, "{value}");
@@ -58,7 +59,7 @@ fn media_goes_back_to_its_sender_or_nowhere() {
             );
         }
     }
-    balanced(&table);
+    lab.balanced();
 }
 
 /// Dropped while so told, and counted; then as before.
@@ -67,20 +68,20 @@ fn traffic_is_dropped_for_as_long_as_told() {
     let lab = lab!("ng_drop_traffic");
     let _plane = lab.plane();
     let _control = lab.control();
-    let (ng, table) = (lab.ng(), lab.table());
+    let ng = lab.ng();
     let mut legs = phones(&lab);
     let none = || json!({});
     let sides = call(&ng, &legs, json!({"drop-traffic": "start"}), none());
     let [a, b] = &mut legs;
     converse(a, sides[0], b, sides[1], 50);
+    let sum = lab.balanced();
     assert_eq!([a.listen().rtp.len(), b.listen().rtp.len()], [0, 0]);
-    let sum = balanced(&table);
     assert_eq!((sum.forwarded, sum.dropped(Drop::GateClosed)), (0, 100));
     // It stays so until it is told to stop.
     assert_eq!(call(&ng, &legs, none(), none()), sides);
     let [a, b] = &mut legs;
     converse(a, sides[0], b, sides[1], 10);
-    assert_eq!(balanced(&table).dropped(Drop::GateClosed), 120);
+    assert_eq!(lab.balanced().dropped(Drop::GateClosed), 120);
     assert_eq!(
         call(&ng, &legs, json!({"drop-traffic": "stop"}), none()),
         sides
@@ -107,13 +108,15 @@ fn a_leg_is_waited_for() {
     for _ in 0..10 {
         b.talk(sides[1]);
     }
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!((sum.dropped(Drop::NoRoute), sum.forwarded), (10, 0));
-    meet(&mut nat, sides[0], b, sides[1]);
+    reach(&mut nat, sides[0], b);
+    learns(&table, sides[0], nat.at());
+    reach(b, sides[1], &mut nat);
     converse(&mut nat, sides[0], b, sides[1], 50);
     nat.heard_all(0xb, 11, 61);
     b.heard_all(0xa, 1, 51);
+    lab.settle();
     assert_eq!(a.listen().rtp.len(), 0);
-    let remote = stream(&table, sides[0]).expect("the stream").policy.remote;
-    assert_eq!(remote, Some(nat.at()));
+    assert_eq!(remote(&table, sides[0]), Some(nat.at()));
 }

@@ -3,9 +3,11 @@
 
 use crate::ice::Agent;
 use penstock_e2e::body::{credentials, sections, values};
-use penstock_e2e::region::{balanced, stream, totals};
+use penstock_e2e::region::{learns, stream, totals};
 use penstock_e2e::stun::{Credentials, NOMINATE};
-use penstock_e2e::{Lab, Ng, answer_request, lab, offer_request, phone_at, sdp, wait_for, with};
+use penstock_e2e::{
+    Lab, Ng, answer_request, lab, local, offer_request, phone_at, sdp, wait_for, with,
+};
 use penstock_shm::TableView;
 use penstock_shm::counters::Drop;
 use serde_json::{Value, json};
@@ -19,7 +21,7 @@ const SECURE: &str = "UDP/TLS/RTP/SAVPF";
 /// A leg: an agent, and where it is to send.
 struct Leg {
     agent: Agent,
-    side: u16,
+    side: SocketAddr,
     told: Option<Credentials>,
 }
 
@@ -27,7 +29,7 @@ impl Leg {
     fn new(lab: &Lab, port: u16, ssrc: u32) -> Leg {
         Leg {
             agent: Agent::new(lab, phone_at(port), ssrc),
-            side: 0,
+            side: local(0),
             told: None,
         }
     }
@@ -52,17 +54,8 @@ impl Leg {
     }
 
     fn is_told(&mut self, sdp: &str) {
-        let SocketAddr::V4(at) = sections(sdp)[0] else {
-            panic!("{sdp}");
-        };
-        assert_eq!(
-            *at.ip(),
-            penstock_e2e::PLANE
-                .parse::<std::net::Ipv4Addr>()
-                .expect("it"),
-            "{sdp}"
-        );
-        self.side = at.port();
+        self.side = sections(sdp)[0];
+        assert_eq!(self.side.ip(), local(0).ip(), "{sdp}");
         let has_ice = !values(sdp, "ice-ufrag").is_empty();
         assert_eq!(!values(sdp, "candidate").is_empty(), has_ice, "{sdp}");
         self.told = has_ice.then(|| credentials(sdp));
@@ -75,9 +68,7 @@ impl Leg {
     }
 
     fn send(&self, packet: &[u8]) {
-        self.agent
-            .phone
-            .send(packet, penstock_e2e::local(self.side));
+        self.agent.phone.send(packet, self.side);
     }
 
     /// It sends; the other hears that, unchanged.
@@ -126,16 +117,9 @@ fn none() -> Value {
     json!({"ICE": "none"})
 }
 
-/// Where the plane sends what is for a leg.
-fn remote(table: &TableView, leg: &Leg) -> Option<SocketAddr> {
-    let stat = stream(table, penstock_e2e::local(leg.side));
-    stat.expect("the stream").policy.remote
-}
-
 /// The plane has taken over whom the leg's last check names.
 fn settles(table: &TableView, leg: &Leg) {
-    let is_it = || remote(table, leg) == Some(leg.agent.phone.at());
-    assert!(wait_for(SOON, is_it), "{:?}", remote(table, leg));
+    learns(table, leg.side, leg.agent.phone.at());
 }
 
 #[test]
@@ -204,7 +188,7 @@ fn media_passes_after_checks_alone_and_restarts() {
     b.passes();
 
     let lost = |reason| totals(&table).dropped(reason);
-    balanced(&table);
+    lab.balanced();
     assert_eq!((lost(Drop::Source), lost(Drop::StunCheck)), (2, 2));
     assert_eq!(lost(Drop::NoRoute), 0);
 }
@@ -258,7 +242,7 @@ fn one_leg_has_ice_and_the_other_has_not() {
         let [a, b] = &legs;
         flows(a, b, 1);
         // ICE for nobody: the leg without it stays as it is.
-        let hold = [a, b].map(|leg| stream(&table, penstock_e2e::local(leg.side)));
+        let hold = [a, b].map(|leg| stream(&table, leg.side));
         let has_ice = hold.map(|stat| stat.expect("the stream").policy.ice.is_some());
         assert_eq!(has_ice, [has == 0, has == 1]);
         ng.delete("c");

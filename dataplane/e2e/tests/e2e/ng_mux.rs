@@ -2,7 +2,7 @@
 //! its own. A re-offer may change that while both talk.
 
 use penstock_e2e::body::{sections, values};
-use penstock_e2e::region::{balanced, live};
+use penstock_e2e::region::live;
 use penstock_e2e::{
     Lab, Ng, Phone, answer_request, exchange, lab, meanwhile, meet, offer_request, phone_at, rtcp,
     rtcp_packet, sdp, with,
@@ -169,6 +169,6 @@ fn reports_cross_to_where_each_leg_wants_them() {
         talk(&mut a, &mut b, first);
         ng.delete(wish);
     }
-    balanced(&table);
+    lab.balanced();
     assert_eq!(live(&table), []);
 }

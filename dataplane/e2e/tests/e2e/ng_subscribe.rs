@@ -1,12 +1,11 @@
 //! Copies of a call's legs for those who subscribe to it, over ng.
 
 use penstock_e2e::body::{sections, values};
-use penstock_e2e::region::{balanced, live, totals};
+use penstock_e2e::region::{live, lost, totals};
 use penstock_e2e::{
     Lab, Ng, PHONES, Phone, answer_request, exchange, lab, local, meanwhile, meet, offer_request,
     phone_at, rtcp, sdp, with,
 };
-use penstock_shm::TableView;
 use penstock_shm::counters::Drop;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -99,10 +98,6 @@ impl Call {
     }
 }
 
-fn lost(table: &TableView) -> u32 {
-    live(table).iter().map(|stream| stream.meter.dropped).sum()
-}
-
 fn all() -> Value {
     json!({"all": "all"})
 }
@@ -141,7 +136,7 @@ fn subscribers_hear_both_legs_and_leave_without_harm() {
     call.talk(20);
     call.heard_all();
     second.heard(&[(0xb, since, call.sent())]);
-    let copies = first.phones[0].listen_until(Duration::from_millis(100)).rtp[&0xa].clone();
+    let copies = first.phones[0].listen().rtp[&0xa].clone();
     let last = from + copies.len() as u16 - 1;
     assert_eq!(copies, (from..=last).collect::<Vec<_>>());
     assert!(
@@ -153,18 +148,16 @@ fn subscribers_hear_both_legs_and_leave_without_harm() {
     assert_eq!(again["result"], "error", "{again}");
 
     // Copies end with the call, and no port stays taken.
-    balanced(&table);
+    lab.balanced();
     assert_eq!(lost(&table), 0);
     ng.delete("c");
     assert_eq!(live(&table), []);
     let status = lab.penstock_json("status");
     assert_eq!(status["control"]["ports"]["default"]["used"], 0, "{status}");
     call.a.talk_anyway(call.sides[0]);
+    lab.settle();
     assert_eq!(
-        second.phones[0]
-            .listen_until(Duration::from_millis(200))
-            .rtp[&0xb]
-            .len(),
+        second.phones[0].listen().rtp[&0xb].len(),
         usize::from(call.b.sent() - since + 1)
     );
 }
@@ -192,14 +185,14 @@ fn a_leg_publishes() {
     for subscriber in [&mut one, &mut two] {
         subscriber.heard(&[(0xa, 1, 100)]);
     }
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!((sum.copied, lost(&table)), (200, 0), "{sum:?}");
 
     // Nobody listens any more.
     one.ends(&ng);
     two.ends(&ng);
     phone.talk(side);
-    balanced(&table);
+    lab.balanced();
     assert_eq!(totals(&table).dropped(Drop::NoRoute), 1);
     ng.done(&json!({"command": "delete", "call-id": "c", "from-tag": "p"}));
     assert_eq!(live(&table), []);
@@ -240,10 +233,10 @@ fn reports_are_copied_to_the_port_above() {
         let heard = phone.listen_for(|heard| heard.rtcp.get(&ssrc) == Some(&expected));
         assert_eq!(heard.rtcp.get(&ssrc), Some(&expected), "{heard:?}");
     }
+    assert_eq!((lab.balanced().copied, lost(&table)), (20, 0));
     for phone in &mut subscriber.phones {
         assert_eq!(phone.listen().rtcp.len(), 0);
     }
-    assert_eq!((balanced(&table).copied, lost(&table)), (20, 0));
 }
 
 /// Copies are held back by themselves: the legs hear each other, and who subscribed hears the other leg.

@@ -1,6 +1,5 @@
 //! Payload types that were not announced: counted, or dropped where the call asks for it. DTMF events are told apart.
 
-use penstock_e2e::region::balanced;
 use penstock_e2e::{Lab, lab, offer_request, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use serde_json::{Value, json};
@@ -94,7 +93,6 @@ fn what_was_not_announced_is_counted_or_dropped() {
     let lab = lab!("payload_types");
     let _plane = lab.plane();
     let _control = lab.control();
-    let table = lab.table();
 
     let (heard, row) = call(&lab, "lenient", 4000, json!([]));
     assert_eq!(heard, packets());
@@ -106,7 +104,7 @@ fn what_was_not_announced_is_counted_or_dropped() {
     );
     assert_eq!(detail["drops"], json!({}));
     assert_eq!((&row["lost"], &row["dropped"]), (&json!(0), &json!(0)));
-    let before = balanced(&table);
+    let before = lab.balanced();
     assert_eq!(before.dropped(Drop::PayloadType), 0, "{before:?}");
     let (_, shown, _) = lab.penstock(&["calls", "lenient"]);
     assert!(
@@ -125,7 +123,7 @@ fn what_was_not_announced_is_counted_or_dropped() {
         (&json!(0), &json!(2), &json!("#")),
         "{row:#}"
     );
-    let after = balanced(&table);
+    let after = lab.balanced();
     assert_eq!(after.dropped(Drop::PayloadType), 3, "{after:?}");
     let (_, shown, _) = lab.penstock(&["calls", "strict"]);
     assert!(shown.contains("dropped: 3 payload-type"), "{shown}");

@@ -1,6 +1,6 @@
 //! RTCP at a port and an address of its own, as `a=rtcp:` names them (RFC 3605).
 
-use penstock_e2e::region::{balanced, stream};
+use penstock_e2e::region::stream;
 use penstock_e2e::{Ng, Phone, answer_request, lab, meet, offer_request, phone_at, rtcp, sdp};
 use penstock_shm::counters::Drop;
 use serde_json::Value;
@@ -73,7 +73,7 @@ fn reports_go_where_the_sdp_says() {
         callee_rtcp.listen_for(|heard| heard.rtcp.contains_key(&0x1a));
     }
     heard_reports(&mut callee_rtcp, 0x1a);
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!(
         (sum.forwarded, sum.dropped(Drop::Source)),
         (2 * u64::from(COUNT), 0),
@@ -84,7 +84,7 @@ fn reports_go_where_the_sdp_says() {
     ports_above[0].report(rtcp(to_caller_side));
     ports_above[1].report(rtcp(to_callee_side));
     meet(&mut caller, to_caller_side, &mut callee, to_callee_side);
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!(sum.dropped(Drop::Source), 2, "{sum:?}");
     for phone in &mut ports_above {
         assert_eq!(*phone.listen(), Default::default());

@@ -1,6 +1,6 @@
 //! Who may send at all: networks that are denied, networks that alone are allowed, and who floods ports without a stream.
 
-use penstock_e2e::region::{balanced, stream, totals};
+use penstock_e2e::region::{stream, totals};
 use penstock_e2e::{Lab, Phone, exchange, lab, local, meanwhile, meet, phone_at, wait_for};
 use penstock_shm::counters::Drop;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +20,7 @@ fn sources(lab: &Lab, keys: &str) {
 /// A call of a phone at the usual address with one here: whether the latter's media passes. The former's always does.
 fn passes(lab: &Lab, n: u16, here: IpAddr) -> bool {
     let table = lab.table();
-    let before = balanced(&table);
+    let before = lab.balanced();
     let mut usual = Phone::new(lab, phone_at(4000 + 4 * n), 0xa);
     let mut guest = Phone::new(lab, SocketAddr::new(here, 5000 + 4 * n), 0xb);
     let sides = lab.ng().call(&format!("call-{n}"), usual.at(), guest.at());
@@ -31,7 +31,7 @@ fn passes(lab: &Lab, n: u16, here: IpAddr) -> bool {
         guest.talk(sides.callee);
     }
     guest.heard_all(0xa, 1, COUNT);
-    let after = balanced(&table);
+    let after = lab.balanced();
     let denied = after.dropped(Drop::Denied) - before.dropped(Drop::Denied);
     let stat = stream(&table, sides.callee).expect("the stream");
     assert_eq!(stat.meter.packets + denied, u64::from(COUNT));
@@ -106,7 +106,7 @@ fn a_flood_to_unknown_ports_costs_its_own_source_no_call() {
     });
     // Seconds of the source that began meanwhile.
     let seconds = start.elapsed().as_secs() + 2;
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     let (flood, chance) = (sum.dropped(Drop::Flood), sum.dropped(Drop::NoStream));
     assert_eq!(flood + chance, FLOOD, "{sum:?}");
     assert!((PER_S..=PER_S * seconds).contains(&chance), "{sum:?}");

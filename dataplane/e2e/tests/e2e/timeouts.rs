@@ -12,7 +12,7 @@ fn calls_without_media_end_and_others_stay() {
     let lab = lab!("timeouts");
     lab.edit(
         "[control]\n",
-        "[timeouts]\nstart_s = 10\nsilence_s = 10\nhold_s = 3600\none_way_s = 2\n[control]\n",
+        "[timeouts]\nstart_s = 3\nsilence_s = 3\nhold_s = 3600\none_way_s = 2\n[control]\n",
     );
     let _plane = lab.plane();
     let control = lab.control();

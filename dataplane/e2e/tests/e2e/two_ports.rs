@@ -1,7 +1,7 @@
 //! Two ports with a network each: a call from one to the other, bursts whose packets leave through both, and no port
 //! that takes the other's packets.
 
-use penstock_e2e::region::{balanced, totals};
+use penstock_e2e::region::totals;
 use penstock_e2e::{
     Lab, PLANE, Phone, Setup, Sides, Signal, lab, meet, phone_at, rtcp, sdp, wait_for,
 };
@@ -117,7 +117,7 @@ fn calls_go_from_port_to_port() {
     for (phone, from) in [(&mut a, 0xb), (&mut b, 0xa), (&mut c, 0xd), (&mut d, 0xc)] {
         phone.heard_all(from, 1, sent);
     }
-    let sum = balanced(&table);
+    let sum = lab.balanced();
     assert_eq!(sum.dropped_at_all(), 0, "{sum:?}");
     assert_eq!(sum.forwarded, 4 * 641 + 40);
     let bursts = table.workers()[0].bursts;
@@ -137,7 +137,7 @@ fn calls_go_from_port_to_port() {
     }
     let strays = wait_for(SOON, || totals(&table).dropped(Drop::NotOurAddress) == 2);
     assert!(strays, "{:?}", totals(&table));
-    assert_eq!(balanced(&table).dropped_at_all(), 2);
+    assert_eq!(lab.balanced().dropped_at_all(), 2);
 
     // Through the first came three phones' packets, through the second one phone's; and both counted them.
     let mut ports = json!(null);

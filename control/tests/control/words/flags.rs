@@ -1,7 +1,7 @@
 //! Flags: what each does. One that only says what is done anyway is held against the flag that it wins over.
 
-use crate::bench::*;
-use crate::keys::{blocked, bundled};
+use super::bench::*;
+use super::keys::{blocked, bundled};
 use penstock_shm::record::link;
 use penstock_shm::{Learn, flag};
 use serde_json::{Value, json};

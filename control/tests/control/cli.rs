@@ -1,7 +1,6 @@
 //! The command against running and missing daemons.
 
-mod common;
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 use std::process::Output;
 

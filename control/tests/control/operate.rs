@@ -1,7 +1,6 @@
 //! What an operator does: ending calls, setting values, reading totals, with Penstock's words and rtpengine-ctl's.
 
-mod common;
-use common::*;
+use crate::common::*;
 use serde_json::json;
 
 fn ctl(world: &World, line: &str) -> String {
@@ -100,16 +99,18 @@ fn totals_count_clients_and_calls() {
     }
 }
 
-/// Streams that ended stay in the sum, and a restart of control begins anew.
+/// Packets that were relayed, and how many of them a second.
+fn relayed(world: &World) -> (u64, u64) {
+    let groups = world.socket(r#"{"get":"statistics"}"#)["ok"].clone();
+    let rate = groups["currentstatistics"]["packetrate_kernel"].clone();
+    let total = groups["totalstatistics"]["relayedpackets"].clone();
+    (total.as_u64().unwrap(), rate.as_u64().unwrap())
+}
+
+/// Streams that ended stay in the sum, which is made every ten seconds.
 #[test]
 fn what_was_relayed_is_summed_up() {
-    let (mut world, plane) = World::running(64);
-    let relayed = |world: &World| {
-        let groups = world.socket(r#"{"get":"statistics"}"#)["ok"].clone();
-        let rate = groups["currentstatistics"]["packetrate_kernel"].clone();
-        let total = groups["totalstatistics"]["relayedpackets"].clone();
-        (total.as_u64().unwrap(), rate.as_u64().unwrap())
-    };
+    let (world, plane) = World::running(64);
     let a = call(&world, "a");
     plane.feed(a[0], 500);
     world.until("the sum", || relayed(&world).0 == 500);
@@ -118,6 +119,13 @@ fn what_was_relayed_is_summed_up() {
     let b = call(&world, "b");
     plane.feed(b[1], 70);
     world.until("the sum", || relayed(&world).0 == 570);
+}
+
+#[test]
+fn a_restart_of_control_begins_the_sum_anew() {
+    let (mut world, plane) = World::running(64);
+    let b = call(&world, "b");
+    plane.feed(b[1], 70);
     assert!(world.stop());
     world.start();
     world.wait_state("online");

@@ -1,7 +1,6 @@
 //! What ng says of learning, marking and payload types, as it reaches the plane.
 
-mod common;
-use common::*;
+use crate::common::*;
 use penstock_shm::record::{accept, hint};
 use penstock_shm::{Dscp, Learn, TableView, flag};
 use serde_json::json;

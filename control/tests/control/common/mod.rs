@@ -1,5 +1,4 @@
 //! The daemon under test: the real binaries, a real region, and a plane without DPDK.
-#![allow(dead_code, unreachable_pub)]
 
 pub mod doors;
 mod plane;
@@ -7,7 +6,7 @@ mod plane;
 pub use plane::TestPlane;
 
 use serde_json::{Value, json};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +15,19 @@ use tempfile::TempDir;
 
 /// Longer than anything here should take by an order of magnitude.
 pub const PATIENCE: Duration = Duration::from_secs(100);
+
+/// A port of 127.0.0.1 that nobody has, by UDP or TCP, and that no socket gets which takes any: those are above.
+pub fn free_port() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(100);
+    loop {
+        let n = start.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let at = SocketAddr::from(([127, 0, 0, 1], 10_000 + (n % 20_000) as u16));
+        if UdpSocket::bind(at).is_ok() && TcpListener::bind(at).is_ok() {
+            return at;
+        }
+    }
+}
 
 /// A folder with a configuration, and what runs on it.
 pub struct World {
@@ -33,10 +45,7 @@ impl World {
             .prefix("penstock-test")
             .tempdir_in("/dev/shm")
             .unwrap();
-        let ng = UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        let ng = free_port();
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let world = World {

@@ -1,7 +1,6 @@
 //! What the configuration says of requests: templates, limits of load, the delay of deletes.
 
-mod common;
-use common::*;
+use crate::common::*;
 use serde_json::json;
 
 fn sdp_of(reply: &serde_json::Value) -> String {

@@ -1,7 +1,6 @@
 //! Deaths and returns: of control, of the plane, of the region.
 
-mod common;
-use common::*;
+use crate::common::*;
 use std::time::Instant;
 
 #[test]

@@ -1,7 +1,6 @@
 //! Draining: who is refused, who is served, and what a restart makes of it.
 
-mod common;
-use common::*;
+use crate::common::*;
 use serde_json::json;
 use std::io::{BufRead, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};

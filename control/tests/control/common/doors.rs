@@ -1,10 +1,10 @@
 //! Clients of the ways in: ng over UDP, TCP, HTTP and WebSocket, in both encodings.
 
-use super::{PATIENCE, World};
+use super::{PATIENCE, World, free_port};
 use penstock_ng::{Datagram, Dict, Text, Value as Ng};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 
 /// How a client writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +60,6 @@ fn json(value: Ng) -> Value {
             Value::Object(pairs.map(|(key, value)| (text(key), json(value))).collect())
         }
     }
-}
-
-/// A port of 127.0.0.1 that nobody listens on.
-pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 /// Adds TCP and HTTP to a configuration; returns where.

@@ -1,8 +1,7 @@
 //! ng over every transport, in both encodings, and what else HTTP and WebSocket answer.
 
-mod common;
-use common::doors::*;
-use common::*;
+use crate::common::doors::*;
+use crate::common::*;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};

@@ -1,7 +1,6 @@
 //! ng over UDP against the real daemon: what commands do and how bad ones end.
 
-mod common;
-use common::*;
+use crate::common::*;
 use penstock_shm::Dscp;
 use serde_json::json;
 

@@ -1,9 +1,6 @@
 //! Every word that the table of ng's words (control/ng, `support`) calls supported is acted upon: each has a case, which tells
 //! what comes of a request with the word from what comes of the same without it. A word without a case fails.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod bench;
 mod commands;
 mod flags;

@@ -1,7 +1,6 @@
 //! Calls whose media does not flow end by themselves, with their ports and streams.
 
-mod common;
-use common::*;
+use crate::common::*;
 use std::time::Duration;
 
 /// With these `[timeouts]`.
@@ -22,7 +21,7 @@ fn call(world: &World, id: &str) -> [u16; 2] {
 
 #[test]
 fn a_call_without_media_ends_and_one_with_media_stays() {
-    let (world, plane) = running("start_s = 10\nsilence_s = 10\none_way_s = 0");
+    let (world, plane) = running("start_s = 3\nsilence_s = 3\none_way_s = 0");
     let talks = call(&world, "talks");
     let ceases = call(&world, "ceases");
     call(&world, "never");
@@ -112,7 +111,7 @@ fn a_plane_that_stood_still_ends_no_call() {
 
 #[test]
 fn no_call_lasts_longer_than_it_may() {
-    let (world, plane) = running("final_s = 10");
+    let (world, plane) = running("final_s = 3");
     let ports = call(&world, "call");
     world.until("its end", || {
         plane.try_feed(ports[0], 1);

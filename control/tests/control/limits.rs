@@ -1,8 +1,7 @@
 //! Strangers: who may ask, how often, and how much they can make us keep.
 
-mod common;
-use common::doors::*;
-use common::*;
+use crate::common::doors::*;
+use crate::common::*;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::io::Write;

@@ -1,6 +1,6 @@
 //! Commands: what each changes, or tells. Without the word it is not sent.
 
-use crate::bench::*;
+use super::bench::*;
 use crate::common::reason;
 use serde_json::{Value, json};
 

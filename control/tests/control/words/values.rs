@@ -1,8 +1,8 @@
 //! Values that are words: what each does under its key. One that only says what is done anyway is held against another that is
 //! said in the flag string, which counts less.
 
-use crate::bench::*;
-use crate::keys::{blocked, bundled};
+use super::bench::*;
+use super::keys::{blocked, bundled};
 use penstock_shm::Learn;
 use serde_json::{Value, json};
 

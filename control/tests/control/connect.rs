@@ -1,7 +1,6 @@
 //! Legs of two calls that are connected: one call under two names, whatever dies, and two records in the end.
 
-mod common;
-use common::*;
+use crate::common::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;

@@ -59,6 +59,7 @@ impl TestPlane {
         };
         let entries: Vec<AddressEntry> = addresses.iter().map(entry).collect();
         parts.table.set_addresses(&entries).unwrap();
+        parts.pulse.start();
         let knobs: Arc<Knobs> = Arc::default();
         let (tasks, inbox) = mpsc::channel();
         let mine = knobs.clone();

@@ -1,6 +1,6 @@
 //! Keys: what a value under each does.
 
-use crate::bench::*;
+use super::bench::*;
 use penstock_shm::record::hint;
 use penstock_shm::{Dscp, Learn, TableView};
 use serde_json::{Value, json};

@@ -1,7 +1,6 @@
 //! Call detail records: a line for each call that ends, whole whatever happens to control.
 
-mod common;
-use common::*;
+use crate::common::*;
 use serde_json::Value;
 use std::path::PathBuf;
 

@@ -1,7 +1,6 @@
 //! The configuration read again while calls stand.
 
-mod common;
-use common::*;
+use crate::common::*;
 
 fn refused(output: &std::process::Output) -> String {
     assert_eq!(output.status.code(), Some(1));

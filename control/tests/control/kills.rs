@@ -1,8 +1,7 @@
 //! Either process is killed at random while calls come and go. In the end the store, the region
 //! and the ports agree, and nothing is left behind.
 
-mod common;
-use common::*;
+use crate::common::*;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
