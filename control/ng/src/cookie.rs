@@ -21,11 +21,14 @@ pub const GENERATION: Duration = Duration::from_secs(30);
 /// Most requests a generation remembers.
 pub const MAX_ENTRIES: usize = 65_536;
 
-/// Most bytes a generation takes: cookies, replies, and what an entry costs besides.
+/// Most bytes a generation takes: the memory that cookies and replies lie in, and what entries cost besides.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// What an entry costs beyond its cookie and reply: its place in the table.
 const ENTRY_BYTES: usize = 128;
+
+/// What cookies and replies may lie in. It does not depend on how many entries there are: memory is used again.
+const MAX_TAKEN: usize = MAX_BYTES - ENTRY_BYTES * MAX_ENTRIES;
 
 /// What is allocated at a time.
 const CHUNK: usize = 256 * 1024;
@@ -71,7 +74,8 @@ struct Bytes {
     chunks: Vec<Vec<u8>>,
     /// The one that is being filled.
     current: usize,
-    used: usize,
+    /// Octets of those up to it, filled or not.
+    taken: usize,
 }
 
 /// Where one of them lies.
@@ -83,20 +87,42 @@ struct Span {
 }
 
 impl Bytes {
-    fn push(&mut self, bytes: &[u8]) -> Span {
-        let fits = |chunk: &Vec<u8>| chunk.capacity() - chunk.len() >= bytes.len();
-        if !self.chunks.get(self.current).is_some_and(fits) {
-            self.current = (self.current + 1).min(self.chunks.len());
-            // One of the last time may be too small for a long one.
-            if !self.chunks.get(self.current).is_some_and(fits) {
-                let chunk = Vec::with_capacity(bytes.len().max(CHUNK));
-                self.chunks.insert(self.current, chunk);
-            }
+    /// What [`Bytes::reserve`] adds to what is taken.
+    fn cost(&self, len: usize) -> usize {
+        let fits = |chunk: &&Vec<u8>| chunk.capacity() - chunk.len() >= len;
+        if self.chunks.get(self.current).filter(fits).is_some() {
+            return 0;
         }
+        let next = self.chunks.get(self.current + 1).filter(fits);
+        next.map_or(len.max(CHUNK), Vec::capacity)
+    }
+
+    fn has_room(&self, len: usize) -> bool {
+        self.taken + self.cost(len) <= MAX_TAKEN
+    }
+
+    /// Makes room for so many octets end to end.
+    fn reserve(&mut self, len: usize) {
+        let cost = self.cost(len);
+        if cost == 0 {
+            return;
+        }
+        let next = (self.current + 1).min(self.chunks.len());
+        let fits = |chunk: &Vec<u8>| chunk.capacity() >= len;
+        if !self.chunks.get(next).is_some_and(fits) {
+            // One of the last time is too small. With those behind it kept, memory would have no bound.
+            self.chunks.truncate(next);
+            self.chunks.push(Vec::with_capacity(cost));
+        }
+        self.current = next;
+        self.taken += cost;
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Span {
+        self.reserve(bytes.len());
         let chunk = &mut self.chunks[self.current];
         let start = chunk.len();
         chunk.extend_from_slice(bytes);
-        self.used += bytes.len();
         Span {
             chunk: self.current,
             start,
@@ -115,7 +141,8 @@ impl Bytes {
     fn clear(&mut self) {
         self.chunks.truncate(self.current + 1);
         self.chunks.iter_mut().for_each(Vec::clear);
-        (self.current, self.used) = (0, 0);
+        self.current = 0;
+        self.taken = self.chunks.first().map_or(0, Vec::capacity);
     }
 }
 
@@ -177,7 +204,7 @@ impl<P: Eq + Hash> CookieCache<P> {
         if self.old.get(key, &peer, cookie).is_some() {
             self.old.entries.remove(&key);
         }
-        let has_room = self.young.bytes() + reply.len() <= MAX_BYTES;
+        let has_room = self.young.bytes.has_room(reply.len());
         if has_room && self.young.get(key, &peer, cookie).is_some() {
             let reply = self.young.bytes.push(reply);
             if let Some(entry) = self.young.entries.get_mut(&key) {
@@ -199,16 +226,27 @@ impl<P: Eq + Hash> CookieCache<P> {
         self.len() == 0
     }
 
+    /// Bytes that both generations hold, with memory that waits to be used again: twice [`MAX_BYTES`] at most, but for a message
+    /// that is longer by itself.
+    pub fn bytes(&self) -> usize {
+        let held = |generation: &Generation<P>| {
+            let chunks = generation.bytes.chunks.iter().map(Vec::capacity);
+            chunks.sum::<usize>() + ENTRY_BYTES * generation.entries.len()
+        };
+        held(&self.young) + held(&self.old)
+    }
+
     fn key(&self, peer: &P, cookie: &[u8]) -> u64 {
         self.hasher.hash_one((peer, cookie))
     }
 
     fn insert(&mut self, key: u64, peer: P, cookie: &[u8], reply: Option<&[u8]>, now: Instant) {
-        let more = ENTRY_BYTES + cookie.len() + reply.map_or(0, <[u8]>::len);
-        if self.young.entries.len() >= MAX_ENTRIES || self.young.bytes() + more > MAX_BYTES {
+        let len = cookie.len() + reply.map_or(0, <[u8]>::len);
+        if self.young.entries.len() >= MAX_ENTRIES || !self.young.bytes.has_room(len) {
             self.swap(now);
         }
         let bytes = &mut self.young.bytes;
+        bytes.reserve(len);
         let entry = Entry {
             peer,
             cookie: bytes.push(cookie),
@@ -231,12 +269,5 @@ impl<P: Eq + Hash> CookieCache<P> {
         std::mem::swap(&mut self.young, &mut self.old);
         self.young.clear();
         self.swapped = now;
-    }
-}
-
-impl<P> Generation<P> {
-    /// What it takes, as [`MAX_BYTES`] counts.
-    fn bytes(&self) -> usize {
-        self.bytes.used + ENTRY_BYTES * self.entries.len()
     }
 }

@@ -114,16 +114,25 @@ fn entries_are_bounded() {
 fn bytes_are_bounded() {
     let now = Instant::now();
     let mut cache = CookieCache::new(now);
+    let bounded = |cache: &CookieCache| {
+        let bytes = cache.bytes();
+        assert!(bytes <= 2 * MAX_BYTES, "{bytes} bytes");
+    };
+    // Short ones leave ends of memory unused, long ones need more than those before them left.
+    for len in [1, 60_000, 140_000, 1, 300_000, 600_000, 60_000] {
+        let reply = vec![0; len];
+        for n in 0..MAX_BYTES / len.max(1000) * 5 / 2 {
+            cache.finish(peer(1), &n.to_be_bytes(), &reply, now);
+            bounded(&cache);
+        }
+    }
     let reply = vec![0; 60_000];
     let fit = MAX_BYTES / reply.len();
-    for n in 0..3 * fit {
-        cache.finish(peer(1), &n.to_be_bytes(), &reply, now);
-        assert!(cache.len() <= 2 * fit);
-    }
     // What is answered over and over counts each time, and never beyond the bound.
     for _ in 0..3 * fit {
         cache.finish(peer(1), b"again", &reply, now);
         assert!(cache.len() <= 2 * fit);
+        bounded(&cache);
     }
     assert_eq!(cache.begin(peer(1), b"again", now), answered(&reply));
     assert!(cache.len() <= 2);

@@ -249,7 +249,7 @@ impl Steward {
         }
     }
 
-    /// Opens NATs. Where the next hop is not known yet, it is being asked for: the next turn tries again.
+    /// Opens NATs. Where the next hop is not known yet, it is being asked for: the next datagram has its answer.
     pub(super) fn pierce(&mut self, now_ns: u64) {
         for due in self.streams.pierce(now_ns) {
             let hop = self.adjacencies.get(due.adjacency);
@@ -257,7 +257,6 @@ impl Steward {
                 && let Some(frame) = penstock_relay::empty(&due.slot, &hop.l2)
             {
                 self.reply(hop.port as u8, &frame, false);
-                self.streams.pierced(due.stream, now_ns);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Streams that stand for one another: candidates of one agent (RFC 8445) at several addresses of the plane. At most one of
-//! them has the remote; who sends to the first of them, its alternates' home, leaves by that one.
+//! them has a remote, or, of an agent that checks nothing, each has the one that signalling named; who sends to the first of
+//! them, its alternates' home, leaves by the one of highest rank.
 
 use super::{Draft, Drafts, Streams};
 use penstock_relay::learn;
@@ -36,7 +37,7 @@ impl Streams {
         all.filter_map(|endpoint| self.table.find(endpoint))
     }
 
-    /// The stream at that endpoint, or the alternate of it that has a remote.
+    /// Of the stream at that endpoint and its alternates the one of highest rank that has a remote; the first of equals.
     pub(super) fn exit(&self, home: Endpoint, drafts: &Drafts) -> Option<Exit> {
         // Alternates alone are no agent: the first one will come back, or they will go.
         self.table.find(home)?;

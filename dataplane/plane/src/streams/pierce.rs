@@ -4,14 +4,14 @@
 use super::{Drafts, Streams};
 use penstock_relay::route::{self, Policy};
 use penstock_shm::{Feed, Learn, RecordId, Slot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// From one datagram to the next.
 const EVERY_NS: u64 = 1_000_000_000;
 /// Nobody who has not been heard by then will be.
 const LIMIT_NS: u64 = 60_000_000_000;
-/// Datagrams of one turn of the steward.
+/// Streams that one turn of the steward looks at.
 const AT_ONCE: usize = 256;
 
 /// A stream whose phone is waited for.
@@ -21,15 +21,17 @@ struct Waited {
     /// The signalling that asked for it.
     signal: u32,
     since_ns: u64,
+    /// When it is to be looked at next, unless it was heard or given up.
     due_ns: u64,
 }
 
-/// All of them, by record.
+/// All of them.
 #[derive(Default)]
 pub(super) struct Pierces {
+    /// By record; those that were heard or given up too, so that the same signalling does not begin anew.
     waited: BTreeMap<u32, Waited>,
-    /// Nothing is due before.
-    next_ns: u64,
+    /// When which record is to be looked at.
+    pub(super) due: BTreeSet<(u64, u32)>,
 }
 
 /// A datagram that is due: by which next hop, with which headers.
@@ -46,7 +48,8 @@ pub struct Due {
 fn waits(policy: &Policy) -> bool {
     let spec = &policy.spec;
     let is_own = spec.feed == Feed::Own && spec.learn != Learn::Checks;
-    spec.pierce && is_own && policy.remote.is_some() && !policy.latched
+    let is_outside = policy.remote.is_some() && !policy.own_remote;
+    spec.pierce && is_own && is_outside && !policy.latched
 }
 
 impl Streams {
@@ -59,43 +62,42 @@ impl Streams {
                 since_ns: now_ns,
                 due_ns: now_ns,
             };
-            let known = self.pierces.waited.get(&number);
-            let is_known = known.is_some_and(|known| {
-                (known.generation, known.signal) == (waited.generation, waited.signal)
-            });
-            if !is_known {
-                self.pierces.waited.insert(number, waited);
-                self.pierces.next_ns = 0;
+            let Pierces { waited: all, due } = &mut self.pierces;
+            if let Some(known) = all.get(&number) {
+                if (known.generation, known.signal) == (waited.generation, waited.signal) {
+                    continue;
+                }
+                due.remove(&(known.due_ns, number));
             }
+            all.insert(number, waited);
+            due.insert((now_ns, number));
         }
     }
 
-    /// What is to be sent now, to those who have not been heard. Each comes again until [`Streams::pierced`].
+    /// What is to be sent now, to those who have not been heard. What cannot be sent waits for the next time too: who has
+    /// no way must not be in the way of others.
     pub fn pierce(&mut self, now_ns: u64) -> Vec<Due> {
-        let mut due = Vec::new();
-        if now_ns < self.pierces.next_ns {
-            return due;
-        }
-        let mut all = std::mem::take(&mut self.pierces.waited);
-        all.retain(|&number, waited| self.is_waited_for(number, waited, now_ns));
-        for (&number, waited) in all.iter().filter(|(_, waited)| waited.due_ns <= now_ns) {
-            if due.len() < AT_ONCE {
-                due.extend(self.datagram(number, waited.generation, now_ns));
+        let mut datagrams = Vec::new();
+        for _ in 0..AT_ONCE {
+            let Pierces { waited: all, due } = &mut self.pierces;
+            let first = due.first().filter(|(due_ns, _)| *due_ns <= now_ns);
+            let Some(&(due_ns, number)) = first else {
+                break;
+            };
+            due.remove(&(due_ns, number));
+            let Some(waited) = all.get(&number).copied() else {
+                continue;
+            };
+            if !self.is_waited_for(number, &waited, now_ns) {
+                continue;
             }
+            datagrams.extend(self.datagram(number, waited.generation, now_ns));
+            let due_ns = now_ns + EVERY_NS;
+            let Pierces { waited: all, due } = &mut self.pierces;
+            all.insert(number, Waited { due_ns, ..waited });
+            due.insert((due_ns, number));
         }
-        let next = all.values().map(|waited| waited.due_ns).min();
-        self.pierces = Pierces {
-            waited: all,
-            next_ns: next.unwrap_or(u64::MAX),
-        };
-        due
-    }
-
-    /// A datagram was sent: the next one is due later.
-    pub fn pierced(&mut self, stream: RecordId, now_ns: u64) {
-        if let Some(waited) = self.pierces.waited.get_mut(&stream.number) {
-            waited.due_ns = now_ns + EVERY_NS;
-        }
+        datagrams
     }
 
     fn is_waited_for(&self, number: u32, waited: &Waited, now_ns: u64) -> bool {

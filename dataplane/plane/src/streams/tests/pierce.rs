@@ -33,13 +33,25 @@ impl Bench {
         seen.collect()
     }
 
-    /// As `due`; they are sent.
+    /// How many are due.
     fn sends(&mut self, now_ns: u64) -> usize {
-        let due = self.streams.pierce(now_ns);
-        for due in &due {
-            self.streams.pierced(due.stream, now_ns);
+        self.due(now_ns).len()
+    }
+
+    /// So many phones at ports of their own, of one command each, that are waited for from then on.
+    fn await_many(&mut self, count: u16, now_ns: u64) -> Vec<Endpoint> {
+        let all = (0..count).map(|n| Endpoint {
+            addr: 0,
+            port: 10_000 + 2 * n,
+        });
+        let all: Vec<Endpoint> = all.collect();
+        for (&endpoint, port) in all.iter().zip(20_000..) {
+            let remote = format!("198.18.0.8:{port}");
+            let own = spec(endpoint, B, Some(&remote), 1);
+            let ops = [Op::Set(own), pierces(endpoint, true)];
+            self.apply_at(now_ns, 7, &ops).unwrap();
         }
-        due.len()
+        all
     }
 }
 
@@ -51,11 +63,7 @@ fn a_phone_is_sent_datagrams_until_it_is_heard() {
     bench
         .apply_at(SECOND, 7, &call(2, Some(PHONE), true))
         .unwrap();
-    // As long as it was not sent, it is due.
-    for _ in 0..2 {
-        assert_eq!(bench.due(SECOND), [(PHONE.to_owned(), A.port)]);
-    }
-    assert_eq!(bench.sends(SECOND), 1);
+    assert_eq!(bench.due(SECOND), [(PHONE.to_owned(), A.port)]);
     assert_eq!(bench.sends(SECOND), 0);
     // Another body of the same signalling does not begin anew.
     bench
@@ -93,6 +101,10 @@ fn one_that_learns_nothing_is_heard_by_its_meter() {
         .last_seen_ns
         .set(2 * SECOND);
     assert_eq!(bench.sends(3 * SECOND), 0);
+    bench
+        .apply_at(4 * SECOND, 7, &[Op::Set(fixed), pierces(A, true)])
+        .unwrap();
+    assert_eq!(bench.sends(4 * SECOND), 0, "it was heard");
 }
 
 #[test]
@@ -103,6 +115,12 @@ fn a_phone_that_stays_away_and_one_that_leaves_are_given_up() {
         .unwrap();
     let sent = (0..100).map(|second| bench.sends((1 + second) * SECOND));
     assert_eq!(sent.sum::<usize>(), 60);
+    // A command that touches it, as itself or as a peer, is no new signalling.
+    let same = call(1, Some(PHONE), true);
+    for ops in [&same[..], &same[2..]] {
+        bench.apply_at(150 * SECOND, 7, ops).unwrap();
+        assert_eq!(bench.sends(150 * SECOND), 0);
+    }
     bench
         .apply_at(200 * SECOND, 7, &call(2, Some(PHONE), true))
         .unwrap();
@@ -131,4 +149,51 @@ fn the_next_plane_goes_on() {
     let due = bench.streams.pierce(SECOND);
     assert_eq!(due.len(), 1);
     assert!(has(&due[0].slot, flag::EGRESS_V6));
+}
+
+/// What leads to an address of ours needs nothing opened.
+#[test]
+fn a_remote_of_our_own_is_sent_nothing() {
+    let mut bench = Bench::new(8);
+    bench
+        .apply_at(SECOND, 7, &call(1, Some("198.18.0.1:30000"), true))
+        .unwrap();
+    assert_eq!(bench.sends(SECOND), 0);
+    assert!(bench.streams.pierces.due.is_empty());
+}
+
+/// Nobody says that anything was sent: those who were looked at wait behind the others.
+#[test]
+fn phones_without_a_way_do_not_keep_others_from_theirs() {
+    let mut bench = Bench::with(8, 1024, DEFAULTS);
+    let all = bench.await_many(600, SECOND);
+    let turns = [0, 1, 2, 3].map(|turn| bench.due(SECOND + turn));
+    assert_eq!(turns.each_ref().map(Vec::len), [256, 256, 88, 0]);
+    let mut sent: Vec<u16> = turns.iter().flatten().map(|(_, port)| *port).collect();
+    sent.sort_unstable();
+    assert_eq!(sent, all.iter().map(|at| at.port).collect::<Vec<u16>>());
+    assert_eq!(bench.sends(2 * SECOND), 256);
+}
+
+#[test]
+fn a_turn_looks_at_what_is_due_alone() {
+    let mut bench = Bench::with(8, 4096, DEFAULTS);
+    let all = bench.await_many(3000, SECOND);
+    let sent = (0..20).map(|_| bench.sends(SECOND));
+    assert_eq!(sent.sum::<usize>(), all.len());
+    // All are heard; who is looked at is waited for no more.
+    for &endpoint in &all {
+        let record = bench.streams.table.find(endpoint).unwrap();
+        let meter = &bench.streams.table.tally(record).meter;
+        meter.last_seen_ns.set(SECOND + 1);
+    }
+    bench
+        .apply_at(3 * SECOND / 2, 7, &call(1, Some(PHONE), true))
+        .unwrap();
+    assert_eq!(bench.due(3 * SECOND / 2), [(PHONE.to_owned(), A.port)]);
+    assert_eq!(bench.streams.pierces.due.len(), all.len() + 1);
+    for _ in 0..20 {
+        assert_eq!(bench.sends(2 * SECOND), 0);
+    }
+    assert_eq!(bench.streams.pierces.due.len(), 1);
 }
