@@ -52,12 +52,19 @@ impl Calls {
 }
 
 impl Call {
-    /// The leg that has the tag, of the latest dialog.
+    /// The leg that has the tag. A tag is in several dialogs if its offer forked: the one whose partner has answered is meant,
+    /// then one that was answered at all, then the latest.
     fn find_tag(&self, tag: &str) -> Option<At> {
-        let mut dialogs = self.dialogs.iter().enumerate().rev();
-        dialogs.find_map(|(idx, dialog)| {
+        let dialogs = self.dialogs.iter().enumerate();
+        let found = dialogs.filter_map(|(idx, dialog)| {
             let side = dialog.legs.iter().position(|leg| leg.has(tag));
             side.map(|side| (idx, side))
+        });
+        found.max_by_key(|&(idx, side)| {
+            let dialog = &self.dialogs[idx];
+            let partner = self.partner(dialog, side);
+            let talks = partner.is_some_and(|(other, far)| other.legs[far].signal > 0);
+            (talks, dialog.legs.iter().all(|leg| leg.signal > 0))
         })
     }
 
@@ -82,7 +89,8 @@ impl Call {
         for ((idx, side), partner) in [one, other].into_iter().zip(partners) {
             let dialog = &mut self.dialogs[idx];
             dialog.legs[side].partner = partner;
-            dialog.is_reoffered = false;
+            // The first answer is as one to a new offer.
+            dialog.is_reoffered = dialog.sides().any(|side| dialog.legs[side].signal == 0);
             dialog.expects_anew(now);
         }
         let places = self.places(&self.dialogs[one.0], one.1);

@@ -279,6 +279,67 @@ fn an_offer_and_an_answer_bring_a_dialog_together_again() {
     assert_eq!(answered(&mut calls, 7.0), some("y"), "before that offer");
 }
 
+/// The first answer is one to an offer, even if the caller was connected to another before it came.
+#[test]
+fn a_first_answer_brings_a_dialog_together() {
+    let mut calls = calls(20);
+    let none = Options::default();
+    let p = parties("one", "a", None);
+    offer(&mut calls, p, &sdp("10.0.0.1", 4000, ""), &none, 0.0).unwrap();
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    let answered = |calls: &mut Calls, s| {
+        let p = parties("one", "a", Some("b"));
+        answer(calls, p, &sdp("10.0.0.2", 4100, ""), &none, s).unwrap();
+        who_hears_whom(calls)
+    };
+    let own = [some("b"), some("a"), None, None];
+    assert_eq!(answered(&mut calls, 3.0), own);
+    connect(&mut calls, ("one", "a"), ("two", "y"), 4.0);
+    let connected = [some("y"), None, None, some("a")];
+    assert_eq!(answered(&mut calls, 5.0), connected, "it came once more");
+}
+
+/// Of a caller whose offer forked the branch that answered is meant, not one that lost.
+#[test]
+fn a_forked_caller_is_connected_where_it_talks() {
+    let mut calls = calls(20);
+    let none = Options::default();
+    let branch = |to, branch| Parties {
+        branch: Some(branch),
+        ..parties("one", "a", to)
+    };
+    let body = sdp("10.0.0.1", 4000, "");
+    for name in ["z1", "z2"] {
+        offer(&mut calls, branch(None, name), &body, &none, 0.0).unwrap();
+    }
+    let back = sdp("10.0.0.2", 4100, "");
+    answer(&mut calls, branch(Some("b"), "z1"), &back, &none, 1.0).unwrap();
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    let partner_of_b = |calls: &Calls| {
+        let call = calls.get("one").unwrap();
+        call.partner(&call.dialogs[0], 1).map(|(d, _)| d.number)
+    };
+    assert_eq!(partner_of_b(&calls), Some(0));
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    assert_eq!(hears(&calls, "b"), None);
+    assert_eq!(partner_of_b(&calls), None);
+    let heard = |calls: &Calls| {
+        let (call, y, side) = leg(calls, "y");
+        call.partner(y, side).map(|(d, far)| (d.number, far))
+    };
+    assert_eq!(heard(&calls), Some((0, 0)));
+    // So it is once who answered has been connected to another.
+    connect(&mut calls, ("one", "b"), ("two", "x"), 3.0);
+    connect(&mut calls, ("two", "y"), ("two", "x"), 4.0);
+    assert_eq!(
+        [hears(&calls, "b"), heard(&calls).map(|_| "x".into())],
+        [None, some("x")]
+    );
+    connect(&mut calls, ("one", "a"), ("two", "y"), 5.0);
+    assert_eq!(heard(&calls), Some((0, 0)));
+}
+
 /// Sections of a kind are for each other, one after the other, and the rest for nobody.
 #[test]
 fn sections_find_their_like() {
