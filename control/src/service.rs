@@ -425,6 +425,8 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::Draining => "draining",
         MediaError::TooManyMedia => "too-many-media",
         MediaError::TooManyTags => "too-many-tags",
+        MediaError::TooManyNames => "too-many-names",
+        MediaError::TooManyDialogs => "too-many-dialogs",
         MediaError::AnswerCount { .. } => "answer-count",
         MediaError::UnknownInterface(_) => "unknown-interface",
         MediaError::Family { .. } => "wrong-family",
