@@ -84,13 +84,16 @@ impl Service {
 
     /// Takes over the delays of deletes that a former process was told of.
     fn resume_delays(self: &Rc<Self>) {
-        let now_us = now().unix_us;
         let calls = self.calls.borrow();
-        for call in calls.iter() {
-            for ends_us in call.dialogs.iter().filter_map(|dialog| dialog.ends_us) {
-                let rest = Duration::from_micros(ends_us.saturating_sub(now_us));
-                self.look_in(call.key, rest);
-            }
+        calls.iter().for_each(|call| self.look_when_due(call));
+    }
+
+    /// Looks at a call as the delay of each delete is over.
+    pub(crate) fn look_when_due(self: &Rc<Self>, call: &Call) {
+        let now_us = now().unix_us;
+        for ends_us in call.dialogs.iter().filter_map(|dialog| dialog.ends_us) {
+            let rest = Duration::from_micros(ends_us.saturating_sub(now_us));
+            self.look_in(call.key, rest);
         }
     }
 

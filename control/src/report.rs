@@ -66,26 +66,28 @@ impl Clock {
 }
 
 /// The report on those legs of `call` that have one of `tags`, and on whom they talk to; on all if there are no
-/// `tags`. `rated` is how the call's streams sounded.
+/// `tags`. Of a call that goes by several Call-IDs, what was made with this one alone. `rated` is how the call's streams
+/// sounded.
 pub(crate) fn report<'a>(
-    call: &Call,
+    (call, id): (&Call, &str),
     tags: &[&str],
     meters: Meters<'a, 'a>,
     rated: &'a [Rated],
     clock: Clock,
 ) -> Dict<'static> {
+    let created_us = call.created_us_of(id);
     let mut report = Report {
         meters,
         rated,
         progression: progression(rated.iter().map(|rated| rated.sources().len()).sum()),
         clock,
-        created_s: call.created_us / 1_000_000,
+        created_s: created_us / 1_000_000,
         ssrcs: BTreeMap::new(),
         rtp: Sum::default(),
         rtcp: Sum::default(),
     };
     let mut participants: Vec<Participant> = Vec::new();
-    for dialog in &call.dialogs {
+    for dialog in call.dialogs.iter().filter(|d| call.id_of(d) == id) {
         let is_meant = |tag: &&str| dialog.legs.iter().any(|leg| leg.has(tag));
         let wanted = tags.is_empty() || tags.iter().any(is_meant);
         for side in dialog.sides() {
@@ -117,9 +119,9 @@ pub(crate) fn report<'a>(
         ssrcs.push(ssrc.to_string(), entry);
     }
     let mut out = Dict::default();
-    out.push("created", call.created_us / 1_000_000);
-    out.push("created_us", call.created_us % 1_000_000);
-    out.push("created_ts", call.created_us);
+    out.push("created", created_us / 1_000_000);
+    out.push("created_us", created_us % 1_000_000);
+    out.push("created_ts", created_us);
     out.push("last signal", call.last_signal_us / 1_000_000);
     // rtpengine's only: there is no Redis here.
     out.push("last redis update", 0_u64);

@@ -253,7 +253,7 @@ impl Service {
             return Reply::ok();
         }
         Reply::ok().with_all(report::report(
-            &ended.call,
+            (&ended.call, &delete.call_id),
             &[],
             &|local| ended.meters.get(&local).map(Cow::Borrowed),
             &ended.rated,
@@ -354,7 +354,7 @@ impl Service {
             .map(String::as_str)
             .collect();
         Reply::ok().with_all(report::report(
-            call,
+            (call, &query.call_id),
             &tags,
             &|local| self.link.stream(local).map(Cow::Owned),
             self.ratings.borrow().of(call.key),
@@ -425,6 +425,8 @@ fn kind(error: &MediaError) -> &'static str {
         MediaError::Draining => "draining",
         MediaError::TooManyMedia => "too-many-media",
         MediaError::TooManyTags => "too-many-tags",
+        MediaError::TooManyNames => "too-many-names",
+        MediaError::TooManyDialogs => "too-many-dialogs",
         MediaError::AnswerCount { .. } => "answer-count",
         MediaError::UnknownInterface(_) => "unknown-interface",
         MediaError::Family { .. } => "wrong-family",

@@ -7,6 +7,7 @@ use penstock_ng::{
     All, Block, Blocked, Connect, Dict, Flag, Reply, Sources, Subscribe, SubscribeAnswer,
     Unsubscribe, Value,
 };
+use std::rc::Rc;
 
 impl Service {
     pub(crate) async fn block(&self, block: &Block) -> Reply {
@@ -93,7 +94,7 @@ impl Service {
         self.done(self.change(prepared).await)
     }
 
-    pub(crate) async fn connect(&self, connect: &Connect) -> Reply {
+    pub(crate) async fn connect(self: &Rc<Self>, connect: &Connect) -> Reply {
         if connect.options.has(Flag::Directional) {
             return self.bad_option("directional is not supported by connect".into());
         }
@@ -103,7 +104,15 @@ impl Service {
             (other, &connect.to_tag),
             now(),
         );
-        self.done(self.change(prepared).await)
+        let outcome = self.change(prepared).await;
+        let calls = self.calls.borrow();
+        let joined = calls.get(&connect.call_id).filter(|_| outcome.is_ok());
+        // Delays of a call that became a part of this one were looked after by its key.
+        if let Some(call) = joined.filter(|_| connect.to_call_id.is_some()) {
+            self.look_when_due(call);
+        }
+        drop(calls);
+        self.done(outcome)
     }
 
     fn done(&self, outcome: Result<Vec<u8>, Failure>) -> Reply {

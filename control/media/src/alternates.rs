@@ -72,6 +72,8 @@ impl Dialog {
         for &rtp in &media.alternates[side] {
             let local = if is_rtcp { rtp.rtcp() } else { rtp };
             let remote = own.candidate(if is_rtcp { 2 } else { 1 }, Family::of(local.ip));
+            // Nobody is sent to by an alternate who is not to be sent to by the first.
+            let remote = remote.filter(|_| stream.remote.is_some());
             let learn = match (stream.ice, remote) {
                 (Some(_), _) => stream.learn,
                 (None, Some(_)) => Learn::Off,

@@ -427,9 +427,10 @@ impl Call {
         self.legs().map(|leg| leg.tags.len().max(1)).sum()
     }
 
-    /// The dialog that an offer belongs to, and which of its legs made it. Strict matches first:
-    /// both tags, then one known and the other leg yet unnamed, then the sender's alone. An offer
-    /// without a to-tag that comes by another branch belongs to none: it is a fork's own.
+    /// The dialog that an offer belongs to, and which of its legs made it: one of its Call-ID, or one whose leg was connected
+    /// to the leg of the to-tag. Strict matches first: both tags, then those connected, then one known and the other leg yet
+    /// unnamed, then the sender's alone. An offer without a to-tag that comes by another branch belongs to none: it is a
+    /// fork's own.
     pub(crate) fn find_offerer(&self, parties: &Parties<'_>) -> Option<(usize, usize)> {
         let Parties {
             from_tag: from,
@@ -448,9 +449,10 @@ impl Call {
         let alone = |dialog: &Dialog, leg: &Leg, _: &Leg| {
             leg.has(from) && !dialog.published && (to.is_some() || dialog.is_of(branch))
         };
-        self.find(both)
-            .or_else(|| self.find(half))
-            .or_else(|| self.find(alone))
+        self.find(parties, both)
+            .or_else(|| self.find_connected(parties))
+            .or_else(|| self.find(parties, half))
+            .or_else(|| self.find(parties, alone))
     }
 
     /// The dialog that an answer belongs to, and which of its legs had made the offer.
@@ -462,20 +464,50 @@ impl Call {
             ..
         } = *parties;
         let to = to.unwrap_or_default();
-        self.find(|dialog, leg, other| leg.has(from) && other.has(to) && dialog.is_of(branch))
-            .or_else(|| self.find(|_, leg, other| leg.has(from) && other.has(to)))
+        let find = |fits: &dyn Fn(&Dialog, &Leg, &Leg) -> bool| self.find(parties, fits);
+        find(&|dialog, leg, other| leg.has(from) && other.has(to) && dialog.is_of(branch))
+            .or_else(|| find(&|_, leg, other| leg.has(from) && other.has(to)))
+            .or_else(|| self.find_connected(parties))
             .or_else(|| {
-                self.find(|dialog, leg, other| {
+                find(&|dialog, leg, other| {
                     leg.has(from) && other.tags.is_empty() && dialog.is_of(branch)
                 })
             })
-            .or_else(|| self.find(|dialog, leg, _| leg.has(from) && dialog.is_of(branch)))
-            .or_else(|| self.find(|dialog, leg, _| leg.has(from) && !dialog.published))
+            .or_else(|| find(&|dialog, leg, _| leg.has(from) && dialog.is_of(branch)))
+            .or_else(|| find(&|dialog, leg, _| leg.has(from) && !dialog.published))
     }
 
-    fn find(&self, fits: impl Fn(&Dialog, &Leg, &Leg) -> bool) -> Option<(usize, usize)> {
+    /// Whether the leg that the one of a dialog was connected to has the tag.
+    pub(crate) fn is_connected(&self, (idx, side): (usize, usize), tag: &str) -> bool {
+        let dialog = &self.dialogs[idx];
+        let partner = self.partner(dialog, side);
+        let other = partner.filter(|(other, _)| other.number != dialog.number);
+        other.is_some_and(|(other, far)| other.legs[far].has(tag))
+    }
+
+    /// The leg of the from-tag, if it was connected to that of the to-tag; either may be of the Call-ID.
+    fn find_connected(&self, parties: &Parties<'_>) -> Option<(usize, usize)> {
+        let to = parties.to_tag?;
+        let is_own = |dialog: &Dialog| self.id_of(dialog) == parties.call_id;
+        let mut legs = (0..self.dialogs.len()).flat_map(|idx| [(idx, 0), (idx, 1)]);
+        legs.find(|&(idx, side)| {
+            let dialog = &self.dialogs[idx];
+            dialog.legs[side].has(parties.from_tag)
+                && self.is_connected((idx, side), to)
+                && self
+                    .partner(dialog, side)
+                    .is_some_and(|(other, _)| is_own(dialog) || is_own(other))
+        })
+    }
+
+    fn find(
+        &self,
+        parties: &Parties<'_>,
+        fits: impl Fn(&Dialog, &Leg, &Leg) -> bool,
+    ) -> Option<(usize, usize)> {
+        let is_own = |(_, dialog): &(usize, &Dialog)| self.id_of(dialog) == parties.call_id;
         // The latest dialog first: an earlier one with the same tag is being replaced.
-        for (idx, dialog) in self.dialogs.iter().enumerate().rev() {
+        for (idx, dialog) in self.dialogs.iter().enumerate().rev().filter(is_own) {
             for side in 0..2 {
                 if fits(dialog, &dialog.legs[side], &dialog.legs[1 - side]) {
                     return Some((idx, side));

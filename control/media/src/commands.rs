@@ -95,8 +95,9 @@ impl Selector<'_> {
 }
 
 impl Calls {
-    /// Prepares the end of the dialogs that were made with a Call-ID, or of those of its call that fit the tags; and the
-    /// branch; with a delay, that they end by themselves later. Tags of two legs that were connected mean the dialogs of both.
+    /// Prepares the end of the dialogs that were made with a Call-ID, or of those of them that fit the tags; and the
+    /// branch; with a delay, that they end by themselves later. Tags of two legs that were connected mean the dialogs of both,
+    /// if either is of the Call-ID.
     ///
     /// # Errors
     /// [`MediaError::NoMatch`].
@@ -110,6 +111,7 @@ impl Calls {
     ) -> Result<Pending, MediaError> {
         let before = self.shared(call_id).ok_or(MediaError::NoMatch)?;
         let has = |leg: &Leg, tag: Option<&str>| tag.is_none_or(|tag| leg.has(tag));
+        let is_own = |dialog: &Dialog| before.id_of(dialog) == call_id;
         let connected = |dialog: &Dialog| {
             let (Some(from), Some(to)) = (from_tag, to_tag) else {
                 return false;
@@ -118,9 +120,10 @@ impl Calls {
             sides.any(|side| {
                 let own = &dialog.legs[side];
                 let partner = before.partner(dialog, side);
-                let other = partner.map(|(other, far)| &other.legs[far]);
-                other.is_some_and(|other| {
-                    own.has(from) && other.has(to) || own.has(to) && other.has(from)
+                partner.is_some_and(|(theirs, far)| {
+                    let other = &theirs.legs[far];
+                    (is_own(dialog) || is_own(theirs))
+                        && (own.has(from) && other.has(to) || own.has(to) && other.has(from))
                 })
             })
         };
@@ -131,8 +134,8 @@ impl Calls {
                 has(from, from_tag) && (has(to, to_tag) || to.tags.is_empty())
             };
             let is_meant = match from_tag.or(to_tag) {
-                Some(_) => fits(a, b) || fits(b, a) || connected(dialog),
-                None => before.id_of(dialog) == call_id,
+                Some(_) => is_own(dialog) && (fits(a, b) || fits(b, a)) || connected(dialog),
+                None => is_own(dialog),
             };
             dialog.is_of(branch) && is_meant
         };
@@ -261,6 +264,7 @@ impl Calls {
 /// What is left of a call: copies end with what they are copies of, a call with its last dialog.
 fn ended(before: Rc<Call>, mut call: Call) -> Pending {
     call.forget_partners();
+    call.forget_names();
     let numbers: Vec<u16> = call.dialogs.iter().map(|dialog| dialog.number).collect();
     for fork in &mut call.forks {
         fork.medias.retain(|media| numbers.contains(&media.dialog));
@@ -277,8 +281,13 @@ impl Work<'_> {
         sdp: &Sdp,
         options: &Options,
     ) -> Result<Vec<u8>, MediaError> {
-        let is_own = |dialog: &Dialog| dialog.published && dialog.legs[0].has(parties.from_tag);
-        let idx = match self.call.dialogs.iter().position(is_own) {
+        let call = &self.call;
+        let is_own = |dialog: &Dialog| {
+            call.id_of(dialog) == parties.call_id
+                && dialog.published
+                && dialog.legs[0].has(parties.from_tag)
+        };
+        let idx = match call.dialogs.iter().position(is_own) {
             Some(idx) => idx,
             None => {
                 let faced = facing(self.pools, sdp, options)?;

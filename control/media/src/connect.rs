@@ -5,14 +5,17 @@
 //! offer and an answer bring the legs of a dialog together again.
 //!
 //! Two calls become one: the second one's dialogs are the first one's from then on, and keep their Call-ID. The call goes by
-//! both names until it ends, and its region key is the first one's.
+//! the second name until the last dialog of that Call-ID ends, by the first until it ends, and its region key is the first one's.
 
 use crate::call::{Call, Dialog, Merged};
 use crate::calls::{Calls, Pending};
 use crate::fork::MAX_FORKS;
 use crate::partner::Partner;
-use crate::{MAX_MEDIA, MAX_PAIRS, MediaError, Now};
+use crate::{MAX_MEDIA, MAX_NAMES, MAX_PAIRS, MediaError, Now};
 use std::rc::Rc;
+
+/// Number of the last dialog of a call: its legs' have one bit more.
+const MAX_DIALOG: u16 = u16::MAX >> 1;
 
 /// A leg: which dialog of the call, and which leg of it.
 type At = (usize, usize);
@@ -24,7 +27,7 @@ impl Calls {
     /// # Errors
     /// [`MediaError::UnknownCall`], [`MediaError::UnknownTag`], [`MediaError::UnknownToTag`],
     /// [`MediaError::NothingInCommon`]; of two calls also [`MediaError::TagCollision`], [`MediaError::TooManyMedia`],
-    /// [`MediaError::TooManyTags`].
+    /// [`MediaError::TooManyTags`], [`MediaError::TooManyNames`], [`MediaError::TooManyDialogs`].
     pub fn connect(
         &self,
         (call_id, tag): (&str, &str),
@@ -52,17 +55,28 @@ impl Calls {
 }
 
 impl Call {
-    /// The leg that has the tag, of the latest dialog.
+    /// The leg that has the tag. A tag is in several dialogs if its offer forked: the one whose partner has answered is meant,
+    /// then one that was answered at all, then the latest.
     fn find_tag(&self, tag: &str) -> Option<At> {
-        let mut dialogs = self.dialogs.iter().enumerate().rev();
-        dialogs.find_map(|(idx, dialog)| {
+        let dialogs = self.dialogs.iter().enumerate();
+        let found = dialogs.filter_map(|(idx, dialog)| {
             let side = dialog.legs.iter().position(|leg| leg.has(tag));
             side.map(|side| (idx, side))
+        });
+        found.max_by_key(|&(idx, side)| {
+            let dialog = &self.dialogs[idx];
+            let partner = self.partner(dialog, side);
+            let talks = partner.is_some_and(|(other, far)| other.legs[far].signal > 0);
+            (talks, dialog.legs.iter().all(|leg| leg.signal > 0))
         })
     }
 
     /// Has two legs hear each other, and those that they heard before nobody.
     fn join(&mut self, one: At, other: At, now: Now) -> Result<(), MediaError> {
+        // Signalling takes back a delete that has not come to pass.
+        for (idx, _) in [one, other] {
+            self.dialogs[idx].ends_us = None;
+        }
         let dialog = &self.dialogs[one.0];
         let partner = self.partner(dialog, one.1);
         let wanted = &self.dialogs[other.0];
@@ -82,7 +96,8 @@ impl Call {
         for ((idx, side), partner) in [one, other].into_iter().zip(partners) {
             let dialog = &mut self.dialogs[idx];
             dialog.legs[side].partner = partner;
-            dialog.is_reoffered = false;
+            // The first answer is as one to a new offer.
+            dialog.is_reoffered = dialog.sides().any(|side| dialog.legs[side].signal == 0);
             dialog.expects_anew(now);
         }
         let places = self.places(&self.dialogs[one.0], one.1);
@@ -118,6 +133,13 @@ impl Call {
         }
     }
 
+    /// Gives up the names of merged calls of which no dialog is left.
+    pub(crate) fn forget_names(&mut self) {
+        let dialogs = &self.dialogs;
+        let has_dialog = |id: &str| dialogs.iter().any(|d| d.call_id.as_deref() == Some(id));
+        self.merged.retain(|merged| has_dialog(&merged.id));
+    }
+
     /// Has nobody name a leg that has left.
     pub(crate) fn forget_partners(&mut self) {
         let numbers: Vec<u16> = self.dialogs.iter().map(|d| d.leg_number(0)).collect();
@@ -145,6 +167,13 @@ impl Call {
             || self.locals().count() + other.locals().count() > MAX_PAIRS
         {
             return Err(MediaError::TooManyMedia);
+        }
+        if self.merged.len() + other.merged.len() + 2 > MAX_NAMES {
+            return Err(MediaError::TooManyNames);
+        }
+        if usize::from(self.next_dialog) + usize::from(other.next_dialog) > usize::from(MAX_DIALOG)
+        {
+            return Err(MediaError::TooManyDialogs);
         }
         let (first, place) = (self.next_dialog, self.dialogs.len());
         let renumbered = |number: u16| number.wrapping_add(first);

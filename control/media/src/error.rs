@@ -1,6 +1,6 @@
 //! Why an operation was refused.
 
-use crate::{Family, MAX_MEDIA, MAX_TAGS};
+use crate::{Family, MAX_MEDIA, MAX_NAMES, MAX_TAGS};
 use penstock_sdp::SdpError;
 use std::net::IpAddr;
 use thiserror::Error;
@@ -95,6 +95,12 @@ pub enum MediaError {
     /// Too many tags for one call.
     #[error("Too many tags in one call, the limit is {MAX_TAGS}")]
     TooManyTags,
+    /// Too many calls became one.
+    #[error("Too many Call-IDs in one call, the limit is {MAX_NAMES}")]
+    TooManyNames,
+    /// Two calls that cannot become one: between them they had more dialogs than there are numbers.
+    #[error("The two calls have had too many dialogs to become one")]
+    TooManyDialogs,
     /// The answer has m= lines that the offer had not.
     #[error("The answer has {answered} media sections, the offer had {offered}")]
     AnswerCount {

@@ -26,7 +26,7 @@
 //!
 //! A leg that was connected ([`Calls::connect`]) hears a leg of another dialog in place of the other one of its own:
 //! [`Call::partner`] says whom, [`Call::places`] in which sections. The dialogs may have been two calls'; then that call goes
-//! by both Call-IDs.
+//! by both Call-IDs, as long as each has a dialog; it keeps its own to its end.
 //!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
@@ -81,6 +81,9 @@ pub const MAX_PAIRS: usize = 2 * MAX_MEDIA;
 
 /// Tags of one call, over all its dialogs and forks.
 pub const MAX_TAGS: usize = 32;
+
+/// Call-IDs that one call goes by.
+pub const MAX_NAMES: usize = 64;
 
 /// The present, twice.
 #[derive(Clone, Copy, Debug)]

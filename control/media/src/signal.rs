@@ -43,7 +43,8 @@ impl Work<'_> {
     ) -> Result<Vec<u8>, MediaError> {
         let found = self.call.find_offerer(parties).filter(|&(idx, from)| {
             let other = &self.call.dialogs[idx].legs[1 - from];
-            !options.new_branch || parties.to_tag.is_none_or(|to| other.has(to))
+            let is_to = |to| other.has(to) || self.call.is_connected((idx, from), to);
+            !options.new_branch || parties.to_tag.is_none_or(is_to)
         });
         let (idx, from) = match found {
             Some((idx, from)) => {
@@ -52,7 +53,9 @@ impl Work<'_> {
             }
             None => (self.add_dialog(parties, sdp, options)?, 0),
         };
-        if let Some(to) = parties.to_tag {
+        if let Some(to) = parties.to_tag
+            && !self.call.is_connected((idx, from), to)
+        {
             self.name_leg(idx, 1 - from, to)?;
         }
         let dialog = &mut self.call.dialogs[idx];
@@ -111,7 +114,10 @@ impl Work<'_> {
             .find_offered(parties)
             .ok_or(MediaError::UnknownTag)?;
         let side = 1 - offerer;
-        self.name_leg(idx, side, parties.to_tag.unwrap_or_default())?;
+        let tag = parties.to_tag.unwrap_or_default();
+        if !self.call.is_connected((idx, offerer), tag) {
+            self.name_leg(idx, side, tag)?;
+        }
         self.call.rejoin(idx, self.now);
         let dialog = &mut self.call.dialogs[idx];
         dialog.learn = options.learn.unwrap_or(dialog.learn);
@@ -293,7 +299,7 @@ impl Work<'_> {
             for (side, local) in media.sides.iter_mut().zip(locals) {
                 side.is_faced_by(Family::of(local.ip));
             }
-        } else if options.fresh_ports && has_moved {
+        } else if options.fresh_ports && has_moved && !self.call.dialogs[idx].published {
             let local = self.take(&faced[1 - from])?;
             let media = &mut self.call.dialogs[idx].medias[position];
             media.alternates[1 - from].clear();

@@ -223,6 +223,18 @@ fn a_lite_agent_is_heard_at_each_address_and_sent_to_at_one() {
         [four, four, [Some(5010), None]]
     );
     assert_eq!(desired[&home].learn, Learn::Heuristic);
+    // Nobody sends first to one behind a NAT, by an alternate as little as by the first.
+    let mut waits = calls_of(8);
+    offered(&mut waits, ICE, &keyed(), 0.0);
+    let wait = Options {
+        wait: true,
+        ..keyed()
+    };
+    answer(&mut waits, p(), &body, &wait, 1.0).unwrap();
+    let desired_b = waits.get("c").unwrap().desired();
+    let facing_b: Vec<Local> = self::media(&waits).facing(1).collect();
+    let mut sent_to = facing_b.iter().filter_map(|local| desired_b.get(local));
+    assert!(sent_to.all(|stream| stream.remote.is_none()));
     // One that becomes a full agent is heard by its checks alone.
     let full = body.replace("a=ice-lite\r\n", "");
     answer(&mut calls, p(), &full, &keyed(), 2.0).unwrap();

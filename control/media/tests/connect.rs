@@ -161,6 +161,11 @@ fn either_name_ends_what_belongs_to_it() {
     assert_eq!(hears(&calls, "b"), None);
     assert_eq!(calls.len(), 1);
     assert!(!delete(&mut calls, "two", None, None, 3.5));
+    // Without a dialog it is a name no more, and another call may have it.
+    assert!(calls.get("two").is_none() && calls.get("one").unwrap().merged.is_empty());
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    assert_eq!(calls.len(), 2);
+    assert!(delete(&mut calls, "two", None, None, 3.8));
     assert!(delete(&mut calls, "one", Some("a"), None, 4.0));
     assert!(calls.is_empty() && calls.get("two").is_none());
     assert!(calls.ports().all(|(_, used, _)| used == 0));
@@ -237,6 +242,28 @@ fn what_cannot_be_connected_is_refused() {
     let no = MediaError::NothingInCommon;
     assert_eq!(refused(&calls, ("one", "a"), ("srtp", "s")), no);
     assert_eq!(refused(&calls, ("srtp", "s"), ("other", "o")), no);
+    // However often calls come and go, there are numbers for all, and few names.
+    let mut crowded = common::calls(20);
+    let name = |n: u8| Merged {
+        id: n.to_string(),
+        created_us: 0,
+    };
+    let stored = calls.iter().filter(|call| call.id.len() == 3);
+    for mut call in stored.cloned().collect::<Vec<_>>() {
+        if call.id == "one" {
+            call.merged = (0..63).map(name).collect();
+        } else {
+            call.next_dialog = 0x7fff;
+        }
+        assert_eq!(crowded.restore([call])[0].1, Restore::Done);
+    }
+    let no = MediaError::TooManyNames;
+    assert_eq!(refused(&crowded, ("one", "a"), ("two", "y")), no);
+    assert_eq!(refused(&crowded, ("two", "y"), ("one", "a")), no);
+    talk(&mut crowded, "new", ["v", "w"], 8000);
+    let no = MediaError::TooManyDialogs;
+    assert_eq!(refused(&crowded, ("two", "y"), ("new", "v")), no);
+    assert_eq!(refused(&crowded, ("new", "v"), ("two", "y")), no);
     // Each call has room for 32 tags.
     for n in 0..15 {
         let [from, to] = ["f", "t"].map(|tag| format!("{tag}{n}"));
@@ -277,6 +304,67 @@ fn an_offer_and_an_answer_bring_a_dialog_together_again() {
     assert_eq!(who_hears_whom(&calls), [some("b"), some("a"), None, None]);
     connect(&mut calls, ("one", "a"), ("two", "y"), 6.0);
     assert_eq!(answered(&mut calls, 7.0), some("y"), "before that offer");
+}
+
+/// The first answer is one to an offer, even if the caller was connected to another before it came.
+#[test]
+fn a_first_answer_brings_a_dialog_together() {
+    let mut calls = calls(20);
+    let none = Options::default();
+    let p = parties("one", "a", None);
+    offer(&mut calls, p, &sdp("10.0.0.1", 4000, ""), &none, 0.0).unwrap();
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    let answered = |calls: &mut Calls, s| {
+        let p = parties("one", "a", Some("b"));
+        answer(calls, p, &sdp("10.0.0.2", 4100, ""), &none, s).unwrap();
+        who_hears_whom(calls)
+    };
+    let own = [some("b"), some("a"), None, None];
+    assert_eq!(answered(&mut calls, 3.0), own);
+    connect(&mut calls, ("one", "a"), ("two", "y"), 4.0);
+    let connected = [some("y"), None, None, some("a")];
+    assert_eq!(answered(&mut calls, 5.0), connected, "it came once more");
+}
+
+/// Of a caller whose offer forked the branch that answered is meant, not one that lost.
+#[test]
+fn a_forked_caller_is_connected_where_it_talks() {
+    let mut calls = calls(20);
+    let none = Options::default();
+    let branch = |to, branch| Parties {
+        branch: Some(branch),
+        ..parties("one", "a", to)
+    };
+    let body = sdp("10.0.0.1", 4000, "");
+    for name in ["z1", "z2"] {
+        offer(&mut calls, branch(None, name), &body, &none, 0.0).unwrap();
+    }
+    let back = sdp("10.0.0.2", 4100, "");
+    answer(&mut calls, branch(Some("b"), "z1"), &back, &none, 1.0).unwrap();
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    let partner_of_b = |calls: &Calls| {
+        let call = calls.get("one").unwrap();
+        call.partner(&call.dialogs[0], 1).map(|(d, _)| d.number)
+    };
+    assert_eq!(partner_of_b(&calls), Some(0));
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    assert_eq!(hears(&calls, "b"), None);
+    assert_eq!(partner_of_b(&calls), None);
+    let heard = |calls: &Calls| {
+        let (call, y, side) = leg(calls, "y");
+        call.partner(y, side).map(|(d, far)| (d.number, far))
+    };
+    assert_eq!(heard(&calls), Some((0, 0)));
+    // So it is once who answered has been connected to another.
+    connect(&mut calls, ("one", "b"), ("two", "x"), 3.0);
+    connect(&mut calls, ("two", "y"), ("two", "x"), 4.0);
+    assert_eq!(
+        [hears(&calls, "b"), heard(&calls).map(|_| "x".into())],
+        [None, some("x")]
+    );
+    connect(&mut calls, ("one", "a"), ("two", "y"), 5.0);
+    assert_eq!(heard(&calls), Some((0, 0)));
 }
 
 /// Sections of a kind are for each other, one after the other, and the rest for nobody.
@@ -450,4 +538,66 @@ fn hold_media(on: bool) -> Hold<'static> {
         flows: Flows::Dialog,
         label: None,
     }
+}
+
+/// Tags are the names of one Call-ID's legs: another call's legs are not meant by them, nor given other tags.
+#[test]
+fn tags_are_sought_in_their_own_call() {
+    let none = Options::default();
+    let mut calls = two();
+    connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+    // Those of the other call mean nobody.
+    assert!(!delete(&mut calls, "two", Some("a"), None, 3.0));
+    assert!(!delete(&mut calls, "two", Some("a"), Some("b"), 3.0));
+    let body = sdp("10.0.0.7", 7000, "");
+    let p = || parties("two", "b", Some("a"));
+    let refused = answer(&mut calls, p(), &body, &none, 3.0);
+    assert_eq!(refused, Err(MediaError::UnknownTag));
+    let before = calls.get("one").unwrap().dialogs.clone();
+    offer(&mut calls, p(), &body, &none, 3.0).unwrap();
+    let call = calls.get("one").unwrap();
+    assert_eq!(call.dialogs[..2], before);
+    assert_eq!(call.id_of(&call.dialogs[2]), "two");
+
+    // Of two that were connected that of the from-tag is meant, whichever name is used, and keeps its own tags.
+    for id in ["one", "two"] {
+        let mut calls = two();
+        connect(&mut calls, ("one", "a"), ("two", "y"), 2.0);
+        let tags = |calls: &Calls| {
+            let legs = calls.get("one").unwrap().legs();
+            legs.map(|leg| leg.tags.clone()).collect::<Vec<_>>()
+        };
+        let before = tags(&calls);
+        let moved = sdp("10.0.0.1", 4002, "a=sendonly\r\n");
+        offer(&mut calls, parties(id, "a", Some("y")), &moved, &none, 3.0).unwrap();
+        assert_eq!(tags(&calls), before);
+        assert_eq!(stream(&calls, "a").remote.unwrap().port(), 4002);
+        assert_eq!(hears(&calls, "a"), some("y"));
+        let p = parties(id, "a", Some("y"));
+        answer(&mut calls, p, &body, &none, 4.0).unwrap();
+        assert_eq!(tags(&calls), before);
+        assert_eq!(hears(&calls, "a"), some("b"), "it is where b was");
+    }
+    // So it is within one call.
+    let mut calls = common::calls(20);
+    talk(&mut calls, "c", ["a", "b"], 4000);
+    talk(&mut calls, "c", ["x", "y"], 6000);
+    connect(&mut calls, ("c", "b"), ("c", "y"), 2.0);
+    offer(&mut calls, parties("c", "b", Some("y")), &body, &none, 3.0).unwrap();
+    assert_eq!(leg(&calls, "a").1.legs[0].tags, ["a"]);
+    assert_eq!(stream(&calls, "b").remote.unwrap().port(), 7000);
+}
+
+/// As other signalling does: it is wanted again.
+#[test]
+fn a_connect_takes_back_a_delayed_delete() {
+    let mut calls = two();
+    for id in ["one", "two"] {
+        let delay = Duration::from_secs(5);
+        let pending = calls.delete(id, (None, None), None, delay, now(2.0));
+        commit(&mut calls, pending.unwrap(), 2.0);
+    }
+    connect(&mut calls, ("one", "a"), ("two", "y"), 3.0);
+    let key = calls.get("one").unwrap().key;
+    assert!(calls.expire(key, now(9.0)).is_none());
 }

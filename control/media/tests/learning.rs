@@ -260,6 +260,15 @@ fn no_port_latching_gives_the_other_leg_a_new_port() {
         Some(2),
         "the old one is free"
     );
+    // What is published has one pair, wherever it moves.
+    let mut published = |port: u16| {
+        let body = sdp("10.0.0.1", port, "a=sendonly\r\n");
+        let p = parties("p", "a", None);
+        let pending = all.publish(&p, body.as_bytes(), &fresh, now(2.0));
+        commit(&mut all, pending.unwrap(), 2.0);
+        all.get("p").unwrap().locals().count()
+    };
+    assert_eq!([published(4000), published(4002)], [1, 1]);
 }
 
 /// A call as control stored it before there were ways to learn.
