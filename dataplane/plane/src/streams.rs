@@ -233,8 +233,10 @@ impl Streams {
         }
         self.note(&mut drafts);
         self.add_peers(&mut drafts);
+        self.store(&drafts, now_ns)?;
+        // Not before: who is looked at while his slot is the old one is given up.
         self.await_phones(&drafts, now_ns);
-        self.store(&drafts, now_ns)
+        Ok(())
     }
 
     /// Everything that can be refused, before anything is changed.

@@ -37,7 +37,8 @@ impl Streams {
         all.filter_map(|endpoint| self.table.find(endpoint))
     }
 
-    /// Of the stream at that endpoint and its alternates the one of highest rank that has a remote; the first of equals.
+    /// Of the stream at that endpoint and its alternates the one of highest rank that has a remote; the first of equals, or
+    /// if none has any.
     pub(super) fn exit(&self, home: Endpoint, drafts: &Drafts) -> Option<Exit> {
         // Alternates alone are no agent: the first one will come back, or they will go.
         self.table.find(home)?;

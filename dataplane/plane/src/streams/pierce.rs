@@ -3,7 +3,7 @@
 
 use super::{Drafts, Streams};
 use penstock_relay::route::{self, Policy};
-use penstock_shm::{Feed, Learn, RecordId, Slot};
+use penstock_shm::{Feed, Learn, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -36,8 +36,6 @@ pub(super) struct Pierces {
 
 /// A datagram that is due: by which next hop, with which headers.
 pub struct Due {
-    /// Of whom.
-    pub stream: RecordId,
     /// The next hop's number.
     pub adjacency: u16,
     /// The route: [`penstock_relay::empty`].
@@ -91,7 +89,7 @@ impl Streams {
             if !self.is_waited_for(number, &waited, now_ns) {
                 continue;
             }
-            datagrams.extend(self.datagram(number, waited.generation, now_ns));
+            datagrams.extend(self.datagram(number, now_ns));
             let due_ns = now_ns + EVERY_NS;
             let Pierces { waited: all, due } = &mut self.pierces;
             all.insert(number, Waited { due_ns, ..waited });
@@ -112,12 +110,11 @@ impl Streams {
     }
 
     /// By the stream's own endpoint to its own remote: the way of those who send to it.
-    fn datagram(&mut self, number: u32, generation: u32, now_ns: u64) -> Option<Due> {
+    fn datagram(&mut self, number: u32, now_ns: u64) -> Option<Due> {
         let policy = self.draft(number).policy;
         let endpoint = self.endpoint(number);
         let egress = self.egress(number, endpoint, &policy, now_ns).ok()??;
         Some(Due {
-            stream: RecordId { number, generation },
             adjacency: egress.adjacency,
             slot: route::fill(&policy, None, Some(&egress), 0),
         })

@@ -197,3 +197,18 @@ fn a_turn_looks_at_what_is_due_alone() {
     }
     assert_eq!(bench.streams.pierces.due.len(), 1);
 }
+
+/// A worker that stands still had the command refused: control says it again, of the same signalling.
+#[test]
+fn a_command_that_is_said_again_is_heeded() {
+    let mut bench = Bench::new(8);
+    bench.worker.pin();
+    bench.apply_at(SECOND, 7, &call(1, None, false)).unwrap();
+    let ops = call(2, Some(PHONE), true);
+    let refused = (0..3).find_map(|_| bench.apply_at(SECOND, 7, &ops).err());
+    assert_eq!(refused, Some(Refusal::WorkerStuck));
+    assert_eq!(bench.sends(SECOND), 0);
+    bench.worker.offline();
+    bench.apply_at(SECOND, 7, &ops).unwrap();
+    assert_eq!(bench.sends(SECOND), 1);
+}
