@@ -4,7 +4,7 @@ use penstock_config::PoliceMedia;
 use penstock_media::{Class, Desired, Feed, Kind, Learn, Local, Op, Shared, Stream};
 use penstock_shm as shm;
 use penstock_shm::record::accept;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 // A call with as much media as it may have fits a command, streams that it replaces and all, and any bundle of it fits an endpoint.
 const _: () = assert!(shm::MAX_OPS >= penstock_media::MAX_MEDIA * 4 * (3 + 1));
@@ -195,7 +195,9 @@ pub(crate) fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     let mut wanted: HashMap<u32, (u64, Wanted)> = HashMap::new();
+    let mut keys = HashSet::new();
     for (key, desired) in calls {
+        keys.insert(key);
         for stream in desired.values() {
             match addresses.spec(stream) {
                 Some(stream) => {
@@ -206,6 +208,7 @@ pub(crate) fn plan(
         }
     }
     let mut commands: BTreeMap<u64, Vec<shm::Op>> = BTreeMap::new();
+    let mut moves: BTreeMap<u64, Vec<shm::Op>> = BTreeMap::new();
     // Removals go first, as a whole: an endpoint may have changed hands.
     for stat in installed {
         if stat.ended {
@@ -221,6 +224,12 @@ pub(crate) fn plan(
                     wanted.remove(&stat.endpoint.to_bits());
                 }
             }
+            // A merge of the two calls was not stored: its media goes on.
+            Some((key, stream)) if keys.contains(&stat.call) && is_of_one_leg(&stat, stream) => {
+                let (endpoint, from) = (stat.endpoint, stat.call);
+                let ops = moves.entry(*key).or_default();
+                ops.push(shm::Op::Move { endpoint, from });
+            }
             _ => {
                 let ops = commands.entry(stat.call).or_default();
                 ops.push(shm::Op::Remove(stat.endpoint));
@@ -228,7 +237,8 @@ pub(crate) fn plan(
         }
     }
     plan.commands = chunks(commands);
-    let mut commands: BTreeMap<u64, Vec<shm::Op>> = BTreeMap::new();
+    // What is moved is set as well: the plane knows by what was signalled whether what it has learned stands.
+    let mut commands = moves;
     for (key, stream) in wanted.into_values() {
         commands.entry(key).or_default().extend(stream.ops());
     }
@@ -248,6 +258,16 @@ fn chunks(commands: BTreeMap<u64, Vec<shm::Op>>) -> Vec<(u64, Vec<shm::Op>)> {
         parts.push((key, ops));
     }
     parts
+}
+
+/// Whether a stream may be the wanted one under the key of another call, which had become one with this, rather than that of
+/// another leg whose port it was. Of one that has learned where its leg is something else has to tell.
+fn is_of_one_leg(stat: &shm::StreamStat, wanted: &Wanted) -> bool {
+    let (have, spec) = (&stat.policy, &wanted.spec);
+    let is_told = !have.latched || wanted.ice.is_some() || spec.remote.is_some();
+    is_told
+        && have.ice == wanted.ice
+        && (have.signal, have.kind, have.media) == (spec.signal, spec.kind, spec.media)
 }
 
 /// Whether the stream is as wanted. A learned remote is as good as the signalled one it replaced; with ICE that one is never
@@ -506,5 +526,49 @@ mod ice_tests {
         assert!(!stands_with(&slot, other, &wanted));
         slot.signal += 1;
         assert!(!stands_with(&slot, wanted.ice, &wanted));
+    }
+
+    /// Control was killed in the middle of a merge: the plane has one call, the store two. Nothing begins anew.
+    #[test]
+    fn a_stream_is_moved_back_to_a_call_that_stands() {
+        let wanted = addresses().spec(&stream(1000)).expect("an address");
+        let (dir, spec) = (tempfile::tempdir().expect("a folder"), wanted.spec);
+        let region = shm::RegionConfig {
+            dir: dir.path().join("region"),
+            table_dir: None,
+            streams: 16,
+            group: None,
+        };
+        let mut table = shm::Plane::open(&region).expect("a region").split(1).table;
+        let number = table.insert(spec.endpoint, 7, 1).expect("room");
+        let slot = shm::Slot {
+            signal: spec.signal,
+            kind: spec.kind as u8,
+            learn: spec.learn as u8,
+            ..shm::Slot::CLOSED
+        };
+        table
+            .update_with(number, &slot, wanted.ice.as_ref())
+            .expect("no worker");
+        let view = shm::TableView::open(&region.dir).expect("the table");
+        let planned = |own: Stream, standing: bool| {
+            let other = standing.then(|| (7, Desired::new()));
+            let calls = other.into_iter().chain([(9, [(own.local, own)].into())]);
+            let commands = plan(calls, view.stream(number).into_iter(), &addresses()).commands;
+            let all = commands.into_iter();
+            all.map(|(key, ops)| (key, ops[0])).collect::<Vec<_>>()
+        };
+        let endpoint = spec.endpoint;
+        let moved = (9, shm::Op::Move { endpoint, from: 7 });
+        assert_eq!(planned(stream(1000), true), [moved]);
+        let anew = [(7, shm::Op::Remove(endpoint)), (9, shm::Op::Set(spec))];
+        assert_eq!(planned(stream(1000), false), anew);
+        // Another leg's.
+        let other = Stream {
+            ice: None,
+            ..stream(1000)
+        };
+        let other = planned(other, true);
+        assert_eq!((other.len(), other[0]), (2, anew[0]));
     }
 }

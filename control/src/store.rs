@@ -21,7 +21,9 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// The key of [`META`] that is there while control takes no new calls.
 const DRAINING: &str = "draining";
 
-/// Grows when the stored form of a call changes.
+/// Grows when the stored form of a call changes so that it cannot be read as what it was. What has been added since 1 is left
+/// out or taken for its default by whoever does not know it. So an earlier build that reads a store written now loses what it
+/// had no word for: of calls that became one it knows the first one's Call-ID alone, and that no leg was connected to another.
 const SCHEMA: u64 = 1;
 
 /// Bytes of the store kept in memory.

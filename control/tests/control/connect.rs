@@ -4,6 +4,7 @@ use crate::common::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// A call of two, and where each of them sends.
 fn call(world: &World, id: &str, [from, to]: [&str; 2], port: u16) -> [u16; 2] {
@@ -273,10 +274,12 @@ fn a_delayed_delete_of_a_call_that_was_merged_is_carried_out_in_time() {
     call(&world, "two", ["v", "w"], 8000);
     let late = json!({"command": "delete", "call-id": "two", "from-tag": "v", "to-tag": "w", "delete-delay": 2});
     assert_eq!(world.ng(late)["warning"], Value::Null);
+    let asked = Instant::now();
     assert_eq!(connect(&world, ["one", "a"], ["two", "y"])["result"], "ok");
     assert_eq!(plane.streams().len(), 12);
-    // Long before all calls are looked at.
     world.until("the late delete", || plane.streams().len() == 8);
+    // Long before all calls are looked at.
+    assert!(asked.elapsed() < Duration::from_secs(8));
     assert_eq!(world.list(), ["one", "two"]);
 }
 
