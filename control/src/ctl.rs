@@ -391,18 +391,8 @@ mod tests {
 
     #[test]
     fn a_list_has_an_end_that_says_so() {
-        let call = |key: usize| Call {
-            id: format!("c{key}"),
-            key: key as u64,
-            created_us: 1,
-            last_signal_us: 2,
-            merged: Vec::new(),
-            asked_by: None,
-            next_dialog: 0,
-            captures: 0,
-            dialogs: Vec::new(),
-            forks: Vec::new(),
-        };
+        let now = crate::service::now();
+        let call = |key: usize| Call::new(&format!("c{key}"), key as u64, now);
         let calls: Vec<Call> = (0..MAX_LISTED + 7).map(call).collect();
         let text = listing(calls.iter().take(MAX_LISTED), MAX_LISTED);
         assert_eq!(text.lines().count(), MAX_LISTED);

@@ -477,19 +477,29 @@ mod ice_tests {
         assert_eq!((sets, plan.homeless), (700, 0));
     }
 
-    /// What the plane has of these credentials stands wherever checks have led it, and other credentials do not.
-    #[test]
-    fn a_stream_stands_by_its_credentials() {
-        let wanted = addresses().spec(&stream(1000)).expect("an address");
-        let (dir, spec) = (tempfile::tempdir().expect("a folder"), wanted.spec);
+    /// A plane's table with one stream, of call 7, and what control sees of it.
+    fn table_with(
+        dir: &std::path::Path,
+        spec: &shm::StreamSpec,
+    ) -> (shm::TableWriter, shm::TableView, u32) {
         let region = shm::RegionConfig {
-            dir: dir.path().join("region"),
+            dir: dir.join("region"),
             table_dir: None,
             streams: 16,
             group: None,
         };
         let mut table = shm::Plane::open(&region).expect("a region").split(1).table;
         let number = table.insert(spec.endpoint, 7, 1).expect("room");
+        let view = shm::TableView::open(&region.dir).expect("the table");
+        (table, view, number)
+    }
+
+    /// What the plane has of these credentials stands wherever checks have led it, and other credentials do not.
+    #[test]
+    fn a_stream_stands_by_its_credentials() {
+        let wanted = addresses().spec(&stream(1000)).expect("an address");
+        let (dir, spec) = (tempfile::tempdir().expect("a folder"), wanted.spec);
+        let (mut table, view, number) = table_with(dir.path(), &spec);
         let mut slot = shm::Slot {
             flags: shm::flag::GATE_OPEN,
             peer_endpoint: spec.peer.to_bits(),
@@ -501,7 +511,6 @@ mod ice_tests {
             dscp: spec.dscp.to_u8(),
             ..shm::Slot::CLOSED
         };
-        let view = shm::TableView::open(&region.dir).expect("the table");
         let mut stands_with = |slot: &shm::Slot, ice: Option<shm::Ice>, wanted: &Wanted| {
             table
                 .update_with(number, slot, ice.as_ref())
@@ -533,14 +542,7 @@ mod ice_tests {
     fn a_stream_is_moved_back_to_a_call_that_stands() {
         let wanted = addresses().spec(&stream(1000)).expect("an address");
         let (dir, spec) = (tempfile::tempdir().expect("a folder"), wanted.spec);
-        let region = shm::RegionConfig {
-            dir: dir.path().join("region"),
-            table_dir: None,
-            streams: 16,
-            group: None,
-        };
-        let mut table = shm::Plane::open(&region).expect("a region").split(1).table;
-        let number = table.insert(spec.endpoint, 7, 1).expect("room");
+        let (mut table, view, number) = table_with(dir.path(), &spec);
         let slot = shm::Slot {
             signal: spec.signal,
             kind: spec.kind as u8,
@@ -550,7 +552,6 @@ mod ice_tests {
         table
             .update_with(number, &slot, wanted.ice.as_ref())
             .expect("no worker");
-        let view = shm::TableView::open(&region.dir).expect("the table");
         let planned = |own: Stream, standing: bool| {
             let other = standing.then(|| (7, Desired::new()));
             let calls = other.into_iter().chain([(9, [(own.local, own)].into())]);

@@ -335,20 +335,15 @@ fn read_stored(db: &Database) -> Result<Result<Stored, Trouble>, redb::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use penstock_media::Now;
+    use std::time::Duration;
 
     fn call(n: usize) -> Call {
-        Call {
-            id: format!("call{n}"),
-            key: n as u64,
-            created_us: 1,
-            last_signal_us: 2,
-            merged: Vec::new(),
-            asked_by: None,
-            next_dialog: 0,
-            captures: 0,
-            dialogs: Vec::new(),
-            forks: Vec::new(),
-        }
+        let now = Now {
+            mono: Duration::ZERO,
+            unix_us: 1,
+        };
+        Call::new(&format!("call{n}"), n as u64, now)
     }
 
     fn open(path: &Path) -> Result<(Rc<Store>, Stored), StoreError> {

@@ -334,7 +334,8 @@ impl Default for Side {
 }
 
 impl Call {
-    pub(crate) fn new(id: &str, key: u64, now: Now) -> Call {
+    /// One without dialogs yet. `key` is what the region calls it.
+    pub fn new(id: &str, key: u64, now: Now) -> Call {
         Call {
             id: id.to_owned(),
             key,

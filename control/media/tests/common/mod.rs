@@ -1,6 +1,8 @@
 //! What the tests of the media core share.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod two;
+
 use penstock_media::*;
 use std::time::Duration;
 

@@ -20,6 +20,8 @@ const SIDE: u16 = 20_000;
 const RTCP: u16 = 20_001;
 const FAR: u16 = 20_002;
 const FAR_RTCP: u16 = 20_003;
+/// Where the other side's phone is, and its RTCP.
+const FAR_PHONES: [u16; 2] = [5000, 5001];
 
 const FIRST: Credentials = Credentials {
     ufrag: *b"plane+/1",
@@ -84,7 +86,7 @@ impl Agent {
 }
 
 /// The four streams of a call whose one side has ICE with these credentials.
-fn streams(table: &TableView, signal: u32, of: Credentials, far: [SocketAddr; 2]) -> Vec<Op> {
+fn streams(table: &TableView, signal: u32, of: Credentials) -> Vec<Op> {
     let at = |port| endpoint(table, local(port), 0);
     let kinds = [(Kind::Rtp, SIDE, FAR), (Kind::Rtcp, RTCP, FAR_RTCP)];
     let pair = |((kind, side, other), far): ((Kind, u16, u16), SocketAddr)| {
@@ -112,7 +114,11 @@ fn streams(table: &TableView, signal: u32, of: Credentials, far: [SocketAddr; 2]
         };
         [Op::Set(near), ice, Op::Set(away)]
     };
-    kinds.into_iter().zip(far).flat_map(pair).collect()
+    kinds
+        .into_iter()
+        .zip(FAR_PHONES.map(phone_at))
+        .flat_map(pair)
+        .collect()
 }
 
 /// A call's far side, and what is counted.
@@ -122,6 +128,16 @@ struct Call {
 }
 
 impl Call {
+    /// One side has the first credentials, the other is a phone.
+    fn begin(lab: &Lab) -> Call {
+        let table = lab.table();
+        lab.install(1, &streams(&table, 1, FIRST));
+        Call {
+            table,
+            far: Phone::new(lab, phone_at(FAR_PHONES[0]), 0xb),
+        }
+    }
+
     fn dropped(&self, reason: Drop) -> u64 {
         totals(&self.table).dropped(reason)
     }
@@ -157,13 +173,7 @@ impl Call {
 fn checks_are_answered_and_say_where_media_goes() {
     let lab = lab!("ice");
     let mut plane = lab.plane();
-    let table = lab.table();
-    let far = [phone_at(5000), phone_at(5001)];
-    lab.install(1, &streams(&table, 1, FIRST, far));
-    let mut call = Call {
-        table,
-        far: Phone::new(&lab, far[0], 0xb),
-    };
+    let mut call = Call::begin(&lab);
     let [mut host, mut other] =
         [(4000, 0xa0), (4002, 0xa1)].map(|(port, ssrc)| Agent::new(&lab, phone_at(port), ssrc));
 
@@ -198,7 +208,7 @@ fn checks_are_answered_and_say_where_media_goes() {
 
     // A component of its own (RFC 8445, 2).
     let mut rtcp = Agent::new(&lab, phone_at(4001), 0xa2);
-    let mut far_rtcp = Phone::new(&lab, far[1], 0xb1);
+    let mut far_rtcp = Phone::new(&lab, phone_at(FAR_PHONES[1]), 0xb1);
     rtcp.phone.report(local(RTCP));
     let source = |port| {
         let stat = stream(&call.table, local(port)).expect("the stream");
@@ -217,7 +227,7 @@ fn checks_are_answered_and_say_where_media_goes() {
     plane = lab.plane();
     call.flows(&mut other);
     other.passes(local(SIDE), FIRST, &[]);
-    lab.install(1, &streams(&call.table, 2, SECOND, far));
+    lab.install(1, &streams(&call.table, 2, SECOND));
     call.flows(&mut other);
     assert_eq!(host.check(local(SIDE), FIRST, &[NOMINATE]).code, 401);
     call.flows(&mut other);
@@ -234,13 +244,7 @@ fn checks_are_answered_and_say_where_media_goes() {
 fn an_agent_that_nominates_all_pairs_has_the_best() {
     let lab = lab!("ice_aggressive");
     let _plane = lab.plane();
-    let table = lab.table();
-    let far = [phone_at(5000), phone_at(5001)];
-    lab.install(1, &streams(&table, 1, FIRST, far));
-    let mut call = Call {
-        table,
-        far: Phone::new(&lab, far[0], 0xb),
-    };
+    let mut call = Call::begin(&lab);
     let [mut low, mut high] =
         [(4000, 0xa0), (4002, 0xa1)].map(|(port, ssrc)| Agent::new(&lab, phone_at(port), ssrc));
     low.passes(local(SIDE), FIRST, &[NOMINATE]);
@@ -307,13 +311,7 @@ fn a_flood_of_checks_is_bounded_and_harms_no_other_call() {
     const FLOOD: u64 = 50_000;
     let lab = lab!("ice_flood");
     let _plane = lab.plane();
-    let table = lab.table();
-    let far = [phone_at(5000), phone_at(5001)];
-    lab.install(1, &streams(&table, 1, FIRST, far));
-    let mut call = Call {
-        table,
-        far: Phone::new(&lab, far[0], 0xb),
-    };
+    let mut call = Call::begin(&lab);
     let mut agent = Agent::new(&lab, phone_at(4000), 0xa0);
     agent.passes(local(SIDE), FIRST, &[NOMINATE]);
     call.settles(local(SIDE), &agent);
@@ -355,13 +353,7 @@ fn an_answer_that_is_not_sent_is_counted() {
     const CHECKS: u64 = 20;
     let lab = lab!("ice_unsent");
     let plane = lab.plane();
-    let table = lab.table();
-    let far = [phone_at(5000), phone_at(5001)];
-    lab.install(1, &streams(&table, 1, FIRST, far));
-    let mut call = Call {
-        table,
-        far: Phone::new(&lab, far[0], 0xb),
-    };
+    let mut call = Call::begin(&lab);
     let mut agent = Agent::new(&lab, phone_at(4000), 0xa0);
     agent.passes(local(SIDE), FIRST, &[NOMINATE]);
     call.settles(local(SIDE), &agent);
@@ -422,9 +414,8 @@ asyncio.run(asyncio.wait_for(main(int(sys.argv[1]), *sys.argv[2:]), 60))
     }
     let _plane = lab.plane();
     let table = lab.table();
-    let far = [phone_at(5000), phone_at(5001)];
-    lab.install(1, &streams(&table, 1, FIRST, far));
-    let mut phone = Phone::new(&lab, far[0], 0xb);
+    lab.install(1, &streams(&table, 1, FIRST));
+    let mut phone = Phone::new(&lab, phone_at(FAR_PHONES[0]), 0xb);
     let answers = || {
         if !phone.listen().rtp.is_empty() {
             phone.talk_anyway(local(FAR));
