@@ -65,10 +65,10 @@ async fn look(service: &Rc<Service>, keys: Vec<u64>) {
 
 impl Service {
     /// Ends those dialogs of a call that were deleted with a delay.
-    async fn expire(&self, key: u64, call_id: &str) {
+    async fn expire(&self, key: u64) {
         let pending = self.calls.borrow().expire(key, now());
         if let Some(pending) = pending {
-            tracing::debug!(call = call_id, "the delay of a delete is over");
+            tracing::debug!(call = pending.call_id, "the delay of a delete is over");
             self.remove(pending, "delete").await;
         }
     }
@@ -104,16 +104,16 @@ impl Service {
             return;
         };
         if call.is_expired(now()) {
-            let (service, id) = (self.clone(), call.id.clone());
-            return self.in_turn(&call.id, async move { service.expire(key, &id).await });
+            let service = self.clone();
+            return self.in_turn_of(key, async move { service.expire(key).await });
         }
         match self.health(call) {
             None => {}
             Some(Health::Well) => self.goes_both_ways(call),
             Some(Health::OneWay) => self.goes_one_way(call),
             Some(Health::Over(_)) => {
-                let (service, id) = (self.clone(), call.id.clone());
-                self.in_turn(&call.id, async move { service.end(&id).await });
+                let service = self.clone();
+                self.in_turn_of(key, async move { service.end(key).await });
             }
         }
     }
@@ -150,17 +150,17 @@ impl Service {
     }
 
     /// Ends a call if it still is over.
-    async fn end(&self, call_id: &str) {
+    async fn end(&self, key: u64) {
         let health = {
             let calls = self.calls.borrow();
-            calls.get(call_id).and_then(|call| self.health(call))
+            calls.by_key(key).and_then(|call| self.health(call))
         };
         let Some(Health::Over(why)) = health else {
             return;
         };
-        let ended = self.calls.borrow().end(call_id);
-        let Ok(pending) = ended else { return };
-        self.count_end(call_id, why);
+        let ended = self.calls.borrow().end(key);
+        let Some(pending) = ended else { return };
+        self.count_end(&pending.call_id, why);
         self.remove(pending, why.name()).await;
     }
 

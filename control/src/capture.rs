@@ -66,7 +66,6 @@ async fn say(write: &mut (impl AsyncWrite + Unpin), reply: Value) -> io::Result<
 /// A capture that runs until this is dropped.
 struct Capture {
     service: Rc<Service>,
-    id: String,
     key: u64,
 }
 
@@ -85,7 +84,7 @@ impl Capture {
         };
         let (done, outcome) = oneshot::channel();
         let worker = service.clone();
-        service.in_turn(id, async move {
+        service.in_turn_of(key, async move {
             // If nobody waits any more, it has not begun.
             if let Err(Ok(())) = done.send(worker.begin_capture(key).await) {
                 worker.end_capture(key).await;
@@ -94,7 +93,6 @@ impl Capture {
         outcome.await.map_err(|error| error.to_string())??;
         Ok(Capture {
             service: service.clone(),
-            id: id.to_owned(),
             key,
         })
     }
@@ -108,7 +106,7 @@ impl Drop for Capture {
     fn drop(&mut self) {
         let (service, key) = (self.service.clone(), self.key);
         let end = async move { service.end_capture(key).await };
-        self.service.in_turn(&self.id, end);
+        self.service.in_turn_of(self.key, end);
     }
 }
 

@@ -13,34 +13,47 @@ impl Service {
         let (done, ended) = oneshot::channel();
         let (service, name) = (self.clone(), id.to_owned());
         self.in_turn(id, async move {
+            let key = service.calls.borrow().get(&name).map(|call| call.key);
+            let ended = match key {
+                Some(key) => service.end_now(key).await,
+                None => false,
+            };
             // Nobody may wait any more.
-            let _ = done.send(service.end_now(&name).await);
+            let _ = done.send(ended);
         });
         ended.await.unwrap_or(false)
     }
 
-    async fn end_now(&self, id: &str) -> bool {
-        let prepared = self.calls.borrow().end(id);
-        let Ok(pending) = prepared else {
+    async fn end_now(&self, key: u64) -> bool {
+        let prepared = self.calls.borrow().end(key);
+        let Some(pending) = prepared else {
             return false;
         };
-        tracing::info!(call = id, "call ended: the operator ended it");
+        tracing::info!(call = pending.call_id, "call ended: the operator ended it");
         self.remove(pending, "operator").await.is_some()
     }
 
     /// Starts to end every call that stands; returns how many those are.
     pub(crate) fn end_all(self: &Rc<Self>) -> usize {
-        let ids: Vec<String> = self.calls.borrow().iter().map(|c| c.id.clone()).collect();
-        let count = ids.len();
+        let keys: Vec<u64> = self.calls.borrow().iter().map(|call| call.key).collect();
+        let count = keys.len();
         let service = self.clone();
         tokio::task::spawn_local(async move {
-            for batch in ids.chunks(BATCH) {
-                let mut waiting = tokio::task::JoinSet::new();
-                for id in batch {
-                    let (service, id) = (service.clone(), id.clone());
-                    waiting.spawn_local(async move { service.end_call(&id).await });
+            for batch in keys.chunks(BATCH) {
+                let mut waiting = Vec::new();
+                for &key in batch {
+                    let (done, ended) = oneshot::channel();
+                    let worker = service.clone();
+                    service.in_turn_of(key, async move {
+                        // Only the batch waits for it.
+                        let _ = done.send(worker.end_now(key).await);
+                    });
+                    waiting.push(ended);
                 }
-                while waiting.join_next().await.is_some() {}
+                for ended in waiting {
+                    // It is over either way.
+                    let _ = ended.await;
+                }
             }
         });
         count

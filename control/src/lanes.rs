@@ -1,7 +1,7 @@
 //! One lane per call: what concerns different calls overlaps, what concerns one call queues.
 //!
-//! A call that goes by several Call-IDs has the lane of its own one. Work that waited for a call which became a part of
-//! another meanwhile goes on to that one's lane.
+//! A call that goes by several Call-IDs has the lane of its own one. Work that waited for a call which has the lane of another
+//! Call-ID by then goes on to that lane: it became a part of another call, or lost its own name, or another call has its name.
 
 use crate::service::Service;
 use std::cell::RefCell;
@@ -74,29 +74,179 @@ impl Service {
         });
     }
 
-    /// The same for work that concerns two calls.
+    /// The same for work that concerns the call of a key, whatever Call-IDs it goes by.
+    pub(crate) fn in_turn_of(self: &Rc<Self>, key: u64, work: impl Future<Output = ()> + 'static) {
+        let (service, lane) = (self.clone(), self.lane_of(key));
+        self.lanes.run(&lane.clone(), async move {
+            match service.lane_of(key) == lane {
+                true => work.await,
+                false => service.in_turn_of(key, work),
+            }
+        });
+    }
+
+    /// The same for work that concerns two calls, by their Call-IDs.
     pub(crate) fn in_both_turns(
         self: &Rc<Self>,
         ids: [&str; 2],
         work: impl Future<Output = ()> + 'static,
     ) {
-        let lanes = ids.map(|id| self.lane(id));
-        let [one, other] = &lanes;
-        if one == other {
-            return self.in_turn(ids[0], work);
-        }
         let (service, names) = (self.clone(), ids.map(str::to_owned));
-        self.lanes
-            .run_both([&one.clone(), &other.clone()], async move {
-                let [one, other] = &names;
-                match [one, other].map(|name| service.lane(name)) == lanes {
-                    true => work.await,
-                    false => service.in_both_turns([one, other], work),
-                }
-            });
+        let lanes = ids.map(|id| self.lane(id));
+        let [one, other] = lanes.clone();
+        // One call may be two again by then, and the other way round.
+        let work = async move {
+            let ids = names.each_ref().map(String::as_str);
+            match ids.map(|id| service.lane(id)) == lanes {
+                true => work.await,
+                false => service.in_both_turns(ids, work),
+            }
+        };
+        match one == other {
+            true => self.lanes.run(&one, work),
+            false => self.lanes.run_both([&one, &other], work),
+        }
+    }
+
+    /// That of a call which is gone is for those who come too late.
+    fn lane_of(&self, key: u64) -> String {
+        let calls = self.calls.borrow();
+        calls
+            .by_key(key)
+            .map_or_else(String::new, |call| call.id.clone())
     }
 
     fn lane(&self, id: &str) -> String {
         self.calls.borrow().own_id(id).to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::now;
+    use penstock_media::{Options, Parties};
+    use std::time::Duration;
+    use tokio::task::{LocalSet, yield_now};
+
+    impl Service {
+        /// A call of that name begins, without a plane.
+        fn offered(&self, call_id: &str, from_tag: &str) {
+            let parties = Parties {
+                call_id,
+                from_tag,
+                to_tag: None,
+                branch: None,
+            };
+            let sdp = b"v=0\r\no=- 1 1 IN IP4 10.0.0.1\r\ns=-\r\nc=IN IP4 10.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n";
+            let mut calls = self.calls.borrow_mut();
+            let pending = calls.offer(&parties, sdp, &Options::default(), now());
+            calls.commit(pending.unwrap(), now());
+        }
+
+        fn deleted(&self, call_id: &str) {
+            let mut calls = self.calls.borrow_mut();
+            let pending = calls.delete(call_id, (None, None), None, Duration::ZERO, now());
+            calls.commit(pending.unwrap(), now());
+        }
+    }
+
+    /// Both are one call, `one`.
+    fn merged(dir: &std::path::Path) -> Rc<Service> {
+        let service = Service::idle(dir);
+        service.offered("one", "a");
+        service.offered("two", "x");
+        {
+            let mut calls = service.calls.borrow_mut();
+            let pending = calls.connect(("one", "a"), ("two", "x"), now());
+            calls.commit(pending.unwrap(), now());
+        }
+        Rc::new(service)
+    }
+
+    /// Runs what is ready.
+    async fn settle() {
+        for _ in 0..100 {
+            yield_now().await;
+        }
+    }
+
+    type Log = Rc<RefCell<Vec<&'static str>>>;
+
+    /// Work that takes until its sender is dropped or used, and is noted then.
+    fn work(
+        log: &Log,
+        name: &'static str,
+    ) -> (oneshot::Sender<()>, impl Future<Output = ()> + use<>) {
+        let (end, ends) = oneshot::channel();
+        let log = log.clone();
+        let work = async move {
+            let _ = ends.await;
+            log.borrow_mut().push(name);
+        };
+        (end, work)
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_one_call_waits_for_both_if_it_is_two_by_then() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = merged(dir.path());
+        let log = Log::default();
+        LocalSet::new()
+            .run_until(async {
+                let (first, works) = work(&log, "first");
+                let own = service.clone();
+                service.in_turn("one", async move {
+                    own.deleted("two");
+                    works.await;
+                });
+                let both = log.clone();
+                let connect = async move { both.borrow_mut().push("both") };
+                service.in_both_turns(["one", "two"], connect);
+                settle().await;
+                // Another call has the name, and is not yet done with.
+                let (second, works) = work(&log, "second");
+                let own = service.clone();
+                service.in_turn("two", async move {
+                    own.offered("two", "x");
+                    works.await;
+                });
+                settle().await;
+                drop(first);
+                settle().await;
+                drop(second);
+                settle().await;
+            })
+            .await;
+        assert_eq!(*log.borrow(), ["first", "second", "both"]);
+    }
+
+    #[tokio::test]
+    async fn a_key_leads_to_the_lane_of_whatever_name_the_call_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let service = merged(dir.path());
+        let key = service.calls.borrow().get("one").unwrap().key;
+        let log = Log::default();
+        LocalSet::new()
+            .run_until(async {
+                let (first, works) = work(&log, "first");
+                let own = service.clone();
+                service.in_turn("one", async move {
+                    own.deleted("one");
+                    works.await;
+                });
+                let swept = log.clone();
+                service.in_turn_of(key, async move { swept.borrow_mut().push("swept") });
+                settle().await;
+                let (second, works) = work(&log, "second");
+                service.in_turn("two", works);
+                settle().await;
+                drop(first);
+                settle().await;
+                drop(second);
+                settle().await;
+            })
+            .await;
+        assert_eq!(*log.borrow(), ["first", "second", "swept"]);
     }
 }

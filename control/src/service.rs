@@ -193,11 +193,7 @@ impl Service {
                 }
             }
         }
-        let absorbed = pending.absorbed().map(|call| call.id.as_str());
-        let stored = self
-            .store
-            .replace(absorbed, &pending.call_id, pending.after());
-        if !stored.await {
+        if !self.store(&pending).await {
             self.undo(pending);
             return Err(Failure::Store);
         }
@@ -209,6 +205,12 @@ impl Service {
         self.calls.borrow_mut().commit(pending, now());
         drop(applied);
         Ok(sdp)
+    }
+
+    /// Has the store hold what was prepared; false if it does not.
+    async fn store(&self, pending: &Pending) -> bool {
+        let (gone, id) = (pending.gone(), &pending.call_id);
+        self.store.replace(gone, id, pending.after()).await
     }
 
     /// Takes back what may stand in the plane of a change that did not come about.
@@ -299,7 +301,7 @@ impl Service {
     pub(crate) async fn remove(&self, pending: Pending, why: &'static str) -> Option<Ended> {
         let before = pending.before()?.clone();
         self.rate_at_end(before.key);
-        if !self.store.write(&pending.call_id, pending.after()).await {
+        if !self.store(&pending).await {
             self.stats.error("store");
         }
         // What stands now is the report if the plane cannot say more.

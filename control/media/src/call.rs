@@ -44,6 +44,9 @@ pub struct Merged {
     pub id: String,
     /// When its first offer came, microseconds since 1970.
     pub created_us: u64,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<SocketAddr>,
 }
 
 /// Two legs and the media between them.
@@ -381,23 +384,6 @@ impl Call {
         streams
     }
 
-    /// The Call-IDs that it goes by, its own first.
-    pub fn ids(&self) -> impl Iterator<Item = &str> {
-        let others = self.merged.iter().map(|merged| merged.id.as_str());
-        std::iter::once(self.id.as_str()).chain(others)
-    }
-
-    /// The Call-ID that one of its dialogs was made with.
-    pub fn id_of<'a>(&'a self, dialog: &'a Dialog) -> &'a str {
-        dialog.call_id.as_deref().unwrap_or(&self.id)
-    }
-
-    /// When the first offer with this Call-ID came, microseconds since 1970.
-    pub fn created_us_of(&self, id: &str) -> u64 {
-        let merged = self.merged.iter().find(|merged| merged.id == id);
-        merged.map_or(self.created_us, |merged| merged.created_us)
-    }
-
     /// How many streams [`Call::desired`] has.
     pub fn stream_count(&self) -> usize {
         self.desired().len()
@@ -488,16 +474,17 @@ impl Call {
 
     /// The leg of the from-tag, if it was connected to that of the to-tag; either may be of the Call-ID.
     fn find_connected(&self, parties: &Parties<'_>) -> Option<(usize, usize)> {
-        let to = parties.to_tag?;
-        let is_own = |dialog: &Dialog| self.id_of(dialog) == parties.call_id;
+        let (id, to) = (parties.call_id, parties.to_tag?);
+        let is_own = |dialog: &Dialog| self.id_of(dialog) == id;
         let mut legs = (0..self.dialogs.len()).flat_map(|idx| [(idx, 0), (idx, 1)]);
         legs.find(|&(idx, side)| {
             let dialog = &self.dialogs[idx];
-            dialog.legs[side].has(parties.from_tag)
+            let partner = self.partner(dialog, side);
+            self.is_called(id, (dialog, side), parties.from_tag)
                 && self.is_connected((idx, side), to)
-                && self
-                    .partner(dialog, side)
-                    .is_some_and(|(other, _)| is_own(dialog) || is_own(other))
+                && partner.is_some_and(|leg| {
+                    self.is_called(id, leg, to) && (is_own(dialog) || is_own(leg.0))
+                })
         })
     }
 

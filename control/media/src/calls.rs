@@ -31,7 +31,7 @@ pub struct Calls {
 #[must_use = "a change that is neither committed nor rolled back leaks its ports"]
 #[derive(Debug)]
 pub struct Pending {
-    /// The Call-ID.
+    /// The Call-ID that it is stored under from now on.
     pub call_id: String,
     /// What the region calls the call.
     pub key: u64,
@@ -60,6 +60,14 @@ impl Pending {
     /// The call that becomes a part of this one, as it still is.
     pub fn absorbed(&self) -> Option<&Rc<Call>> {
         self.absorbed.as_ref()
+    }
+
+    /// The Call-ID under which a call is stored no longer: of the one that becomes a part of this one, or the one that this
+    /// one went by.
+    pub fn gone(&self) -> Option<&str> {
+        let before = self.absorbed.as_ref().or(self.before.as_ref());
+        let id = before.map(|call| call.id.as_str());
+        id.filter(|id| *id != self.call_id)
     }
 
     /// The steps that take the plane back, should it have applied [`Pending::ops`]: those of each call by its key, in order.

@@ -118,13 +118,13 @@ impl Calls {
             };
             let mut sides = dialog.sides();
             sides.any(|side| {
-                let own = &dialog.legs[side];
                 let partner = before.partner(dialog, side);
-                partner.is_some_and(|(theirs, far)| {
-                    let other = &theirs.legs[far];
-                    (is_own(dialog) || is_own(theirs))
-                        && (own.has(from) && other.has(to) || own.has(to) && other.has(from))
-                })
+                let is_called = |own, other| {
+                    before.is_called(call_id, (dialog, side), own)
+                        && partner.is_some_and(|leg| before.is_called(call_id, leg, other))
+                };
+                (is_own(dialog) || partner.is_some_and(|(theirs, _)| is_own(theirs)))
+                    && (is_called(from, to) || is_called(to, from))
             })
         };
         let ends = |dialog: &Dialog| {
@@ -139,7 +139,9 @@ impl Calls {
             };
             dialog.is_of(branch) && is_meant
         };
-        let forked = |fork: &Fork| from_tag.is_some_and(|tag| fork.leg.has(tag));
+        let forked = |fork: &Fork| {
+            before.id_of_fork(fork) == call_id && from_tag.is_some_and(|tag| fork.leg.has(tag))
+        };
         let mut call = Call::clone(before);
         call.last_signal_us = now.unix_us;
         // A subscription has no answer to wait for.
@@ -165,18 +167,10 @@ impl Calls {
         Ok(ended(before.clone(), call))
     }
 
-    /// Prepares the end of a call as a whole, whichever Call-IDs it goes by.
-    ///
-    /// # Errors
-    /// [`MediaError::NoMatch`].
-    pub fn end(&self, call_id: &str) -> Result<Pending, MediaError> {
-        let before = self.shared(call_id).ok_or(MediaError::NoMatch)?;
-        Ok(Pending::new(
-            Some(before.clone()),
-            None,
-            Vec::new(),
-            Vec::new(),
-        ))
+    /// Prepares the end of a call as a whole, whichever Call-IDs it goes by; `None` if there is none.
+    pub fn end(&self, key: u64) -> Option<Pending> {
+        let before = Some(self.shared_by_key(key)?.clone());
+        Some(Pending::new(before, None, Vec::new(), Vec::new()))
     }
 
     /// Prepares the end of the dialogs whose delay is over; `None` if there are none.
@@ -207,7 +201,7 @@ impl Calls {
     }
 
     /// Prepares that copies of what legs send go to somebody else, once he has answered; the SDP is the offer for
-    /// him. `tag` names the subscription: one of that name is replaced.
+    /// him. `tag` names the subscription: one of that name under the Call-ID is replaced.
     ///
     /// # Errors
     /// [`MediaError`]; nothing stays taken.
@@ -222,7 +216,7 @@ impl Calls {
         let before = self.shared(call_id).ok_or(MediaError::NoCall)?.clone();
         let mut subscribed = Subscribed::default();
         let pending = self.prepare_change(before, now, |work| {
-            work.subscribe(from, tag, options, &mut subscribed)
+            work.subscribe((call_id, tag), from, options, &mut subscribed)
         })?;
         Ok((pending, subscribed))
     }
@@ -242,7 +236,7 @@ impl Calls {
         let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?.clone();
         let sdp = Sdp::parse(sdp)?;
         self.prepare_change(before, now, |work| {
-            work.subscribe_answer(tag, &sdp, options)
+            work.subscribe_answer((call_id, tag), &sdp, options)
         })
     }
 
@@ -252,8 +246,9 @@ impl Calls {
     /// [`MediaError::UnknownCall`], [`MediaError::NoLeg`].
     pub fn unsubscribe(&self, call_id: &str, tag: &str) -> Result<Pending, MediaError> {
         let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?;
+        let gone = before.meant_forks(call_id, true, |fork| fork.leg.has(tag));
         let mut call = Call::clone(before);
-        call.forks.retain(|fork| !fork.leg.has(tag));
+        call.forks.retain(|fork| !gone.contains(&fork.number));
         match call.forks.len() == before.forks.len() {
             true => Err(MediaError::NoLeg),
             false => Ok(ended(before.clone(), call)),
@@ -326,31 +321,32 @@ impl Work<'_> {
 
     fn subscribe(
         &mut self,
+        (call_id, tag): (&str, &str),
         from: &[Selector<'_>],
-        tag: &str,
         options: &Options,
         subscribed: &mut Subscribed,
     ) -> Result<Vec<u8>, MediaError> {
-        self.call.forks.retain(|fork| !fork.leg.has(tag));
+        let own_id = Some(call_id.to_owned()).filter(|id| *id != self.call.id);
+        let is_replaced = |fork: &Fork| fork.call_id == own_id && fork.leg.has(tag);
+        self.call.forks.retain(|fork| !is_replaced(fork));
         if self.call.forks.len() >= MAX_FORKS || !self.call.has_room_for_tags(1) {
             return Err(MediaError::TooManyTags);
         }
         let call = self.call.clone();
         let mut sources = Vec::new();
-        for dialog in &call.dialogs {
-            for side in 0..2 {
-                let source = match options.egress {
-                    true => call.partner(dialog, side),
-                    false => Some((dialog, side)),
-                };
-                let is_meant = from.iter().any(|from| from.fits(dialog, side));
-                if is_meant
-                    && let Some((source, at)) = source
-                    && source.legs[at].signal > 0
-                {
-                    sources.push((source, at));
-                }
-            }
+        let mut meant: Vec<_> = from
+            .iter()
+            .flat_map(|who| call.meant(call_id, who))
+            .collect();
+        meant.sort_unstable();
+        meant.dedup();
+        for (idx, side) in meant {
+            let dialog = &call.dialogs[idx];
+            let source = match options.egress {
+                true => call.partner(dialog, side),
+                false => Some((dialog, side)),
+            };
+            sources.extend(source.filter(|(source, at)| source.legs[*at].signal > 0));
         }
         let Some((dialog, side)) = sources.first() else {
             return Err(MediaError::NoLeg);
@@ -372,6 +368,7 @@ impl Work<'_> {
         leg.label.clone_from(&options.label);
         let mut fork = Fork {
             number: self.call.next_dialog,
+            call_id: own_id,
             leg,
             medias: Vec::new(),
         };
@@ -435,11 +432,15 @@ impl Work<'_> {
 
     fn subscribe_answer(
         &mut self,
-        tag: &str,
+        (call_id, tag): (&str, &str),
         sdp: &Sdp,
         options: &Options,
     ) -> Result<Vec<u8>, MediaError> {
-        let found = self.call.forks.iter_mut().find(|fork| fork.leg.has(tag));
+        let meant = self
+            .call
+            .meant_forks(call_id, true, |fork| fork.leg.has(tag));
+        let mut forks = self.call.forks.iter_mut();
+        let found = forks.find(|fork| meant.contains(&fork.number));
         let fork = found.ok_or(MediaError::NoLeg)?;
         let (answered, offered) = (sdp.media().len(), fork.medias.len());
         if answered > offered {

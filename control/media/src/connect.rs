@@ -5,20 +5,18 @@
 //! offer and an answer bring the legs of a dialog together again.
 //!
 //! Two calls become one: the second one's dialogs are the first one's from then on, and keep their Call-ID. The call goes by
-//! the second name until the last dialog of that Call-ID ends, by the first until it ends, and its region key is the first one's.
+//! each name until the last dialog of that Call-ID ends, and its region key is the first one's.
 
 use crate::call::{Call, Dialog, Merged};
 use crate::calls::{Calls, Pending};
+use crate::commands::Selector;
 use crate::fork::MAX_FORKS;
-use crate::partner::Partner;
+use crate::partner::{At, Partner};
 use crate::{MAX_MEDIA, MAX_NAMES, MAX_PAIRS, MediaError, Now};
 use std::rc::Rc;
 
 /// Number of the last dialog of a call: its legs' have one bit more.
 const MAX_DIALOG: u16 = u16::MAX >> 1;
-
-/// A leg: which dialog of the call, and which leg of it.
-type At = (usize, usize);
 
 impl Calls {
     /// Prepares that two legs, each named by Call-ID and tag, hear each other and nobody else. If they are of different
@@ -36,8 +34,11 @@ impl Calls {
     ) -> Result<Pending, MediaError> {
         let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?;
         let other = self.shared(other_id).ok_or(MediaError::UnknownCall)?;
-        let one = before.find_tag(tag).ok_or(MediaError::UnknownTag)?;
-        let (idx, side) = other.find_tag(other_tag).ok_or(MediaError::UnknownToTag)?;
+        let one = before
+            .find_tag(call_id, tag)
+            .ok_or(MediaError::UnknownTag)?;
+        let found = other.find_tag(other_id, other_tag);
+        let (idx, side) = found.ok_or(MediaError::UnknownToTag)?;
         let mut call = Call::clone(before);
         let absorbed = (other.key != before.key).then_some(other);
         let first = match absorbed {
@@ -55,14 +56,14 @@ impl Calls {
 }
 
 impl Call {
-    /// The leg that has the tag. A tag is in several dialogs if its offer forked: the one whose partner has answered is meant,
-    /// then one that was answered at all, then the latest.
-    fn find_tag(&self, tag: &str) -> Option<At> {
-        let dialogs = self.dialogs.iter().enumerate();
-        let found = dialogs.filter_map(|(idx, dialog)| {
-            let side = dialog.legs.iter().position(|leg| leg.has(tag));
-            side.map(|side| (idx, side))
-        });
+    /// The leg that a request by a Call-ID means by the tag. A tag is in several dialogs if its offer forked: the one whose
+    /// partner has answered is meant, then one that was answered at all, then the latest.
+    fn find_tag(&self, id: &str, tag: &str) -> Option<At> {
+        let who = Selector {
+            tag: Some(tag),
+            ..Selector::default()
+        };
+        let found = self.meant(id, &who).into_iter();
         found.max_by_key(|&(idx, side)| {
             let dialog = &self.dialogs[idx];
             let partner = self.partner(dialog, side);
@@ -133,13 +134,6 @@ impl Call {
         }
     }
 
-    /// Gives up the names of merged calls of which no dialog is left.
-    pub(crate) fn forget_names(&mut self) {
-        let dialogs = &self.dialogs;
-        let has_dialog = |id: &str| dialogs.iter().any(|d| d.call_id.as_deref() == Some(id));
-        self.merged.retain(|merged| has_dialog(&merged.id));
-    }
-
     /// Has nobody name a leg that has left.
     pub(crate) fn forget_partners(&mut self) {
         let numbers: Vec<u16> = self.dialogs.iter().map(|d| d.leg_number(0)).collect();
@@ -189,6 +183,7 @@ impl Call {
         }
         for mut fork in other.forks.iter().cloned() {
             fork.number = renumbered(fork.number);
+            fork.call_id.get_or_insert_with(|| other.id.clone());
             for media in &mut fork.medias {
                 media.dialog = renumbered(media.dialog);
             }
@@ -198,6 +193,7 @@ impl Call {
         self.merged.push(Merged {
             id: other.id.clone(),
             created_us: other.created_us,
+            asked_by: other.asked_by,
         });
         self.merged.extend(other.merged.iter().cloned());
         Ok(place)

@@ -14,6 +14,9 @@ pub const MAX_FORKS: usize = 8;
 pub struct Fork {
     /// Numbers its leg, as [`crate::Dialog::number`].
     pub number: u16,
+    /// The Call-ID it was made with; `None` for the call's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<String>,
     /// The leg: its one tag is the subscription's.
     pub leg: Leg,
     /// One for each section of the SDP it was offered.

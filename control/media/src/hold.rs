@@ -1,9 +1,10 @@
 //! Media that is held back on request.
 
-use crate::call::{Blocked, Call, Dialog, Leg};
+use crate::call::{Blocked, Call, Dialog};
 use crate::calls::{Calls, Pending};
 use crate::commands::Selector;
-use crate::fork::ForkMedia;
+use crate::fork::{Fork, ForkMedia};
+use crate::partner::At;
 use crate::{MediaError, Now};
 
 /// What of a leg's media may be held back.
@@ -68,30 +69,34 @@ impl Calls {
             Some((other, far)) => to.fits(other, far),
             None => to.is_anybody(),
         };
-        for (dialog, stands) in call.dialogs.iter_mut().zip(&before.dialogs) {
-            for side in 0..2 {
-                if !from.fits(stands, side) {
-                    continue;
-                }
-                if to_dialog && is_to(stands, side) {
-                    hold.put(&mut dialog.legs[side].blocked);
-                    dialog.expects_anew(now);
+        let legs = before.meant(call_id, &from);
+        for &(idx, side) in &legs {
+            let dialog = &mut call.dialogs[idx];
+            if to_dialog && is_to(&before.dialogs[idx], side) {
+                hold.put(&mut dialog.legs[side].blocked);
+                dialog.expects_anew(now);
+                any = true;
+            }
+        }
+        if to_forks {
+            let numbers = legs
+                .iter()
+                .map(|&(idx, side)| (before.dialogs[idx].number, side));
+            let copied: Vec<(u16, usize)> = numbers.collect();
+            let is_copied = |media: &ForkMedia| copied.contains(&(media.dialog, media.side));
+            let is_meant = |fork: &Fork| to.fits_fork(fork) && fork.medias.iter().any(is_copied);
+            let meant = before.meant_forks(call_id, !to.is_anybody(), is_meant);
+            let forks = call.forks.iter_mut();
+            let forks = forks.filter(|fork| meant.contains(&fork.number));
+            for media in forks.flat_map(|fork| &mut fork.medias) {
+                if is_copied(media) {
+                    hold.put(&mut media.blocked);
                     any = true;
-                }
-                let forks = call.forks.iter_mut();
-                for fork in forks.filter(|fork| to_forks && to.fits_fork(fork)) {
-                    let is_it = |media: &&mut ForkMedia| {
-                        (media.dialog, media.side) == (dialog.number, side)
-                    };
-                    for media in fork.medias.iter_mut().filter(is_it) {
-                        hold.put(&mut media.blocked);
-                        any = true;
-                    }
                 }
             }
         }
         if let Some(label) = hold.label.filter(|_| !from.is_anybody()) {
-            name(&mut call, label, |dialog, side| from.fits(dialog, side));
+            name(&mut call, call_id, label, &legs);
         }
         match any {
             true => Ok(Pending::new(
@@ -116,20 +121,17 @@ impl Hold<'_> {
     }
 }
 
-/// Gives a name to the legs that are meant, and to nobody else.
-fn name(call: &mut Call, label: &str, is_meant: impl Fn(&Dialog, usize) -> bool) {
-    let has = |leg: &Leg| leg.label.as_deref() == Some(label);
-    for dialog in &mut call.dialogs {
-        let meant = [0, 1].map(|side| is_meant(dialog, side));
-        for (leg, is_meant) in dialog.legs.iter_mut().zip(meant) {
-            match is_meant {
-                true => leg.label = Some(label.to_owned()),
-                false if has(leg) => leg.label = None,
-                false => {}
-            }
-        }
+/// Gives a name to legs, and takes it from all others of the Call-ID.
+fn name(call: &mut Call, call_id: &str, label: &str, legs: &[At]) {
+    let own_id = call.id.clone();
+    let is_own = |id: &Option<String>| id.as_ref().unwrap_or(&own_id) == call_id;
+    let dialogs = call.dialogs.iter_mut().filter(|d| is_own(&d.call_id));
+    let forks = call.forks.iter_mut().filter(|f| is_own(&f.call_id));
+    let others = dialogs.flat_map(|d| &mut d.legs);
+    for leg in others.chain(forks.map(|fork| &mut fork.leg)) {
+        leg.label.take_if(|known| known == label);
     }
-    for fork in call.forks.iter_mut().filter(|fork| has(&fork.leg)) {
-        fork.leg.label = None;
+    for &(idx, side) in legs {
+        call.dialogs[idx].legs[side].label = Some(label.to_owned());
     }
 }

@@ -26,7 +26,7 @@
 //!
 //! A leg that was connected ([`Calls::connect`]) hears a leg of another dialog in place of the other one of its own:
 //! [`Call::partner`] says whom, [`Call::places`] in which sections. The dialogs may have been two calls'; then that call goes
-//! by both Call-IDs, as long as each has a dialog; it keeps its own to its end.
+//! by both Call-IDs, as long as each has a dialog.
 //!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
 
@@ -43,6 +43,7 @@ mod fork;
 mod hear;
 mod hold;
 mod leave;
+mod names;
 mod options;
 mod partner;
 mod pool;

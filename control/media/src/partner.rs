@@ -23,6 +23,9 @@ impl Partner {
     }
 }
 
+/// A leg: which dialog of the call, and which leg of it.
+pub(crate) type At = (usize, usize);
+
 /// One section of one leg.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {

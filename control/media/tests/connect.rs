@@ -68,6 +68,7 @@ fn what_cannot_be_connected_is_refused() {
     let name = |n: u8| Merged {
         id: n.to_string(),
         created_us: 0,
+        asked_by: None,
     };
     let stored = calls.iter().filter(|call| call.id.len() == 3);
     for mut call in stored.cloned().collect::<Vec<_>>() {

@@ -137,6 +137,14 @@ fn check(calls: &Calls, plane: &Plane) {
     }
     assert_eq!(calls.by_family(), families[1..]);
     for call in calls.iter() {
+        for id in call.ids() {
+            assert_eq!(calls.get(id).map(|found| found.key), Some(call.key));
+            let mut dialogs = call.dialogs.iter();
+            assert!(
+                dialogs.any(|dialog| call.id_of(dialog) == id),
+                "{id} is no name"
+            );
+        }
         for (dialog, side) in call.dialogs.iter().flat_map(|d| [(d, 0), (d, 1)]) {
             let Some((other, far)) = call.partner(dialog, side) else {
                 assert_eq!(dialog.legs[side].partner, Partner::Nobody);
@@ -171,8 +179,10 @@ proptest! {
     fn no_port_is_shared_or_lost(steps in prop::collection::vec(step(), 1..60)) {
         let mut calls = Calls::new(many_addresses(10), now(0.0));
         let mut plane = Plane::default();
+        let mut store = BTreeMap::new();
         let mut t = 0.0;
-        let tag = |call: u8, n: u8| format!("{call}t{n}");
+        // Two Call-IDs have some tags in common.
+        let tag = |call: u8, n: u8| format!("{}t{n}", call / n.max(1));
         for step in steps {
             t += 0.1;
             let result = match &step {
@@ -213,13 +223,21 @@ proptest! {
                 }
                 calls.rollback(pending, now(t));
             } else {
+                if let Some(gone) = pending.gone() {
+                    store.remove(gone);
+                }
+                match pending.after() {
+                    Some(call) => drop(store.insert(pending.call_id.clone(), call.clone())),
+                    None => drop(store.remove(&pending.call_id)),
+                }
                 calls.commit(pending, now(t));
             }
             check(&calls, &plane);
         }
         // The store knows all there is to know.
-        let stored: Vec<Call> = calls.iter().cloned().collect();
+        prop_assert!(store.iter().all(|(id, call)| *id == call.id));
         let mut restarted = Calls::new(many_addresses(10), now(0.0));
+        let stored = store.into_values();
         prop_assert!(restarted.restore(stored).iter().all(|(_, outcome)| *outcome == Restore::Done));
         check(&restarted, &plane);
         for id in 0..4 {

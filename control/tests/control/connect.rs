@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// A call of two, and where each of them sends.
-fn call(world: &World, id: &str, [from, to]: [&str; 2], port: u16) -> [u16; 2] {
+pub fn call(world: &World, id: &str, [from, to]: [&str; 2], port: u16) -> [u16; 2] {
     let offer =
         json!({"command": "offer", "call-id": id, "from-tag": from, "sdp": sdp("10.0.0.1", port)});
     let facing_to = port_of(&world.ng(offer));
@@ -15,19 +15,19 @@ fn call(world: &World, id: &str, [from, to]: [&str; 2], port: u16) -> [u16; 2] {
     [port_of(&world.ng(answer)), facing_to]
 }
 
-fn connect(world: &World, one: [&str; 2], other: [&str; 2]) -> Value {
+pub fn connect(world: &World, one: [&str; 2], other: [&str; 2]) -> Value {
     world.ng(
         json!({"command": "connect", "call-id": one[0], "from-tag": one[1],
         "to-call-id": other[0], "to-tag": other[1]}),
     )
 }
 
-fn delete(world: &World, id: &str) -> Value {
+pub fn delete(world: &World, id: &str) -> Value {
     world.ng(json!({"command": "delete", "call-id": id}))
 }
 
 /// The live streams: port, and which call's they are and where their packets leave.
-fn streams(plane: &TestPlane) -> BTreeMap<u16, (u64, u16)> {
+pub fn streams(plane: &TestPlane) -> BTreeMap<u16, (u64, u16)> {
     plane.with(|table| {
         let live: Vec<u32> = table.live().collect();
         let port = |bits| penstock_shm::Endpoint::from_bits(bits).port;
@@ -41,7 +41,7 @@ fn streams(plane: &TestPlane) -> BTreeMap<u16, (u64, u16)> {
     })
 }
 
-fn with_records() -> (World, TestPlane) {
+pub fn with_records() -> (World, TestPlane) {
     let mut world = World::new(64);
     let path = world.dir.path().join("calls.jsonl");
     world.edit(
@@ -54,7 +54,7 @@ fn with_records() -> (World, TestPlane) {
     (world, plane)
 }
 
-fn records(world: &World, count: usize) -> Vec<Value> {
+pub fn records(world: &World, count: usize) -> Vec<Value> {
     let read = || {
         let path = world.dir.path().join("calls.jsonl");
         let text = std::fs::read_to_string(path).unwrap_or_default();

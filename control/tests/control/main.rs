@@ -10,6 +10,7 @@ mod kills;
 mod learning;
 mod life;
 mod limits;
+mod merged;
 mod ng;
 mod operate;
 mod policies;
