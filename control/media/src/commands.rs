@@ -409,7 +409,7 @@ impl Work<'_> {
                 let advertise = self.pools.of(local).map_or(local.ip, |i| i.advertise);
                 let address = options.media_address.unwrap_or(advertise);
                 let at = SocketAddr::new(address, local.port);
-                let is_muxed = !place.reports_apart(opposite.as_ref());
+                let is_muxed = !call.reports_apart(&place, opposite.as_ref());
                 section(&mut body, &place, is_muxed, at, options.inactive);
             }
         }
@@ -453,7 +453,8 @@ impl Work<'_> {
             crate::hear::check_family(&side, &fork.leg.facing())?;
             media.receives = side.receives && !side.declined;
             media.remote = side.remote;
-            media.remote_rtcp = side.remote_rtcp.or(side.remote);
+            let apart = side.remote_rtcp.filter(|_| !side.mux);
+            media.remote_rtcp = apart.or(side.remote);
         }
         Ok(Vec::new())
     }

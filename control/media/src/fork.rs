@@ -36,13 +36,20 @@ pub struct ForkMedia {
     pub local: Local,
     /// Where copies of RTP go; `None` before the answer, or if it was declined.
     pub remote: Option<SocketAddr>,
-    /// Where copies of RTCP go, unless multiplexed.
+    /// Where copies of RTCP go: the same if it multiplexes (RFC 5761).
     pub remote_rtcp: Option<SocketAddr>,
     /// Whether it receives.
     pub receives: bool,
     /// What of it is held back; telephone events are not told apart in copies.
     #[serde(default)]
     pub blocked: Blocked,
+}
+
+impl ForkMedia {
+    /// Whether copies of RTCP leave from where those of RTP do. Before the answer none leaves.
+    pub(crate) fn is_muxed(&self) -> bool {
+        self.remote_rtcp == self.remote
+    }
 }
 
 impl Fork {
@@ -90,10 +97,14 @@ impl Fork {
                 media: position,
             };
             into.insert(rtp.local, rtp);
-            if place.reports_apart(opposite.as_ref()) {
+            if call.reports_apart(&place, opposite.as_ref()) {
+                let local = rtp.local.rtcp();
                 let rtcp = Stream {
-                    local: rtp.local.rtcp(),
-                    peer: rtp.local.rtcp(),
+                    local,
+                    peer: match own.is_muxed() {
+                        true => rtp.local,
+                        false => local,
+                    },
                     remote: own.remote_rtcp,
                     kind: Kind::Rtcp,
                     gate_open: true,

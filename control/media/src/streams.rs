@@ -7,6 +7,7 @@
 use crate::Local;
 use crate::call::{Call, Dialog, Side};
 use crate::diff::{Class, Desired, Feed, Kind, Learn, Mid, Shared, Stream};
+use crate::fork::ForkMedia;
 use crate::partner::Place;
 
 impl Dialog {
@@ -18,7 +19,9 @@ impl Dialog {
                 if !near.media().is_relayed() || joined {
                     continue;
                 }
-                for stream in near.pair(far.as_ref(), &places).into_iter().flatten() {
+                let is_apart = call.reports_apart(near, far.as_ref());
+                let pair = near.pair(far.as_ref(), &places, is_apart);
+                for stream in pair.into_iter().flatten() {
                     into.insert(stream.local, stream);
                     self.alternates(near.idx, side, &stream, into);
                 }
@@ -41,6 +44,20 @@ impl Dialog {
     }
 }
 
+impl Call {
+    /// Whether RTCP of a section has a stream of its own; `far` is who hears it, and those who get copies are the others.
+    pub(crate) fn reports_apart(&self, near: &Place<'_>, far: Option<&Place<'_>>) -> bool {
+        let is_copied = |media: &ForkMedia| {
+            (media.dialog, media.side) == (near.dialog.number, near.side)
+                && usize::from(media.media) == near.idx
+        };
+        let mut copies = self.forks.iter().flat_map(|fork| &fork.medias);
+        let is_alone = !near.is_muxed() || !far.is_some_and(Place::is_muxed);
+        near.media().has_rtcp
+            && (is_alone || copies.any(|media| is_copied(media) && !media.is_muxed()))
+    }
+}
+
 impl Place<'_> {
     fn head(&self) -> usize {
         self.dialog.head(self.idx, self.side)
@@ -59,17 +76,13 @@ impl Place<'_> {
         self.media().is_muxed(self.side)
     }
 
-    /// Whether its RTCP has a stream of its own; `far` is who hears it.
-    pub(crate) fn reports_apart(&self, far: Option<&Place<'_>>) -> bool {
-        self.media().has_rtcp && !(self.is_muxed() && far.is_some_and(Place::is_muxed))
-    }
-
     /// The streams that carry what the leg sends to `far`: RTP, and RTCP if that has a stream of its own. `places` are all
     /// of the leg.
     fn pair(
         &self,
         far: Option<&Place<'_>>,
         places: &[(Place<'_>, Option<Place<'_>>)],
+        is_apart: bool,
     ) -> [Option<Stream>; 2] {
         let media = self.media();
         let (Some(locals), Some(entry)) = (media.locals, self.entry()) else {
@@ -128,7 +141,7 @@ impl Place<'_> {
             leg: self.number(),
             media: self.idx as u16,
         };
-        if !self.reports_apart(far) {
+        if !is_apart {
             return [Some(rtp), None];
         }
         let is_muxed = self.is_muxed();

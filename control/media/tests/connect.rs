@@ -246,6 +246,72 @@ fn reports_find_the_other_leg() {
     assert_eq!((back.feed, back.peer), (Feed::Own, a.local));
 }
 
+/// A subscriber is sent reports where it said, whether the leg and whom it hears multiplex or not.
+#[test]
+fn copies_of_reports_go_where_the_subscriber_wants_them() {
+    let none = Options::default();
+    let muxes = "a=rtcp-mux\r\n";
+    let mut calls = calls(20);
+    let offered = sdp("10.0.0.1", 4000, muxes);
+    offer(&mut calls, parties("one", "a", None), &offered, &none, 0.0).unwrap();
+    let p = parties("one", "a", Some("b"));
+    answer(&mut calls, p, &sdp("10.0.0.2", 4100, muxes), &none, 1.0).unwrap();
+    talk(&mut calls, "two", ["x", "y"], 6000);
+    let subscribe = |calls: &mut Calls, tag: &str, port, lines: &str| {
+        let who = Selector {
+            tag: Some("a"),
+            ..Selector::default()
+        };
+        let (pending, _) = calls
+            .subscribe("one", &[who], tag, &none, now(2.0))
+            .unwrap();
+        let told = commit(calls, pending, 2.0);
+        assert_eq!(told.contains(muxes), lines == muxes, "{told}");
+        let body = sdp("10.0.0.9", port, lines);
+        let answered = calls.subscribe_answer("one", tag, body.as_bytes(), &none, now(2.0));
+        commit(calls, answered.unwrap(), 2.0);
+    };
+    // Where reports of `a` go besides: the endpoint they leave from, and the port.
+    let copied = |calls: &Calls| {
+        let call = calls.get("one").unwrap();
+        let (desired, own) = (call.desired(), stream(calls, "a").local);
+        let to = |fork: &Fork| {
+            let rtp = desired[&fork.medias[0].local];
+            let Some(rtcp) = desired.get(&rtp.local.rtcp()) else {
+                assert!(!desired.contains_key(&own.rtcp()), "with the media");
+                return rtp.remote.unwrap().port();
+            };
+            assert_eq!(rtcp.feed, Feed::CopyOf(own.rtcp()));
+            assert_eq!(desired[&own.rtcp()].feed, Feed::PartOf(own));
+            let exit = desired[&rtcp.peer];
+            assert_eq!((exit.local == rtp.local), exit.remote == rtp.remote);
+            exit.remote.unwrap().port()
+        };
+        call.forks.iter().map(to).collect::<Vec<_>>()
+    };
+    subscribe(&mut calls, "with", 9000, muxes);
+    assert_eq!(copied(&calls), [9000]);
+    connect(&mut calls, ("one", "a"), ("two", "y"), 3.0);
+    assert_eq!(copied(&calls), [9000]);
+    subscribe(&mut calls, "apart", 9100, "");
+    assert_eq!(copied(&calls), [9000, 9101]);
+    connect(&mut calls, ("one", "b"), ("one", "a"), 4.0);
+    assert_eq!(copied(&calls), [9000, 9101]);
+    // Whoever hears nobody reports as well.
+    connect(&mut calls, ("one", "b"), ("two", "y"), 5.0);
+    assert_eq!(
+        (hears(&calls, "a"), copied(&calls)),
+        (None, vec![9000, 9101])
+    );
+    for tag in ["with", "apart"] {
+        connect(&mut calls, ("one", "b"), ("one", "a"), 6.0);
+        let gone = calls.unsubscribe("one", tag).unwrap();
+        commit(&mut calls, gone, 6.0);
+    }
+    let left = calls.get("one").unwrap().desired();
+    assert!(!left.contains_key(&stream(&calls, "a").local.rtcp()));
+}
+
 /// Copies of a leg's media go on whomever it hears, and so do those of one that hears nobody.
 #[test]
 fn copies_go_on() {

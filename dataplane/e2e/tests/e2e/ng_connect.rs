@@ -1,7 +1,7 @@
 //! Legs of two calls are connected while all four talk.
 
 use penstock_e2e::body::sections;
-use penstock_e2e::region::{balanced, live, stream, totals};
+use penstock_e2e::region::{balanced, live, lost, stream, totals};
 use penstock_e2e::{
     Lab, Ng, PHONES, Phone, answer_request, lab, meanwhile, offer_request, phone_at, sdp, wait_for,
     with,
@@ -168,4 +168,56 @@ fn legs_of_two_calls_hear_each_other_and_nothing_is_lost() {
     assert_eq!(ng.list(), Vec::<String>::new());
     let status = lab.penstock_json("status");
     assert_eq!(status["control"]["ports"]["default"]["used"], 0, "{status}");
+}
+
+/// A recorder gets the reports of a leg where it wants them, whether that leg and whom it hears multiplex or not.
+#[test]
+fn reports_are_copied_whomever_a_leg_hears() {
+    let lab = lab!("ng_connect_reports");
+    let _plane = lab.plane();
+    let _control = lab.control();
+    let (ng, table) = (lab.ng(), lab.table());
+    let muxes = |port| sdp(phone_at(port)) + "a=rtcp-mux\r\n";
+    ng.told(&offer_request("one", &muxes(4000)));
+    let back = ng.told(&answer_request("one", &muxes(5000)));
+    let side = sections(&back)[0];
+    call(&lab, &ng, "two", ["x", "y"], [6000, 7000], 0x10);
+    let mut a = Phone::new(&lab, phone_at(4000), 0xa);
+    let phone = |port| Phone::new(&lab, phone_at(port), 0);
+    // RTCP of `b`, of `y`, of a recorder that multiplexes and of one that does not.
+    let mut all = [5000, 7051, 8000, 9001].map(phone);
+    let subscribe = |tag: &str, port: u16, line: &str| {
+        ng.told(&json!({"command": "subscribe request", "call-id": "one", "from-tag": "a", "to-tag": tag}));
+        let body = format!(
+            "v=0\r\no=- 1 1 IN IP4 {PHONES}\r\ns=-\r\nc=IN IP4 {PHONES}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\na=recvonly\r\n{line}"
+        );
+        ng.done(
+            &json!({"command": "subscribe answer", "call-id": "one", "to-tag": tag, "sdp": body}),
+        );
+    };
+    let connect = |to: &str, id: &str| {
+        ng.done(&json!({"command": "connect", "call-id": "one", "from-tag": "a", "to-call-id": id, "to-tag": to}));
+    };
+    let mut copied = 0;
+    // A report of `a` is heard by these and nobody else.
+    let mut heard_by = |who: &[usize]| {
+        all.iter_mut().for_each(Phone::forget);
+        a.report(side);
+        for &n in who {
+            let heard = all[n].listen_for(|heard| heard.rtcp.contains_key(&0xa));
+            assert_eq!(heard.rtcp[&0xa].len(), 1, "{n}");
+        }
+        copied += who.len() as u64 - 1;
+        assert_eq!((lab.balanced().copied, lost(&table)), (copied, 0));
+        let others = (0..4).filter(|n| !who.contains(n));
+        others.for_each(|n| assert!(all[n].listen().rtcp.is_empty(), "{n}"));
+    };
+    subscribe("muxes", 8000, "a=rtcp-mux\r\n");
+    heard_by(&[0, 2]);
+    connect("y", "two");
+    heard_by(&[1, 2]);
+    subscribe("apart", 9000, "");
+    heard_by(&[1, 2, 3]);
+    connect("b", "one");
+    heard_by(&[0, 2, 3]);
 }
