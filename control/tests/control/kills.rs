@@ -2,8 +2,10 @@
 //! and the ports agree, and nothing is left behind.
 
 use crate::common::*;
+use crate::connect::streams;
+use penstock_media::Call;
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 const CALLS: u64 = 24;
@@ -41,29 +43,19 @@ fn request(world: &World, random: &mut Random) {
     let _ = world.client.send_to(datagram.as_bytes(), world.ng);
 }
 
-/// Local ports of all streams that control's calls want.
-fn wanted(world: &World) -> BTreeSet<u16> {
-    let mut ports = BTreeSet::new();
+/// What control's calls want: of each port whose stream it is and where its packets leave.
+fn wanted(world: &World) -> BTreeMap<u16, (u64, u16)> {
+    let mut ports = BTreeMap::new();
     let calls = world.socket(r#"{"get":"calls"}"#);
     for call in calls["ok"].as_array().unwrap() {
         let detail = world.socket(&json!({"get": "call", "id": call["id"]}).to_string());
-        let before = ports.len();
-        for dialog in detail["ok"]["call"]["dialogs"].as_array().unwrap() {
-            for media in dialog["medias"].as_array().unwrap() {
-                let declined = |side: usize| media["sides"][side]["declined"] == true;
-                if media["locals"].is_null() || declined(0) || declined(1) {
-                    continue;
-                }
-                for local in media["locals"].as_array().unwrap() {
-                    let port = local["port"].as_u64().unwrap() as u16;
-                    assert!(ports.insert(port) && ports.insert(port + 1), "{port} twice");
-                }
-            }
+        let known: Call = serde_json::from_value(detail["ok"]["call"].clone()).unwrap();
+        let desired = known.desired();
+        assert_eq!(call["streams"], desired.len());
+        for (local, stream) in desired {
+            let stands = ports.insert(local.port, (known.key, stream.peer.port));
+            assert_eq!(stands, None, "{} twice", local.port);
         }
-        assert_eq!(
-            call["streams"].as_u64().unwrap() as usize,
-            ports.len() - before
-        );
     }
     ports
 }
@@ -106,14 +98,7 @@ fn store_region_and_ports_agree_after_random_kills() {
         stats["link"]["commands-in-flight"] == 0 && stats["link"]["commands-waiting"] == 0
     };
     world.until("control is idle", idle);
-    let streams: BTreeSet<u16> = plane.streams().into_keys().collect();
-    let wanted = wanted(&world);
-    let surplus: Vec<_> = streams.difference(&wanted).collect();
-    let missing: Vec<_> = wanted.difference(&streams).collect();
-    assert!(
-        surplus.is_empty() && missing.is_empty(),
-        "surplus {surplus:?}, missing {missing:?}"
-    );
+    assert_eq!(streams(&plane), wanted(&world));
     world.client.set_nonblocking(true).unwrap();
     while world.client.recv(&mut [0; 65_536]).is_ok() {}
     world.client.set_nonblocking(false).unwrap();

@@ -116,6 +116,63 @@ fn a_bundle_is_taken_apart_and_joined() {
     assert_eq!(live(&table), []);
 }
 
+/// With `bundle=offer` the callee decides: both bundle, or neither does.
+#[test]
+fn a_bundle_is_offered_to_who_takes_it_and_to_who_does_not() {
+    let lab = lab!("ng_bundle_offer");
+    let _plane = lab.plane();
+    let _control = lab.control();
+    let (ng, table) = (lab.ng(), lab.table());
+    let wish = || json!({"bundle": "offer"});
+    // Who offers names a port for each section, as long as it does not know.
+    let out = ng.told(&with(offer_request("c", &body([4000, 4002], true)), wish()));
+    assert_eq!(values(&out, "group"), ["BUNDLE a v"]);
+    let back = ng.told(&with(
+        answer_request("c", &body([5000, 5000], true)),
+        wish(),
+    ));
+    assert_eq!(values(&back, "group"), ["BUNDLE a v"]);
+    let at = sections(&back);
+    assert_eq!(at[0], at[1], "{back}");
+    {
+        let a = Way::new(&lab, 4000, at[0]);
+        let b = Way::new(&lab, 5000, sections(&out)[0]);
+        for seq in 1..=20 {
+            for (media, mid) in ["a", "v"].into_iter().enumerate() {
+                let ssrc = 0xa0 + media as u32;
+                a.goes(&packet(TYPES[media], ssrc, seq, Some((mid, false))), &b);
+                b.goes(&packet(TYPES[media], ssrc + 0x10, seq, None), &a);
+            }
+        }
+        a.goes(&rtcp_packet(0xa0, 1), &b);
+    }
+    lab.balanced();
+    assert_eq!((live(&table).len(), lost(&table)), (2, 0));
+    ng.delete("c");
+
+    let out = ng.told(&with(offer_request("c", &body([4000, 4002], true)), wish()));
+    assert_eq!(values(&out, "group"), ["BUNDLE a v"]);
+    let back = ng.told(&with(
+        answer_request("c", &body([5000, 5002], false)),
+        wish(),
+    ));
+    assert_eq!(values(&back, "group"), [""; 0], "{back}");
+    let (own, others) = (sections(&back), sections(&out));
+    assert_ne!(own[0], own[1], "{back}");
+    for (media, port) in [(0, 0), (1, 2)] {
+        let a = Way::new(&lab, 4000 + port, own[media]);
+        let b = Way::new(&lab, 5000 + port, others[media]);
+        for seq in 1..=20 {
+            a.goes(&packet(TYPES[media], 0xa0, seq, None), &b);
+            b.goes(&packet(TYPES[media], 0xb0, seq, None), &a);
+        }
+    }
+    lab.balanced();
+    assert_eq!((live(&table).len(), lost(&table)), (4, 0));
+    ng.delete("c");
+    assert_eq!(live(&table), []);
+}
+
 /// Whichever section the callee refuses, the other one passes; a re-offer brings it back.
 #[test]
 fn a_section_may_be_refused() {
