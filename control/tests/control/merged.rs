@@ -213,7 +213,7 @@ fn answers(world: &World, count: usize) {
 /// All means all, also a call that goes by another name when it is its turn.
 #[test]
 fn all_calls_end_while_one_changes_its_name() {
-    let (world, plane) = World::running(64);
+    let (world, plane) = with_records();
     with_equal_tags(&world);
     plane.hang(true);
     send(&world, &json!({"command": "delete", "call-id": "one"}));
@@ -224,6 +224,7 @@ fn all_calls_end_while_one_changes_its_name() {
     answers(&world, 1);
     world.until("all have ended", || world.list().is_empty());
     assert!(plane.streams().is_empty());
+    assert_eq!(records(&world, 2)[1]["reason"], "operator");
 }
 
 /// A merge that comes to nothing leaves nothing behind of a call that was to end meanwhile, and all of the other.
