@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
-/// Captures at one time: they must not take every place that clients have.
+/// Captures at one time: they must not take every connection that clients have.
 const MAX_CAPTURES: u32 = 16;
 
 /// How long the plane has to apply a change.

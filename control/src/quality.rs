@@ -3,7 +3,7 @@
 use crate::facing;
 use crate::history::{History, Measure};
 use crate::service::{Service, now};
-use penstock_media::{Call, Kind, Limits, Local, Measured, Place, mos};
+use penstock_media::{Call, Kind, LegMedia, Limits, Local, Measured, mos};
 use penstock_shm::StreamStat;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -280,10 +280,10 @@ impl Service {
     }
 
     /// Where of its endpoints the leg is heard.
-    fn heard(&self, place: &Place<'_>, key: u64) -> Option<Local> {
+    fn heard(&self, near: &LegMedia<'_>, key: u64) -> Option<Local> {
         let own = |stat: &StreamStat| stat.call == key;
         let meters = |local| self.link.stream(local).filter(own).map(Cow::Owned);
-        facing::heard(place.media().facing(place.side), &meters)
+        facing::heard(near.media().facing(near.side), &meters)
     }
 
     /// Between the plane and the leg that sends here, by its RTCP on either port.
@@ -302,11 +302,11 @@ impl Service {
 }
 
 /// The audio of a call: each leg's, with that of whom it hears.
-fn speech(call: &Call) -> Vec<(Place<'_>, Option<Place<'_>>)> {
+fn speech(call: &Call) -> Vec<(LegMedia<'_>, Option<LegMedia<'_>>)> {
     let mut all = Vec::new();
     for dialog in &call.dialogs {
         for side in dialog.sides() {
-            all.extend(call.places(dialog, side));
+            all.extend(call.leg_medias(dialog, side));
         }
     }
     all.retain(|(near, _)| {

@@ -3,7 +3,7 @@
 use crate::facing;
 use crate::history::{History, MAX_ENTRIES, Sample};
 use crate::quality::Rated;
-use penstock_media::{Call, Dialog, Kind, Local, Media, Place};
+use penstock_media::{Call, Dialog, Kind, LegMedia, Local, Media};
 use penstock_ng::{Dict, Value};
 use penstock_shm::{Policy, StreamStat};
 use std::borrow::Cow;
@@ -222,14 +222,14 @@ impl Report<'_> {
             metadata: leg.metadata.clone(),
             peers: peer.into_iter().collect(),
             medias: call
-                .places(dialog, side)
+                .leg_medias(dialog, side)
                 .iter()
                 .map(|(near, far)| self.media(near, far.as_ref()))
                 .collect(),
         }
     }
 
-    fn media(&mut self, near: &Place<'_>, far: Option<&Place<'_>>) -> Dict<'static> {
+    fn media(&mut self, near: &LegMedia<'_>, far: Option<&LegMedia<'_>>) -> Dict<'static> {
         let (dialog, media, side) = (near.dialog, near.media(), near.side);
         let own = &media.sides[side];
         let mut streams: Vec<Value<'static>> = Vec::new();
@@ -285,18 +285,18 @@ impl Report<'_> {
         out
     }
 
-    fn stream(&mut self, place: &Port<'_>) -> Dict<'static> {
-        let Port { media, side, .. } = *place;
+    fn stream(&mut self, port: &Port<'_>) -> Dict<'static> {
+        let Port { media, side, .. } = *port;
         let joined = |(media, side): (&Media, usize)| {
-            let locals = facing::locals(media, side, place.second);
+            let locals = facing::locals(media, side, port.second);
             let locals: Vec<Local> = locals.collect();
             facing::joined(locals.into_iter(), self.meters)
         };
         let (local, stat) = joined((media, side)).unzip();
-        let local = local.unwrap_or(place.first);
-        let peer = place.heard.and_then(joined).map(|(_, stat)| stat);
+        let local = local.unwrap_or(port.first);
+        let peer = port.heard.and_then(joined).map(|(_, stat)| stat);
         let sum = Sum::of(stat.as_deref());
-        let total = match place.kind {
+        let total = match port.kind {
             Kind::Rtcp => &mut self.rtcp,
             Kind::Rtp | Kind::Raw => &mut self.rtp,
         };
@@ -306,11 +306,11 @@ impl Report<'_> {
         out.push("local address", written(local.ip));
         out.push("family", family(local.ip));
         let remote = stat.as_ref().and_then(|stat| stat.policy.remote);
-        let remote = remote.or(place.signalled);
+        let remote = remote.or(port.signalled);
         if let Some(remote) = remote {
             out.push("endpoint", address(remote));
         }
-        if let Some(signalled) = place.signalled {
+        if let Some(signalled) = port.signalled {
             out.push("advertised endpoint", address(signalled));
         }
         let seen_ns = stat.as_ref().map_or(0, |stat| stat.meter.last_seen_ns);
@@ -320,7 +320,7 @@ impl Report<'_> {
         // No packet ever takes another way than the plane's.
         out.push("last user packet", 0_u64);
         let policy = stat.as_ref().map(|stat| &stat.policy);
-        out.push("flags", place.flags(policy, remote.is_some()));
+        out.push("flags", port.flags(policy, remote.is_some()));
         if let Some(ssrc) = stat.as_ref().and_then(|stat| stat.meter.ssrc)
             && media.kind == Kind::Rtp
             && let Some(stat) = &stat

@@ -316,9 +316,9 @@ impl Service {
             // Kept: the call is no longer wanted, and the next sync removes its streams.
             tracing::warn!("a delete waits for the media plane: {error}");
         }
-        let places = places(&meters);
+        let endpoints = endpoints(&meters);
         for stat in outcome.iter().flat_map(|applied| &applied.ended) {
-            if let Some(local) = places.get(&stat.number) {
+            if let Some(local) = endpoints.get(&stat.number) {
                 meters.insert(*local, *stat);
             }
         }
@@ -396,7 +396,7 @@ impl Service {
 }
 
 /// Which record stood for which endpoint.
-fn places(meters: &BTreeMap<Local, StreamStat>) -> HashMap<u32, Local> {
+fn endpoints(meters: &BTreeMap<Local, StreamStat>) -> HashMap<u32, Local> {
     meters
         .iter()
         .map(|(local, stat)| (stat.number, *local))

@@ -7,7 +7,7 @@
 //! and the moment since which the plane has been at work.
 
 use crate::call::{Call, Dialog, Media};
-use crate::partner::Place;
+use crate::partner::LegMedia;
 use crate::{Local, Now};
 use std::time::Duration;
 
@@ -124,14 +124,14 @@ pub fn judge(
         return Health::Over(End::Final);
     }
     let (mut flows, mut idle, mut is_one_way) = (Vec::new(), Vec::new(), false);
-    let flow = |near: &Place<'_>, far: Option<&Place<'_>>| {
+    let flow = |near: &LegMedia<'_>, far: Option<&LegMedia<'_>>| {
         let heard = far.map_or(Duration::ZERO, |far| heard(far.dialog, now));
         let start = since.max(heard.max(self::heard(near.dialog, now)));
         self::flow(near, far, sign, start, now)
     };
     for dialog in &call.dialogs {
         for side in dialog.sides() {
-            for (near, far) in call.places(dialog, side) {
+            for (near, far) in call.leg_medias(dialog, side) {
                 if !near.media().is_relayed() {
                     continue;
                 }
@@ -183,13 +183,13 @@ fn heard(dialog: &Dialog, now: Now) -> Duration {
 
 /// What one leg sends in one section to `far`.
 fn flow(
-    near: &Place<'_>,
-    far: Option<&Place<'_>>,
+    near: &LegMedia<'_>,
+    far: Option<&LegMedia<'_>>,
     sign: &dyn Fn(Local) -> Option<Sign>,
     start: Duration,
     now: Now,
 ) -> Flow {
-    let is_answered = |far: &Place<'_>| near.leg().signal > 0 && far.leg().signal > 0;
+    let is_answered = |far: &LegMedia<'_>| near.leg().signal > 0 && far.leg().signal > 0;
     let signs = || near.media().facing(near.side).filter_map(sign);
     let seen = signs().filter_map(|sign| sign.last_seen).max();
     let since = signs().map(|sign| sign.since).max();

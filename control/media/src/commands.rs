@@ -6,7 +6,7 @@ use crate::family::facing;
 use crate::fork::{Fork, ForkMedia, MAX_FORKS};
 use crate::leave::Phase;
 use crate::options::Options;
-use crate::partner::Place;
+use crate::partner::LegMedia;
 use crate::signal::{Parties, Work};
 use crate::{MediaError, Now};
 use penstock_sdp::Sdp;
@@ -44,7 +44,7 @@ pub struct Section {
     pub tag: String,
     /// Label of the leg.
     pub label: Option<String>,
-    /// Place of the section in the leg's SDP, from 1.
+    /// Position of the section in the leg's SDP, from 1.
     pub index: usize,
     /// First word of its m= line.
     pub kind: String,
@@ -308,15 +308,15 @@ impl Work<'_> {
             return Err(MediaError::TooManyMedia);
         }
         let dialog = &mut self.call.dialogs[idx];
-        let places: Vec<usize> = (0..dialog.medias.len()).collect();
-        dialog.hear_session(0, (&places, sdp), true);
+        let positions: Vec<usize> = (0..dialog.medias.len()).collect();
+        dialog.hear_session(0, (&positions, sdp), true);
         for media in &mut dialog.medias {
             let own = &mut media.sides[0];
             own.told_mux = own.mux;
         }
         dialog.answer_ice(0, options);
         self.alternate(idx, 0, options);
-        self.leave(idx, 0, (&places, sdp), options, Phase::Published)
+        self.leave(idx, 0, (&positions, sdp), options, Phase::Published)
     }
 
     fn subscribe(
@@ -378,9 +378,9 @@ impl Work<'_> {
             let leg = &dialog.legs[*side];
             let tag = leg.tags.last().cloned().unwrap_or_default();
             subscribed.from_tags.push(tag.clone());
-            for (place, opposite) in call.places(dialog, *side) {
-                let media = place.media();
-                let idx = place.idx as u16;
+            for (near, far) in call.leg_medias(dialog, *side) {
+                let media = near.media();
+                let idx = near.idx as u16;
                 if !media.is_relayed() {
                     continue;
                 }
@@ -409,8 +409,8 @@ impl Work<'_> {
                 let advertise = self.pools.of(local).map_or(local.ip, |i| i.advertise);
                 let address = options.media_address.unwrap_or(advertise);
                 let at = SocketAddr::new(address, local.port);
-                let is_muxed = !call.reports_apart(&place, opposite.as_ref());
-                section(&mut body, &place, is_muxed, at, options.inactive);
+                let is_muxed = !call.reports_apart(&near, far.as_ref());
+                section(&mut body, &near, is_muxed, at, options.inactive);
             }
         }
         let Some(first) = fork.medias.first() else {
@@ -461,8 +461,14 @@ impl Work<'_> {
 }
 
 /// One section of the offer for who subscribes: what the leg sends, as it described it.
-fn section(body: &mut String, place: &Place<'_>, is_muxed: bool, at: SocketAddr, is_paused: bool) {
-    let (media, own) = (place.media(), place.own());
+fn section(
+    body: &mut String,
+    near: &LegMedia<'_>,
+    is_muxed: bool,
+    at: SocketAddr,
+    is_paused: bool,
+) {
+    let (media, own) = (near.media(), near.own());
     let (address, port) = (at.ip(), at.port());
     let family = if address.is_ipv4() { "IP4" } else { "IP6" };
     let formats = own.formats.join(" ");

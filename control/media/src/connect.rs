@@ -101,8 +101,8 @@ impl Call {
             dialog.is_reoffered = dialog.sides().any(|side| dialog.legs[side].signal == 0);
             dialog.expects_anew(now);
         }
-        let places = self.places(&self.dialogs[one.0], one.1);
-        match places.iter().any(|(_, opposite)| opposite.is_some()) {
+        let medias = self.leg_medias(&self.dialogs[one.0], one.1);
+        match medias.iter().any(|(_, far)| far.is_some()) {
             true => Ok(()),
             false => Err(MediaError::NothingInCommon),
         }
@@ -169,7 +169,7 @@ impl Call {
         {
             return Err(MediaError::TooManyDialogs);
         }
-        let (first, place) = (self.next_dialog, self.dialogs.len());
+        let (first, begin) = (self.next_dialog, self.dialogs.len());
         let renumbered = |number: u16| number.wrapping_add(first);
         for mut dialog in other.dialogs.iter().cloned() {
             dialog.number = renumbered(dialog.number);
@@ -196,6 +196,6 @@ impl Call {
             asked_by: other.asked_by,
         });
         self.merged.extend(other.merged.iter().cloned());
-        Ok(place)
+        Ok(begin)
     }
 }

@@ -59,13 +59,12 @@ impl Fork {
                 .dialogs
                 .iter()
                 .find(|dialog| dialog.number == own.dialog);
-            let places = source.map(|dialog| call.places(dialog, own.side));
-            let place = places.and_then(|all| all.get(usize::from(own.media)).copied());
-            let Some((place, opposite)) = place.filter(|(place, _)| place.media().is_relayed())
-            else {
+            let medias = source.map(|dialog| call.leg_medias(dialog, own.side));
+            let found = medias.and_then(|all| all.get(usize::from(own.media)).copied());
+            let Some((near, far)) = found.filter(|(near, _)| near.media().is_relayed()) else {
                 continue;
             };
-            let (dialog, media) = (place.dialog, place.media());
+            let (dialog, media) = (near.dialog, near.media());
             let Some(locals) = media.locals else {
                 continue;
             };
@@ -97,7 +96,7 @@ impl Fork {
                 media: position,
             };
             into.insert(rtp.local, rtp);
-            if call.reports_apart(&place, opposite.as_ref()) {
+            if call.reports_apart(&near, far.as_ref()) {
                 let local = rtp.local.rtcp();
                 let rtcp = Stream {
                     local,

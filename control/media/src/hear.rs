@@ -91,16 +91,16 @@ impl Side {
             Some(rtcp) => Some((rtcp.address.unwrap_or(address), rtcp.port)),
             None => said.port.checked_add(1).map(|port| (address, port)),
         };
-        let place = |address: IpAddr, port| {
+        let destination = |address: IpAddr, port| {
             let address = options.source_address.unwrap_or(address);
             match is_destination(address) {
                 true => Ok(SocketAddr::new(address, port)),
                 false => Err(MediaError::NoDestination(address)),
             }
         };
-        self.remote = Some(place(address, said.port)?);
+        self.remote = Some(destination(address, said.port)?);
         self.remote_rtcp = match rtcp {
-            Some((address, port)) if !address.is_unspecified() => Some(place(address, port)?),
+            Some((address, port)) if !address.is_unspecified() => Some(destination(address, port)?),
             _ => None,
         };
         Ok(())

@@ -29,12 +29,12 @@ pub(crate) enum Phase {
 }
 
 impl Work<'_> {
-    /// The body that `sdp`, whose sections have these places, becomes for leg `to`.
+    /// The body that `sdp`, whose sections have these positions, becomes for leg `to`.
     pub(crate) fn leave(
         &mut self,
         idx: usize,
         to: usize,
-        (places, sdp): (&[usize], &Sdp),
+        (positions, sdp): (&[usize], &Sdp),
         options: &Options,
         phase: Phase,
     ) -> Result<Vec<u8>, MediaError> {
@@ -42,7 +42,7 @@ impl Work<'_> {
         let dialog = &self.call.dialogs[idx];
         let mut media = Vec::with_capacity(sdp.media().len());
         let mut first = None;
-        for (&position, said) in places.iter().zip(sdp.media()) {
+        for (&position, said) in positions.iter().zip(sdp.media()) {
             let entry = dialog.entry(position, to);
             let address = match (entry, options.media_address) {
                 (_, Some(address)) => address,
@@ -86,7 +86,7 @@ impl Work<'_> {
         let told = &mut self.call.dialogs[idx].legs[to].told;
         told.keep(sdp, options, &mut rewrite)?;
         let body = sdp.rewrite(&rewrite)?;
-        let refused = self.call.dialogs[idx].refused(to, places);
+        let refused = self.call.dialogs[idx].refused(to, positions);
         match refused.is_empty() {
             true => Ok(body),
             false => Ok(with_sections(&body, &refused)),
@@ -302,16 +302,16 @@ impl Shape<'_> {
 }
 
 impl Dialog {
-    /// Refusals of sections that the speaker knows nothing of: their places, and their lines.
-    fn refused(&self, to: usize, places: &[usize]) -> Vec<(usize, String)> {
+    /// Refusals of sections that the speaker knows nothing of: their positions, and their lines.
+    fn refused(&self, to: usize, positions: &[usize]) -> Vec<(usize, String)> {
         let seen = self.seen_by(to).into_iter().enumerate();
-        let lines = seen.filter_map(|(place, idx)| {
+        let lines = seen.filter_map(|(position, idx)| {
             let media = &self.medias[idx];
-            let is_known = places.contains(&idx) || media.hidden_from != Some(1 - to);
+            let is_known = positions.contains(&idx) || media.hidden_from != Some(1 - to);
             let own = Some(&media.sides[to]).filter(|_| !is_known)?;
             let format = own.formats.first().map_or("0", String::as_str);
             let line = format!("m={} 0 {} {format}\r\n", media.name, own.proto);
-            Some((place, line))
+            Some((position, line))
         });
         lines.collect()
     }

@@ -25,7 +25,7 @@
 //! that faces it.
 //!
 //! A leg that was connected ([`Calls::connect`]) hears a leg of another dialog in place of the other one of its own:
-//! [`Call::partner`] says whom, [`Call::places`] in which sections. The dialogs may have been two calls'; then that call goes
+//! [`Call::partner`] says whom, [`Call::leg_medias`] in which sections. The dialogs may have been two calls'; then that call goes
 //! by both Call-IDs, as long as each has a dialog.
 //!
 //! Limits: [`MAX_MEDIA`] media sections, [`MAX_TAGS`] tags a call, `max_calls` calls.
@@ -62,7 +62,7 @@ pub use family::Family;
 pub use fork::{Fork, ForkMedia, MAX_FORKS};
 pub use hold::{Flows, HeldBack, Hold};
 pub use options::{IceWish, MuxWish, Options, Replace, RtcpAttribute, Tos};
-pub use partner::{Partner, Place};
+pub use partner::{LegMedia, Partner};
 pub use quality::{Limits, Measured, mos};
 pub use signal::Parties;
 

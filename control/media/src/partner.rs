@@ -28,7 +28,7 @@ pub(crate) type At = (usize, usize);
 
 /// One section of one leg.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct LegMedia<'a> {
     /// The leg's dialog.
     pub dialog: &'a Dialog,
     /// Which of the dialog's legs it is: 0 or 1.
@@ -37,7 +37,7 @@ pub struct Place<'a> {
     pub idx: usize,
 }
 
-impl<'a> Place<'a> {
+impl<'a> LegMedia<'a> {
     /// The section.
     pub fn media(&self) -> &'a Media {
         &self.dialog.medias[self.idx]
@@ -58,7 +58,7 @@ impl<'a> Place<'a> {
 
     /// Whether what the one sends could be for the other. What is encrypted is for the other leg of the dialog alone, which
     /// agreed on the keys.
-    fn is_like(&self, other: &Place<'_>) -> bool {
+    fn is_like(&self, other: &LegMedia<'_>) -> bool {
         let (own, theirs) = (self.media(), other.media());
         !own.has_proto("SAVP")
             && (&own.name, own.kind, own.has_rtcp) == (&theirs.name, theirs.kind, theirs.has_rtcp)
@@ -85,8 +85,8 @@ impl Dialog {
         self.number.wrapping_mul(2).wrapping_add(side as u16)
     }
 
-    fn places(&self, side: usize) -> impl Iterator<Item = Place<'_>> {
-        (0..self.medias.len()).map(move |idx| Place {
+    fn leg_medias(&self, side: usize) -> impl Iterator<Item = LegMedia<'_>> {
+        (0..self.medias.len()).map(move |idx| LegMedia {
             dialog: self,
             side,
             idx,
@@ -114,18 +114,18 @@ impl Call {
     }
 
     /// The sections of a leg, each with the one of the other leg that its media goes to and comes from.
-    pub fn places<'a>(
+    pub fn leg_medias<'a>(
         &'a self,
         dialog: &'a Dialog,
         side: usize,
-    ) -> Vec<(Place<'a>, Option<Place<'a>>)> {
+    ) -> Vec<(LegMedia<'a>, Option<LegMedia<'a>>)> {
         let Some((other, far)) = self.partner(dialog, side) else {
-            return dialog.places(side).map(|near| (near, None)).collect();
+            return dialog.leg_medias(side).map(|near| (near, None)).collect();
         };
         if other.number == dialog.number {
-            let opposite = |near: Place<'a>| Place { side: far, ..near };
-            let places = dialog.places(side);
-            return places.map(|near| (near, Some(opposite(near)))).collect();
+            let opposite = |near: LegMedia<'a>| LegMedia { side: far, ..near };
+            let medias = dialog.leg_medias(side);
+            return medias.map(|near| (near, Some(opposite(near)))).collect();
         }
         // Both legs have to find the same, whichever is asked.
         let pairs = match dialog.number < other.number {
@@ -135,22 +135,25 @@ impl Call {
                 .map(|(theirs, own)| (own, theirs))
                 .collect(),
         };
-        let opposite = |near: &Place<'_>| {
+        let opposite = |near: &LegMedia<'_>| {
             let found = pairs.iter().find(|(own, _)| own.idx == near.idx);
             found.map(|(_, theirs)| *theirs)
         };
-        let places = dialog.places(side);
-        places.map(|near| (near, opposite(&near))).collect()
+        let medias = dialog.leg_medias(side);
+        medias.map(|near| (near, opposite(&near))).collect()
     }
 }
 
 /// The relayed sections of two legs of different dialogs that are alike, one after the other.
-fn pairs<'a>(one: (&'a Dialog, usize), other: (&'a Dialog, usize)) -> Vec<(Place<'a>, Place<'a>)> {
+fn pairs<'a>(
+    one: (&'a Dialog, usize),
+    other: (&'a Dialog, usize),
+) -> Vec<(LegMedia<'a>, LegMedia<'a>)> {
     let relayed = |(dialog, side): (&'a Dialog, usize)| {
-        let places = dialog.places(side);
-        places.filter(|place| place.media().is_relayed())
+        let medias = dialog.leg_medias(side);
+        medias.filter(|near| near.media().is_relayed())
     };
-    let mut left: Vec<Place<'a>> = relayed(other).collect();
+    let mut left: Vec<LegMedia<'a>> = relayed(other).collect();
     let mut pairs = Vec::new();
     for own in relayed(one) {
         if let Some(at) = left.iter().position(|theirs| own.is_like(theirs)) {

@@ -74,9 +74,12 @@ impl Work<'_> {
         let dialog = &mut self.call.dialogs[idx];
 
         // What the offer no longer names is gone; the caller releases the ports.
-        let mut places = dialog.seen_by(from);
-        for gone in places.drain(sdp.media().len().min(places.len())..).rev() {
-            // Others name sections by their place: one that stands before another stays, refused.
+        let mut positions = dialog.seen_by(from);
+        for gone in positions
+            .drain(sdp.media().len().min(positions.len())..)
+            .rev()
+        {
+            // Others name sections by their position: one that stands before another stays, refused.
             match gone + 1 == dialog.medias.len() {
                 true => drop(dialog.medias.pop()),
                 false => {
@@ -86,20 +89,20 @@ impl Work<'_> {
             }
         }
         let next = dialog.medias.len();
-        places.extend(next..next + sdp.media().len() - places.len());
-        for (&position, offered) in places.iter().zip(sdp.media()) {
+        positions.extend(next..next + sdp.media().len() - positions.len());
+        for (&position, offered) in positions.iter().zip(sdp.media()) {
             self.offer_media(idx, from, position, offered, is_new, options)?;
         }
         if self.call.media_count() > MAX_MEDIA {
             return Err(MediaError::TooManyMedia);
         }
         let dialog = &mut self.call.dialogs[idx];
-        dialog.hear_session(from, (&places, sdp), true);
+        dialog.hear_session(from, (&positions, sdp), true);
         dialog.offer_mux(from, options);
         dialog.offer_ice(from, options);
         dialog.offer_bundle(from, options);
         self.alternate(idx, 1 - from, options);
-        self.leave(idx, 1 - from, (&places, sdp), options, Phase::Offer)
+        self.leave(idx, 1 - from, (&positions, sdp), options, Phase::Offer)
     }
 
     /// Applies an answer; returns the SDP for the leg that made the offer.
@@ -123,8 +126,8 @@ impl Work<'_> {
         dialog.learn = options.learn.unwrap_or(dialog.learn);
         dialog.handover |= options.handover;
         dialog.strict_payload |= options.strict_payload;
-        let places = dialog.seen_by(side);
-        let (answered, offered) = (sdp.media().len(), places.len());
+        let positions = dialog.seen_by(side);
+        let (answered, offered) = (sdp.media().len(), positions.len());
         if answered > offered {
             return Err(MediaError::AnswerCount { answered, offered });
         }
@@ -133,8 +136,8 @@ impl Work<'_> {
         dialog.steer(side, options, self.now);
         self.mark(options.tos);
         let dialog = &mut self.call.dialogs[idx];
-        for (&place, said) in places.iter().zip(sdp.media()) {
-            let media = &mut dialog.medias[place];
+        for (&position, said) in positions.iter().zip(sdp.media()) {
+            let media = &mut dialog.medias[position];
             media.sides[side].hear(said, options)?;
             let told = &mut media.sides[offerer].proto;
             if options.accept_protocol && convert(&said.proto, told).is_some() {
@@ -144,14 +147,14 @@ impl Work<'_> {
             let local = media.locals.map(|locals| Family::of(locals[side].ip));
             check_family(&media.sides[side], &(name, local.or(family)))?;
         }
-        dialog.hear_session(side, (&places, sdp), false);
+        dialog.hear_session(side, (&positions, sdp), false);
         // Whoever answers was offered our credentials: they stand, whoever it is.
         dialog.legs[side].restarts = false;
         dialog.answer_mux(offerer);
         dialog.answer_ice(offerer, options);
         dialog.answer_bundle(offerer, options);
         self.alternate(idx, offerer, options);
-        self.leave(idx, offerer, (&places, sdp), options, Phase::Answer)
+        self.leave(idx, offerer, (&positions, sdp), options, Phase::Answer)
     }
 
     fn add_dialog(

@@ -8,19 +8,19 @@ use crate::Local;
 use crate::call::{Call, Dialog, Side};
 use crate::diff::{Class, Desired, Feed, Kind, Learn, Mid, Shared, Stream};
 use crate::fork::ForkMedia;
-use crate::partner::Place;
+use crate::partner::LegMedia;
 
 impl Dialog {
     pub(crate) fn streams(&self, call: &Call, into: &mut Desired) {
         for side in self.sides() {
-            let places = call.places(self, side);
-            for (near, far) in &places {
+            let medias = call.leg_medias(self, side);
+            for (near, far) in &medias {
                 let joined = far.is_some_and(|far| near.is_bundled() && far.is_bundled());
                 if !near.media().is_relayed() || joined {
                     continue;
                 }
                 let is_apart = call.reports_apart(near, far.as_ref());
-                let pair = near.pair(far.as_ref(), &places, is_apart);
+                let pair = near.pair(far.as_ref(), &medias, is_apart);
                 for stream in pair.into_iter().flatten() {
                     into.insert(stream.local, stream);
                     self.alternates(near.idx, side, &stream, into);
@@ -46,19 +46,19 @@ impl Dialog {
 
 impl Call {
     /// Whether RTCP of a section has a stream of its own; `far` is who hears it, and those who get copies are the others.
-    pub(crate) fn reports_apart(&self, near: &Place<'_>, far: Option<&Place<'_>>) -> bool {
+    pub(crate) fn reports_apart(&self, near: &LegMedia<'_>, far: Option<&LegMedia<'_>>) -> bool {
         let is_copied = |media: &ForkMedia| {
             (media.dialog, media.side) == (near.dialog.number, near.side)
                 && usize::from(media.media) == near.idx
         };
         let mut copies = self.forks.iter().flat_map(|fork| &fork.medias);
-        let is_alone = !near.is_muxed() || !far.is_some_and(Place::is_muxed);
+        let is_alone = !near.is_muxed() || !far.is_some_and(LegMedia::is_muxed);
         near.media().has_rtcp
             && (is_alone || copies.any(|media| is_copied(media) && !media.is_muxed()))
     }
 }
 
-impl Place<'_> {
+impl LegMedia<'_> {
     fn head(&self) -> usize {
         self.dialog.head(self.idx, self.side)
     }
@@ -76,12 +76,12 @@ impl Place<'_> {
         self.media().is_muxed(self.side)
     }
 
-    /// The streams that carry what the leg sends to `far`: RTP, and RTCP if that has a stream of its own. `places` are all
+    /// The streams that carry what the leg sends to `far`: RTP, and RTCP if that has a stream of its own. `medias` are all
     /// of the leg.
     fn pair(
         &self,
-        far: Option<&Place<'_>>,
-        places: &[(Place<'_>, Option<Place<'_>>)],
+        far: Option<&LegMedia<'_>>,
+        medias: &[(LegMedia<'_>, Option<LegMedia<'_>>)],
         is_apart: bool,
     ) -> [Option<Stream>; 2] {
         let media = self.media();
@@ -91,7 +91,7 @@ impl Place<'_> {
         let local = locals[self.side];
         // No packet leaves from port 0.
         let nobody = Local { port: 0, ..local };
-        let exit = far.and_then(Place::entry).unwrap_or(nobody);
+        let exit = far.and_then(LegMedia::entry).unwrap_or(nobody);
         let (own, leg) = (self.own(), self.leg());
         let feed = |local: Local| match entry == locals[self.side] {
             true if local == entry => Feed::Own,
@@ -124,7 +124,7 @@ impl Place<'_> {
             dscp: self.dialog.mark,
             payload_types: match only_events {
                 Some(event) => 1 << event,
-                None => self.payload_types(far, places),
+                None => self.payload_types(far, medias),
             },
             strict_payload: self.dialog.strict_payload || only_events.is_some(),
             event_type,
@@ -183,8 +183,8 @@ impl Place<'_> {
     }
 
     /// Whether its media goes on to `far`, or to copies alone, telephone events apart.
-    pub(crate) fn lets_pass(&self, far: Option<&Place<'_>>) -> bool {
-        let echoed = |place: &Place<'_>| place.leg().echoed;
+    pub(crate) fn lets_pass(&self, far: Option<&LegMedia<'_>>) -> bool {
+        let echoed = |media: &LegMedia<'_>| media.leg().echoed;
         // Who hears himself hears nobody else.
         let is_drowned = far.is_some_and(echoed) && !self.leg().echoed;
         let is_dropped = self.dialog.dropped || far.is_some_and(|far| far.dialog.dropped);
@@ -203,16 +203,16 @@ impl Place<'_> {
     /// both legs bundle, those of the whole bundle.
     fn payload_types(
         &self,
-        far: Option<&Place<'_>>,
-        places: &[(Place<'_>, Option<Place<'_>>)],
+        far: Option<&LegMedia<'_>>,
+        medias: &[(LegMedia<'_>, Option<LegMedia<'_>>)],
     ) -> u128 {
-        let joined = |(near, other): &(Place<'_>, Option<Place<'_>>)| {
+        let joined = |(near, other): &(LegMedia<'_>, Option<LegMedia<'_>>)| {
             let (Some(far), Some(other)) = (far, other) else {
                 return false;
             };
             near.head() == self.idx && other.head() == far.idx
         };
-        let all = places.iter().filter(|place| joined(place));
+        let all = medias.iter().filter(|media| joined(media));
         all.fold(announced(self, far), |set, (near, far)| {
             set | announced(near, far.as_ref())
         })
@@ -220,8 +220,8 @@ impl Place<'_> {
 }
 
 /// The payload types of RTP that legs announced for a section.
-fn announced(near: &Place<'_>, far: Option<&Place<'_>>) -> u128 {
-    let sides = std::iter::once(near.own()).chain(far.map(Place::own));
+fn announced(near: &LegMedia<'_>, far: Option<&LegMedia<'_>>) -> u128 {
+    let sides = std::iter::once(near.own()).chain(far.map(LegMedia::own));
     let all = sides.flat_map(|side| &side.payload_types);
     match near.media().kind {
         Kind::Rtp => all.fold(0, |set, number| set | 1 << (number & 127)),

@@ -23,13 +23,13 @@ impl Dialog {
     pub(crate) fn hear_session(
         &mut self,
         side: usize,
-        (places, sdp): (&[usize], &Sdp),
+        (positions, sdp): (&[usize], &Sdp),
         is_offer: bool,
     ) {
         let is_lite = sdp.is_ice_lite();
-        for (idx, (&place, said)) in places.iter().zip(sdp.media()).enumerate() {
-            let head = bundle(sdp, idx).and_then(|first| places.get(first));
-            let media = &mut self.medias[place];
+        for (idx, (&position, said)) in positions.iter().zip(sdp.media()).enumerate() {
+            let head = bundle(sdp, idx).and_then(|first| positions.get(first));
+            let media = &mut self.medias[position];
             let own = &mut media.sides[side];
             own.ice_lite = is_lite;
             let hosts = said.candidates.iter().filter(|_| is_lite);
@@ -53,7 +53,7 @@ impl Dialog {
             own.described = sdp.described(said).take(MAX_DESCRIBED).collect();
             if said.port == 0 && !own.declined {
                 let head = head.map(|&head| self.medias[head].sides[side].clone());
-                let own = &mut self.medias[place].sides[side];
+                let own = &mut self.medias[position].sides[side];
                 match head.filter(|head| !head.declined) {
                     Some(head) => (own.remote, own.remote_rtcp) = (head.remote, head.remote_rtcp),
                     None => own.declined = true,

@@ -203,10 +203,11 @@ fn sections_find_their_like() {
     offer(&mut calls, parties("two", "x", None), &body, &none, 0.0).unwrap();
     connect(&mut calls, ("one", "a"), ("two", "x"), 2.0);
     let (call, a, side) = leg(&calls, "a");
-    let found = |(near, far): &(Place<'_>, Option<Place<'_>>)| (near.idx, far.map(|far| far.idx));
-    let of_a: Vec<_> = call.places(a, side).iter().map(found).collect();
+    let found =
+        |(near, far): &(LegMedia<'_>, Option<LegMedia<'_>>)| (near.idx, far.map(|far| far.idx));
+    let of_a: Vec<_> = call.leg_medias(a, side).iter().map(found).collect();
     let (_, x, side) = leg(&calls, "x");
-    let of_x: Vec<_> = call.places(x, side).iter().map(found).collect();
+    let of_x: Vec<_> = call.leg_medias(x, side).iter().map(found).collect();
     assert_eq!(of_a, [(0, Some(1)), (1, Some(0))]);
     assert_eq!(of_x, [(0, Some(1)), (1, Some(0)), (2, None)]);
     // What neither can decode is nobody's business here; what either announced may pass.

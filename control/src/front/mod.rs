@@ -5,7 +5,7 @@
 //! | [`gate`] | who may ask, and how often |
 //! | [`doors`] | what each way in counts |
 //! | [`bind`] | sockets |
-//! | [`places`], [`patient`] | how many connections there may be, and how slow they may read |
+//! | [`permits`], [`patient`] | how many connections there may be, and how slow they may read |
 //! | [`udp`], [`tcp`], [`http`], [`ws`] | bytes in, bytes out |
 //! | [`metrics`] | what Prometheus reads |
 //! | [`ctl`](crate::ctl) | the text commands |
@@ -13,7 +13,7 @@
 //! They share a [`Front`]: it tells a request from a retransmission, has requests of different calls overlap and
 //! those of one call queue, and gives each reply to whoever is to have it ([`ReplyTo`]). What strangers can
 //! make it keep is bounded: requests under way by [`MAX_PENDING`] and [`MAX_PENDING_BYTES`], answers by the
-//! cookie cache, connections by [`MAX_CONNECTIONS`], shared out by [`places`], and each by [`IN_FLIGHT`].
+//! cookie cache, connections by [`MAX_CONNECTIONS`], shared out by [`permits`], and each by [`IN_FLIGHT`].
 
 mod bind;
 mod doors;
@@ -21,7 +21,7 @@ mod gate;
 mod http;
 mod metrics;
 mod patient;
-mod places;
+mod permits;
 mod tcp;
 mod udp;
 mod ws;
@@ -33,7 +33,7 @@ pub(crate) use gate::Gate;
 use crate::service::Service;
 use doors::{Event, Transport};
 use penstock_ng::{CookieCache, Datagram, Encoding, FrameError, Reply, Request, Seen, reason};
-use places::{Place, Places};
+use permits::{Permit, Permits};
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -149,11 +149,11 @@ impl Front {
         for socket in sockets.udp {
             tokio::task::spawn_local(udp::run(self.clone(), socket));
         }
-        let places: Arc<Places> = Arc::default();
+        let permits: Arc<Permits> = Arc::default();
         for listener in sockets.tcp {
             let connected = self
                 .clone()
-                .accept(listener, Transport::Tcp, places.clone(), {
+                .accept(listener, Transport::Tcp, permits.clone(), {
                     let front = self.clone();
                     move |stream, connection| tcp::serve(front.clone(), stream, connection)
                 });
@@ -162,13 +162,13 @@ impl Front {
         if sockets.http.is_empty() {
             return;
         }
-        let places: Arc<Places> = Arc::default();
+        let permits: Arc<Permits> = Arc::default();
         let asks = http::Asks::new(&self);
         for listener in sockets.http {
             let asks = asks.clone();
             let connected =
                 self.clone()
-                    .accept(listener, Transport::Http, places.clone(), move |s, c| {
+                    .accept(listener, Transport::Http, permits.clone(), move |s, c| {
                         http::serve(asks.clone(), s, c)
                     });
             tokio::task::spawn_local(connected);
@@ -180,7 +180,7 @@ impl Front {
         self: Rc<Self>,
         listener: TcpListener,
         transport: Transport,
-        places: Arc<Places>,
+        permits: Arc<Permits>,
         serve: impl Fn(TcpStream, Connection) -> F,
     ) {
         loop {
@@ -193,7 +193,7 @@ impl Front {
                 self.doors.count(transport, Event::Denied);
                 continue;
             }
-            let Some(place) = places.take(peer.ip()) else {
+            let Some(permit) = permits.take(peer.ip()) else {
                 self.doors.count(transport, Event::Refused);
                 continue;
             };
@@ -204,7 +204,7 @@ impl Front {
             let connection = Connection {
                 peer,
                 number: self.connections.get(),
-                _place: place,
+                _permit: permit,
             };
             tokio::task::spawn_local(serve(stream, connection));
         }
@@ -346,11 +346,11 @@ impl Front {
     }
 }
 
-/// A connection that was taken on, and its place among them.
+/// A connection that was taken on, and its permit among them.
 struct Connection {
     peer: SocketAddr,
     number: u64,
-    _place: Place,
+    _permit: Permit,
 }
 
 /// Waits until a connection's source may ask; false if it may no longer.
