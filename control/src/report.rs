@@ -5,6 +5,7 @@ use crate::history::{History, MAX_ENTRIES, Sample};
 use crate::quality::Rated;
 use penstock_media::{Call, Dialog, Kind, Local, Media, Place};
 use penstock_ng::{Dict, Value};
+use penstock_sdp::ip_text;
 use penstock_shm::{Policy, StreamStat};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -303,7 +304,7 @@ impl Report<'_> {
         total.add(sum);
         let mut out = Dict::default();
         out.push("local port", u64::from(local.port));
-        out.push("local address", written(local.ip));
+        out.push("local address", ip_text(local.ip));
         out.push("family", family(local.ip));
         let remote = stat.as_ref().and_then(|stat| stat.policy.remote);
         let remote = remote.or(place.signalled);
@@ -471,25 +472,10 @@ fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// As `to_string` writes it; a report has dozens, and that takes its time.
-fn written(ip: IpAddr) -> String {
-    let IpAddr::V4(ip) = ip else {
-        return ip.to_string();
-    };
-    let mut text = String::with_capacity("255.255.255.255".len());
-    for octet in ip.octets() {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        text.push_str(itoa::Buffer::new().format(octet));
-    }
-    text
-}
-
 fn address(address: std::net::SocketAddr) -> Dict<'static> {
     let mut out = Dict::default();
     out.push("family", family(address.ip()));
-    out.push("address", written(address.ip()));
+    out.push("address", ip_text(address.ip()));
     out.push("port", u64::from(address.port()));
     out
 }

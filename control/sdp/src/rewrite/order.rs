@@ -26,10 +26,9 @@ pub(super) fn codecs(text: &mut Text<'_>, media: &Media, formats: &[String]) {
     }
     let mut missing = Vec::new();
     for codec in &media.codecs {
-        let word = codec.payload_type.to_string();
         let has_map = has_map.get_mut(usize::from(codec.payload_type));
         let is_missing = has_map.is_some_and(|has| !std::mem::replace(has, true));
-        if is_missing && place.contains_key(word.as_bytes()) {
+        if is_missing && place.contains_key(codec.payload_type.to_string().as_bytes()) {
             missing.push(rtpmap(codec));
         }
     }
