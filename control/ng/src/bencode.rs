@@ -62,14 +62,7 @@ impl<'a> Reader<'a> {
     /// Digits, `:`, as many bytes.
     fn string(&mut self) -> Result<&'a [u8], DecodeError> {
         let at = self.at;
-        let digits = self.until(b':', at)?;
-        let zero_led = digits.first() == Some(&b'0') && digits.len() > 1;
-        let len: Option<usize> = match !zero_led && digits.iter().all(u8::is_ascii_digit) {
-            true => std::str::from_utf8(digits)
-                .ok()
-                .and_then(|text| text.parse().ok()),
-            false => None,
-        };
+        let len = decimal(self.until(b':', at)?);
         let rest = &self.bytes[self.at..];
         let text = len
             .and_then(|len| rest.get(..len))
@@ -118,6 +111,17 @@ impl<'a> Reader<'a> {
             None => Err(DecodeError::BadLength { at: self.at }),
         }
     }
+}
+
+/// What digits without a leading zero spell.
+fn decimal(digits: &[u8]) -> Option<usize> {
+    if digits.is_empty() || digits.len() > 1 && digits[0] == b'0' {
+        return None;
+    }
+    digits.iter().try_fold(0_usize, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| usize::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
 }
 
 /// Appends `value` to `out`.
