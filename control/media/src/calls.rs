@@ -438,9 +438,10 @@ impl Calls {
             taken,
             ..
         } = pending;
-        let kept: HashSet<Local> = after.iter().flat_map(Call::locals).collect();
+        let mut kept: Vec<Local> = after.iter().flat_map(Call::locals).collect();
+        kept.sort_unstable();
         let freed = before.iter().flat_map(|call| call.locals()).chain(taken);
-        for local in freed.filter(|local| !kept.contains(local)) {
+        for local in freed.filter(|local| kept.binary_search(local).is_err()) {
             self.pools.release(local, now.mono);
         }
         if before.is_none() && after.is_some() {

@@ -18,10 +18,10 @@ impl Dialog {
                 if !near.media().is_relayed() || joined {
                     continue;
                 }
-                for stream in near.pair(far.as_ref(), &places).into_iter().flatten() {
-                    into.insert(stream.local, stream);
+                near.pair(far.as_ref(), &places, |stream| {
                     self.alternates(near.idx, side, &stream, into);
-                }
+                    into.insert(stream.local, stream);
+                });
             }
         }
     }
@@ -64,16 +64,17 @@ impl Place<'_> {
         self.media().has_rtcp && !(self.is_muxed() && far.is_some_and(Place::is_muxed))
     }
 
-    /// The streams that carry what the leg sends to `far`: RTP, and RTCP if that has a stream of its own. `places` are all
-    /// of the leg.
+    /// Hands over the streams that carry what the leg sends to `far`: RTP, and RTCP if that has a stream of its own. `places`
+    /// are all of the leg.
     fn pair(
         &self,
         far: Option<&Place<'_>>,
         places: &[(Place<'_>, Option<Place<'_>>)],
-    ) -> [Option<Stream>; 2] {
+        mut put: impl FnMut(Stream),
+    ) {
         let media = self.media();
         let (Some(locals), Some(entry)) = (media.locals, self.entry()) else {
-            return [None, None];
+            return;
         };
         let local = locals[self.side];
         // No packet leaves from port 0.
@@ -128,11 +129,12 @@ impl Place<'_> {
             leg: self.number(),
             media: self.idx as u16,
         };
+        put(rtp);
         if !self.reports_apart(far) {
-            return [Some(rtp), None];
+            return;
         }
         let is_muxed = self.is_muxed();
-        let rtcp = Stream {
+        put(Stream {
             local: rtp.local.rtcp(),
             peer: match far {
                 None => nobody,
@@ -165,8 +167,7 @@ impl Place<'_> {
             mid: None,
             drop_events: false,
             ..rtp
-        };
-        [Some(rtp), Some(rtcp)]
+        });
     }
 
     /// Whether its media goes on to `far`, or to copies alone, telephone events apart.

@@ -43,7 +43,7 @@ mod media;
 mod rewrite;
 mod session;
 
-pub use address::ip_text;
+pub use address::{ip_text, socket_text};
 pub use codec::Codec;
 pub use error::SdpError;
 pub use filter::CodecFilter;
