@@ -139,6 +139,10 @@ impl Calls {
             };
             dialog.is_of(branch) && is_meant
         };
+        // Of a call of which nothing is left no copy is needed.
+        if delay.is_zero() && before.dialogs.iter().all(ends) {
+            return Ok(gone(before));
+        }
         let forked = |fork: &Fork| from_tag.is_some_and(|tag| fork.leg.has(tag));
         let mut call = Call::clone(before);
         call.last_signal_us = now.unix_us;
@@ -171,12 +175,7 @@ impl Calls {
     /// [`MediaError::NoMatch`].
     pub fn end(&self, call_id: &str) -> Result<Pending, MediaError> {
         let before = self.shared(call_id).ok_or(MediaError::NoMatch)?;
-        Ok(Pending::new(
-            Some(before.clone()),
-            None,
-            Vec::new(),
-            Vec::new(),
-        ))
+        Ok(gone(before))
     }
 
     /// Prepares the end of the dialogs whose delay is over; `None` if there are none.
@@ -259,6 +258,11 @@ impl Calls {
             false => Ok(ended(before.clone(), call)),
         }
     }
+}
+
+/// Nothing is left of a call.
+fn gone(before: &Rc<Call>) -> Pending {
+    Pending::new(Some(before.clone()), None, Vec::new(), Vec::new())
 }
 
 /// What is left of a call: copies end with what they are copies of, a call with its last dialog.
