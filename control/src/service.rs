@@ -17,7 +17,7 @@ use penstock_ng::{Delete, Flag, Query, Reply, Request, Signal, reason};
 use penstock_shm::StreamStat;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -288,7 +288,7 @@ impl Service {
     fn standing(&self, call: Rc<Call>) -> Ended {
         Ended {
             rest: call.dialogs.iter().map(|dialog| dialog.number).collect(),
-            meters: self.meters(&call),
+            meters: self.meters(&call, &[]),
             rated: self.ratings.borrow().of(call.key).to_vec(),
             why: "delete",
             call,
@@ -302,8 +302,6 @@ impl Service {
         if !self.store.write(&pending.call_id, pending.after()).await {
             self.stats.error("store");
         }
-        // What stands now is the report if the plane cannot say more.
-        let mut meters = self.meters(&before);
         let outcome = self
             .link
             .apply(pending.key, &pending.ops, true, LIMIT)
@@ -314,12 +312,11 @@ impl Service {
             // Kept: the call is no longer wanted, and the next sync removes its streams.
             tracing::warn!("a delete waits for the media plane: {error}");
         }
-        let places = places(&meters);
-        for stat in outcome.iter().flat_map(|applied| &applied.ended) {
-            if let Some(local) = places.get(&stat.number) {
-                meters.insert(*local, *stat);
-            }
-        }
+        // What stands now is the report if the plane cannot say more.
+        let meters = match &outcome {
+            Ok(applied) => self.meters(&before, &applied.ended),
+            Err(_) => self.meters(&before, &[]),
+        };
         let rated = match pending.after() {
             None => {
                 self.one_way.borrow_mut().remove(&before.key);
@@ -369,9 +366,10 @@ impl Service {
         Reply::ok().with("calls", ids)
     }
 
-    fn meters(&self, call: &Call) -> BTreeMap<Local, StreamStat> {
+    /// The meters of a call's streams: the last ones of those that `ended`, the present ones of the others.
+    fn meters(&self, call: &Call, ended: &[StreamStat]) -> BTreeMap<Local, StreamStat> {
         let both = call.locals().flat_map(|rtp| [rtp, rtp.rtcp()]);
-        let read = |local| Some((local, self.link.stream(local)?));
+        let read = |local| Some((local, self.link.last(local, ended)?));
         both.filter_map(read).collect()
     }
 
@@ -391,14 +389,6 @@ impl Service {
             _ => Reply::error(text),
         }
     }
-}
-
-/// Which record stood for which endpoint.
-fn places(meters: &BTreeMap<Local, StreamStat>) -> HashMap<u32, Local> {
-    meters
-        .iter()
-        .map(|(local, stat)| (stat.number, *local))
-        .collect()
 }
 
 pub(crate) fn clock() -> Clock {
