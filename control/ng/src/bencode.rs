@@ -153,12 +153,18 @@ pub(crate) fn encode_dict(dict: &Dict, out: &mut Vec<u8>) {
 }
 
 fn encode_string(bytes: &[u8], out: &mut Vec<u8>) {
-    encode_number(bytes.len() as u64, out);
+    encode_length(bytes.len(), out);
     out.push(b':');
     out.extend_from_slice(bytes);
 }
 
-/// Its decimal digits. A reply has hundreds of numbers, most of them lengths of a digit or two.
-fn encode_number(number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+/// Its decimal digits: a reply has hundreds of lengths, most of them of one or two.
+fn encode_length(len: usize, out: &mut Vec<u8>) {
+    if len >= 100 {
+        return out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    }
+    if len >= 10 {
+        out.push(b'0' + (len / 10) as u8);
+    }
+    out.push(b'0' + (len % 10) as u8);
 }
