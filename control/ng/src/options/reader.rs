@@ -348,11 +348,9 @@ impl Reader {
 
     /// A key whose values are known words.
     fn choose(&mut self, key: Key, value: &Value) -> Result<(), RequestError> {
-        each_word(key, value, |written| {
-            let word = canonical_word(written.as_bytes());
-            let word = &*word;
+        each_word(key, value, |word| {
             match key {
-                Key::Ice => self.ice(word),
+                Key::Ice => self.ice(&canonical_word(word.as_bytes())),
                 Key::Replace => self.pick(key, word, Replace::find, |o, part| {
                     add(&mut o.replace, part)
                 }),
@@ -395,7 +393,7 @@ impl Reader {
                 Key::TransportProtocol => self.pick(key, word, Transport::find, |o, transport| {
                     o.transport_protocol = Some(transport)
                 }),
-                _ => self.unknown(word.to_owned()),
+                _ => self.unknown(canonical_word(word.as_bytes()).into_owned()),
             }
         })
     }
@@ -492,7 +490,10 @@ impl Reader {
                 name: key.name(),
                 why: refusal.why,
             }),
-            None => self.unknown(format!("{}-{word}", canonical_word(key.name().as_bytes()))),
+            None => {
+                let [key, word] = [key.name(), word].map(|name| canonical_word(name.as_bytes()));
+                self.unknown(format!("{key}-{word}"));
+            }
         }
         None
     }
