@@ -103,7 +103,7 @@ pub(crate) fn report<'a>(
             }
         }
     }
-    let mut legs = Dict::default();
+    let mut legs = Dict::with_capacity(participants.len());
     let mut untagged = 0;
     for participant in participants {
         let key = match participant.tag.as_str() {
@@ -115,11 +115,11 @@ pub(crate) fn report<'a>(
         };
         legs.push(key, participant.dict());
     }
-    let mut ssrcs = Dict::default();
+    let mut ssrcs = Dict::with_capacity(report.ssrcs.len());
     for (ssrc, entry) in report.ssrcs {
         ssrcs.push(ssrc.to_string(), entry);
     }
-    let mut out = Dict::default();
+    let mut out = Dict::with_capacity(8);
     out.push("created", created_us / 1_000_000);
     out.push("created_us", created_us % 1_000_000);
     out.push("created_ts", created_us);
@@ -172,13 +172,12 @@ impl Participant {
         let peers: Vec<Value<'static>> = self.peers.into_iter().map(peer).collect();
         let numbered = (1_u64..).zip(self.medias);
         let medias: Vec<Value<'static>> = numbered
-            .map(|(index, media)| {
-                let mut out = Dict::from_iter([("index", index)]);
-                out.0.extend(media.0);
-                out.into()
+            .map(|(index, mut media)| {
+                media.0.insert(0, ("index".into(), index.into()));
+                media.into()
             })
             .collect();
-        let mut out = Dict::default();
+        let mut out = Dict::with_capacity(8);
         out.push("tag", self.tag);
         if let Some(branch) = self.branch {
             out.push("via-branch", branch);
@@ -276,7 +275,7 @@ impl Report<'_> {
             (own.ice.is_some() && own.told_ice, "ICE"),
             (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
-        let mut out = Dict::default();
+        let mut out = Dict::with_capacity(7);
         out.push("type", media.name.clone());
         out.push("protocol", own.proto.clone());
         out.push("streams", streams);
@@ -289,9 +288,7 @@ impl Report<'_> {
     fn stream(&mut self, place: &Port<'_>) -> Dict<'static> {
         let Port { media, side, .. } = *place;
         let joined = |(media, side): (&Media, usize)| {
-            let locals = facing::locals(media, side, place.second);
-            let locals: Vec<Local> = locals.collect();
-            facing::joined(locals.into_iter(), self.meters)
+            facing::joined(facing::locals(media, side, place.second), self.meters)
         };
         let (local, stat) = joined((media, side)).unzip();
         let local = local.unwrap_or(place.first);
@@ -302,7 +299,7 @@ impl Report<'_> {
             Kind::Rtp | Kind::Raw => &mut self.rtp,
         };
         total.add(sum);
-        let mut out = Dict::default();
+        let mut out = Dict::with_capacity(14);
         out.push("local port", u64::from(local.port));
         out.push("local address", ip_text(local.ip));
         out.push("family", family(local.ip));
@@ -338,9 +335,8 @@ impl Report<'_> {
 
     /// What was rated of a leg's media.
     fn rated(&self, media: &Media, side: usize) -> impl Iterator<Item = &History> {
-        let locals: Vec<Local> = media.facing(side).collect();
-        let rated = self.rated.iter();
-        let own = rated.filter(move |rated| locals.contains(&rated.local()));
+        let is_own = move |rated: &&Rated| media.facing(side).any(|own| own == rated.local());
+        let own = self.rated.iter().filter(is_own);
         own.flat_map(Rated::sources)
     }
 
@@ -412,7 +408,7 @@ impl Port<'_> {
 fn source(stat: Option<&StreamStat>) -> Vec<Value<'static>> {
     let entry = |stat: &StreamStat| {
         let meter = &stat.meter;
-        let mut out = Dict::default();
+        let mut out = Dict::with_capacity(4);
         out.push("SSRC", u64::from(meter.ssrc?));
         out.push("bytes", meter.bytes);
         out.push("packets", meter.packets);
@@ -473,7 +469,7 @@ fn family(ip: IpAddr) -> &'static str {
 }
 
 fn address(address: std::net::SocketAddr) -> Dict<'static> {
-    let mut out = Dict::default();
+    let mut out = Dict::with_capacity(3);
     out.push("family", family(address.ip()));
     out.push("address", ip_text(address.ip()));
     out.push("port", u64::from(address.port()));

@@ -550,7 +550,7 @@ impl Media {
     }
 
     /// The RTP endpoints that face leg `side`: the one of its m= line first, then its alternates.
-    pub fn facing(&self, side: usize) -> impl Iterator<Item = Local> {
+    pub fn facing(&self, side: usize) -> impl Iterator<Item = Local> + Clone {
         let first = self.locals.map(|locals| locals[side]);
         first
             .into_iter()
