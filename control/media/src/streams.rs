@@ -198,7 +198,7 @@ impl Place<'_> {
             let (Some(far), Some(other)) = (far, other) else {
                 return false;
             };
-            near.head() == self.idx && other.head() == far.idx
+            near.idx != self.idx && near.head() == self.idx && other.head() == far.idx
         };
         let all = places.iter().filter(|place| joined(place));
         all.fold(announced(self, far), |set, (near, far)| {
