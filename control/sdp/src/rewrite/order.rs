@@ -96,12 +96,14 @@ fn rank(kind: Kind, has_direction: bool) -> Option<u8> {
 
 /// Whether an rtpmap names one channel, which goes without saying (RFC 8866 section 6.6).
 fn is_mono(line: &Leaving<'_>, media: &Media) -> bool {
+    let value = value(&line.text).trim_ascii_end();
+    if !value.ends_with(b"/1") || value.iter().filter(|b| **b == b'/').count() != 2 {
+        return false;
+    }
     let number = number(line);
     let is_own = |codec: &&Codec| Some(usize::from(codec.payload_type)) == number;
     let codec = media.codecs.iter().find(is_own);
     codec.is_some_and(|codec| codec.channels == 1)
-        && value(&line.text).trim_ascii_end().ends_with(b"/1")
-        && value(&line.text).iter().filter(|b| **b == b'/').count() == 2
 }
 
 /// The format that an rtpmap, fmtp or rtcp-fb line speaks of.
