@@ -1,6 +1,8 @@
 //! From a dictionary to [`Options`].
 
-use super::text::{address, bad, canonical, each_word, entries, id, number, text, word, words};
+use super::text::{
+    address, bad, canonical, each_word, entries, id, is_word, number, text, word, words,
+};
 use super::{MAX_METADATA, Options};
 use crate::flags::{self, MAX_FLAGS};
 use crate::request::{MAX_WORD, RequestError};
@@ -463,7 +465,7 @@ impl Reader {
             _ => one,
         };
         for feature in features {
-            self.options.load_limit |= canonical(Key::Supports, feature)? == "load-limit";
+            self.options.load_limit |= is_word(Key::Supports, feature, "load-limit")?;
         }
         Ok(())
     }

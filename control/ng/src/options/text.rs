@@ -2,7 +2,7 @@
 
 use crate::request::{MAX_WORD, RequestError};
 use crate::support::Key;
-use crate::value::{Dict, Text, Value, canonical_word};
+use crate::value::{Dict, Text, Value, canonical_word, is_same};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -59,6 +59,15 @@ fn pair_word(key: Key, pair: &Dict) -> Result<String, RequestError> {
 /// One word: text or a number.
 pub(super) fn word(key: Key, value: &Value) -> Result<String, RequestError> {
     Ok(bounded(key, text(key, value)?.trim())?.to_owned())
+}
+
+/// Whether it is this one word, however it is spelt.
+pub(super) fn is_word(key: Key, value: &Value, word: &str) -> Result<bool, RequestError> {
+    let text = text(key, value)?;
+    Ok(is_same(
+        bounded(key, text.trim())?.as_bytes(),
+        word.as_bytes(),
+    ))
 }
 
 /// One word in lower case with hyphens.
