@@ -347,6 +347,10 @@ impl Told {
         rewrite: &mut Rewrite,
     ) -> Result<(), MediaError> {
         let wish = options.replace;
+        let keeps_origin = wish.username || wish.session_id;
+        if !(keeps_origin || wish.session_name || wish.version || wish.force_version) {
+            return Ok(());
+        }
         let Some(origin) = sdp.origin() else {
             return Ok(());
         };
