@@ -368,9 +368,13 @@ impl Service {
 
     /// The meters of a call's streams: the last ones of those that `ended`, the present ones of the others.
     fn meters(&self, call: &Call, ended: &[StreamStat]) -> BTreeMap<Local, StreamStat> {
-        let both = call.locals().flat_map(|rtp| [rtp, rtp.rtcp()]);
-        let read = |local| Some((local, self.link.last(local, ended)?));
-        both.filter_map(read).collect()
+        let mut meters = BTreeMap::new();
+        for local in call.locals().flat_map(|rtp| [rtp, rtp.rtcp()]) {
+            if let Some(stat) = self.link.last(local, ended) {
+                meters.insert(local, stat);
+            }
+        }
+        meters
     }
 
     pub(crate) fn refuse(&self, failure: Failure, takes_load_limit: bool) -> Reply {
