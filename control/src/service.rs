@@ -197,7 +197,7 @@ impl Service {
         let stored = self
             .store
             .replace(absorbed, &pending.call_id, pending.after());
-        if !stored.await {
+        if !stored {
             self.undo(pending);
             return Err(Failure::Store);
         }
@@ -299,7 +299,7 @@ impl Service {
     pub(crate) async fn remove(&self, pending: Pending, why: &'static str) -> Option<Ended> {
         let before = pending.before()?.clone();
         self.rate_at_end(before.key);
-        if !self.store.write(&pending.call_id, pending.after()).await {
+        if !self.store.write(&pending.call_id, pending.after()) {
             self.stats.error("store");
         }
         let outcome = self
@@ -435,7 +435,7 @@ impl Service {
     /// One with nothing behind it.
     pub(crate) fn idle(dir: &std::path::Path) -> Service {
         let config = penstock_config::Config::parse(penstock_config::DEFAULTS, dir).unwrap();
-        let (store, _) = Store::open(&dir.join("calls.redb"), |_| true).unwrap();
+        let (store, _) = Store::open(&dir.join("calls.journal")).unwrap();
         let calls = Calls::new(crate::daemon::settings(&config.control), now());
         Service {
             calls: RefCell::new(calls),
