@@ -1,6 +1,10 @@
-//! Codecs of a media section: its rtpmaps, and the static table of RFC 3551.
+//! Codecs of a media section: sdp-rs behind guards, and the static table of RFC 3551.
+//!
+//! sdp-rs can be made to panic by a remote body, and drops what follows a line it does
+//! not expect. So it never sees one: each rtpmap is checked here, then printed anew for it.
 
 use crate::kind::{Kind, value};
+use sdp_rs::lines::attribute;
 use std::fmt;
 
 /// One payload type of a media section.
@@ -105,7 +109,7 @@ pub(crate) fn read<'a>(
     let codec = |format: &String| {
         let payload_type = payload_type(format)?;
         let map = rtpmaps.get(usize::from(payload_type))?.as_ref();
-        map.map(Rtpmap::codec)
+        map.and_then(Rtpmap::typed)
             .or_else(|| static_codec(payload_type))
     };
     (formats.iter().filter_map(codec).collect(), ptime)
@@ -121,13 +125,13 @@ fn static_codec(payload_type: u8) -> Option<Codec> {
     })
 }
 
-/// A sound rtpmap.
+/// An rtpmap whose every field is known to be harmless to sdp-rs.
 #[derive(Debug, Clone, Copy)]
 struct Rtpmap<'a> {
     payload_type: u8,
     name: &'a str,
     clock_rate: u32,
-    channels: u8,
+    channels: Option<u8>,
 }
 
 impl<'a> Rtpmap<'a> {
@@ -139,8 +143,8 @@ impl<'a> Rtpmap<'a> {
         let name = parts.next()?;
         let clock_rate = number(parts.next()?)?;
         let channels = match parts.next() {
-            Some(text) => u8::try_from(number(text)?).ok()?,
-            None => 1,
+            Some(text) => Some(u8::try_from(number(text)?).ok()?),
+            None => None,
         };
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`{|}~".contains(&b);
         let payload_type = self::payload_type(payload_type)?;
@@ -149,7 +153,7 @@ impl<'a> Rtpmap<'a> {
             && name.len() <= MAX_NAME
             && name.bytes().all(token)
             && clock_rate > 0
-            && channels > 0;
+            && channels != Some(0);
         sound.then_some(Self {
             payload_type,
             name,
@@ -158,13 +162,25 @@ impl<'a> Rtpmap<'a> {
         })
     }
 
-    fn codec(&self) -> Codec {
-        Codec {
-            payload_type: self.payload_type,
-            name: self.name.to_owned(),
-            clock_rate: self.clock_rate,
-            channels: self.channels,
-        }
+    /// As sdp-rs reads it.
+    fn typed(&self) -> Option<Codec> {
+        let Self {
+            payload_type,
+            name,
+            clock_rate,
+            channels,
+        } = *self;
+        let text = match channels {
+            None => format!("{payload_type} {name}/{clock_rate}"),
+            Some(channels) => format!("{payload_type} {name}/{clock_rate}/{channels}"),
+        };
+        let map = attribute::Rtpmap::try_from(text.as_str()).ok()?;
+        Some(Codec {
+            payload_type: map.payload_type.try_into().ok()?,
+            name: map.encoding_name,
+            clock_rate: map.clock_rate.try_into().ok()?,
+            channels: map.encoding_params.unwrap_or(1).try_into().ok()?,
+        })
     }
 }
 
