@@ -59,7 +59,7 @@ address = "$outer.1/24"
 ng = "127.0.0.1:2223"
 http = "127.0.0.1:2225"
 socket = "$LAB_DIR/control.sock"
-store = "/dev/shm/penstock-$LAB.redb"
+store = "/dev/shm/penstock-$LAB.journal"
 
 [[control.interface]]
 name = "internal"
@@ -76,7 +76,7 @@ name = "external"
 address = "$outer.1"
 ports = "16384-32767"
 END
-    lab_undo "rm -rf /dev/shm/penstock-$LAB /dev/shm/penstock-$LAB.redb"
+    lab_undo "rm -rf /dev/shm/penstock-$LAB /dev/shm/penstock-$LAB.journal"
 }
 
 network() {

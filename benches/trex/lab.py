@@ -125,7 +125,7 @@ memory_mb = 256
 [control]
 ng = "{NG}"
 socket = "{folder}/control.sock"
-store = "{folder}/calls.redb"
+store = "{folder}/calls.journal"
 max_calls = {calls + 1}
 [timeouts]
 start_s = 0

@@ -15,7 +15,6 @@ use penstock_media::{Calls, Interface, Restore, Settings};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::path::Path;
-use std::process::Stdio;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
@@ -109,10 +108,8 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
             .map(|call| (call.key, call.desired()))
             .collect()
     });
-    let writer = store.clone();
-    tokio::task::spawn_local(async move { writer.run().await });
     for id in &lost {
-        store.write(id, None).await;
+        store.write(id, None);
     }
     Front::new(service.clone()).run(sockets);
     let reloads = service.clone();
@@ -136,8 +133,6 @@ async fn serve(config: &Config, path: &Path) -> Result<(), DaemonError> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     };
-    // What the store was asked to write, it writes.
-    store.commit_queued();
     service.records.end();
     // Another control may have taken the place already.
     if outcome.is_ok() {
@@ -176,29 +171,10 @@ async fn feed_watchdog() {
     }
 }
 
-/// What [`probe_store`] is called with, as the program's first argument.
-pub const PROBE_STORE: &str = "--probe-store";
-
-/// The other half of opening the store: run in a process of its own, so that a corrupt file kills
-/// that one. Ends with success unless it dies.
-pub fn probe_store(path: &Path) {
-    // Without its parent it would only keep the file locked.
-    let signal = Some(rustix::process::Signal::KILL);
-    let _ = rustix::process::set_parent_process_death_signal(signal);
-    crate::store::try_out(path);
-}
-
 async fn open_store(path: &Path) -> Result<(Rc<Store>, Stored), DaemonError> {
-    let is_sound = |path: &Path| {
-        let program = std::env::current_exe().unwrap_or_else(|_| "/proc/self/exe".into());
-        let mut probe = std::process::Command::new(program);
-        probe.arg(PROBE_STORE).arg(path).stderr(Stdio::null());
-        // If it cannot be started, nothing is known against the file.
-        probe.status().map_or(true, |status| status.success())
-    };
     let mut tries = 0;
     loop {
-        match Store::open(path, is_sound) {
+        match Store::open(path) {
             // A control that was just killed may take a moment to be gone.
             Err(StoreError::Busy(_)) if tries < 10 => tries += 1,
             outcome => return outcome.map_err(DaemonError::new),

@@ -6,7 +6,11 @@ use penstock_shm::StreamStat;
 use std::borrow::Cow;
 
 /// Where a leg's packets of a media may arrive: RTP, or, with `second`, the port after it. The one of its m= line is first.
-pub(crate) fn locals(media: &Media, side: usize, second: bool) -> impl Iterator<Item = Local> {
+pub(crate) fn locals(
+    media: &Media,
+    side: usize,
+    second: bool,
+) -> impl Iterator<Item = Local> + Clone {
     let port = move |local: Local| if second { local.rtcp() } else { local };
     media.facing(side).map(port)
 }

@@ -5,6 +5,7 @@
 
 use crate::service::Service;
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
@@ -15,36 +16,45 @@ type Work = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Calls with work under way, by Call-ID, and what waits behind it.
 #[derive(Default)]
-pub(crate) struct Lanes(RefCell<HashMap<String, VecDeque<Work>>>);
+pub(crate) struct Lanes(RefCell<HashMap<Rc<str>, VecDeque<Work>>>);
 
 impl Lanes {
     /// Starts a piece of work, or has it wait for the one of the same call.
-    fn run(self: &Rc<Self>, lane: &str, work: impl Future<Output = ()> + 'static) {
+    fn run(self: &Rc<Self>, lane: &Rc<str>, work: impl Future<Output = ()> + 'static) {
         let work: Work = Box::pin(work);
-        if let Some(waiting) = self.0.borrow_mut().get_mut(lane) {
-            return waiting.push_back(work);
-        }
-        let lane = lane.to_owned();
-        self.0.borrow_mut().insert(lane.clone(), VecDeque::new());
-        let lanes = self.clone();
+        match self.0.borrow_mut().entry(lane.clone()) {
+            Entry::Occupied(mut waiting) => return waiting.get_mut().push_back(work),
+            Entry::Vacant(free) => free.insert(VecDeque::new()),
+        };
+        let (lanes, lane) = (self.clone(), lane.clone());
         tokio::task::spawn_local(async move {
             let mut next = Some(work);
             while let Some(work) = next {
                 work.await;
-                let mut lanes = lanes.0.borrow_mut();
-                next = lanes.get_mut(&lane).and_then(VecDeque::pop_front);
-                if next.is_none() {
-                    lanes.remove(&lane);
-                }
+                next = lanes.after(&lane);
             }
         });
+    }
+
+    /// What waits in a lane where nothing is under way any more; without any, it is free.
+    fn after(&self, lane: &Rc<str>) -> Option<Work> {
+        match self.0.borrow_mut().entry(lane.clone()) {
+            Entry::Occupied(mut waiting) => {
+                let next = waiting.get_mut().pop_front();
+                if next.is_none() {
+                    waiting.remove();
+                }
+                next
+            }
+            Entry::Vacant(_) => None,
+        }
     }
 
     /// Starts a piece of work once nothing else of either lane is under way. Both places are taken at once, so two that want
     /// the same lanes never wait for each other.
     fn run_both(
         self: &Rc<Self>,
-        [one, other]: [&str; 2],
+        [one, other]: [&Rc<str>; 2],
         work: impl Future<Output = ()> + 'static,
     ) {
         let (reached, other_is_free) = oneshot::channel();
@@ -67,7 +77,7 @@ impl Service {
     pub(crate) fn in_turn(self: &Rc<Self>, id: &str, work: impl Future<Output = ()> + 'static) {
         let (service, name, lane) = (self.clone(), id.to_owned(), self.lane(id));
         self.lanes.run(&lane.clone(), async move {
-            match service.lane(&name) == lane {
+            match service.is_lane(&lane, &name) {
                 true => work.await,
                 false => service.in_turn(&name, work),
             }
@@ -109,15 +119,17 @@ impl Service {
     }
 
     /// That of a call which is gone is for those who come too late.
-    fn lane_of(&self, key: u64) -> String {
+    fn lane_of(&self, key: u64) -> Rc<str> {
         let calls = self.calls.borrow();
-        calls
-            .by_key(key)
-            .map_or_else(String::new, |call| call.id.clone())
+        calls.by_key(key).map_or("", |call| &call.id).into()
     }
 
-    fn lane(&self, id: &str) -> String {
-        self.calls.borrow().own_id(id).to_owned()
+    fn lane(&self, id: &str) -> Rc<str> {
+        self.calls.borrow().own_id(id).into()
+    }
+
+    fn is_lane(&self, lane: &str, id: &str) -> bool {
+        self.calls.borrow().own_id(id) == lane
     }
 }
 

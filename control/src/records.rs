@@ -71,8 +71,7 @@ impl Ended {
         side: usize,
         second: bool,
     ) -> Option<(Local, Cow<'_, StreamStat>)> {
-        let locals: Vec<Local> = facing::locals(media, side, second).collect();
-        facing::joined(locals.into_iter(), &|local| {
+        facing::joined(facing::locals(media, side, second), &|local| {
             self.meters.get(&local).map(Cow::Borrowed)
         })
     }

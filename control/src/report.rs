@@ -5,6 +5,7 @@ use crate::history::{History, MAX_ENTRIES, Sample};
 use crate::quality::Rated;
 use penstock_media::{Call, Dialog, Kind, LegMedia, Local, Media};
 use penstock_ng::{Dict, Value};
+use penstock_sdp::ip_text;
 use penstock_shm::{Policy, StreamStat};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -102,7 +103,7 @@ pub(crate) fn report<'a>(
             }
         }
     }
-    let mut legs = Dict::default();
+    let mut legs = Dict::with_capacity(participants.len());
     let mut untagged = 0;
     for participant in participants {
         let key = match participant.tag.as_str() {
@@ -114,11 +115,11 @@ pub(crate) fn report<'a>(
         };
         legs.push(key, participant.dict());
     }
-    let mut ssrcs = Dict::default();
+    let mut ssrcs = Dict::with_capacity(report.ssrcs.len());
     for (ssrc, entry) in report.ssrcs {
         ssrcs.push(ssrc.to_string(), entry);
     }
-    let mut out = Dict::default();
+    let mut out = Dict::with_capacity(8);
     out.push("created", created_us / 1_000_000);
     out.push("created_us", created_us % 1_000_000);
     out.push("created_ts", created_us);
@@ -171,13 +172,12 @@ impl Participant {
         let peers: Vec<Value<'static>> = self.peers.into_iter().map(peer).collect();
         let numbered = (1_u64..).zip(self.medias);
         let medias: Vec<Value<'static>> = numbered
-            .map(|(index, media)| {
-                let mut out = Dict::from_iter([("index", index)]);
-                out.0.extend(media.0);
-                out.into()
+            .map(|(index, mut media)| {
+                media.0.insert(0, ("index".into(), index.into()));
+                media.into()
             })
             .collect();
-        let mut out = Dict::default();
+        let mut out = Dict::with_capacity(8);
         out.push("tag", self.tag);
         if let Some(branch) = self.branch {
             out.push("via-branch", branch);
@@ -275,7 +275,7 @@ impl Report<'_> {
             (own.ice.is_some() && own.told_ice, "ICE"),
             (proto.ends_with("AVPF"), "RTCP feedback"),
         ];
-        let mut out = Dict::default();
+        let mut out = Dict::with_capacity(7);
         out.push("type", media.name.clone());
         out.push("protocol", own.proto.clone());
         out.push("streams", streams);
@@ -288,9 +288,7 @@ impl Report<'_> {
     fn stream(&mut self, port: &Port<'_>) -> Dict<'static> {
         let Port { media, side, .. } = *port;
         let joined = |(media, side): (&Media, usize)| {
-            let locals = facing::locals(media, side, port.second);
-            let locals: Vec<Local> = locals.collect();
-            facing::joined(locals.into_iter(), self.meters)
+            facing::joined(facing::locals(media, side, port.second), self.meters)
         };
         let (local, stat) = joined((media, side)).unzip();
         let local = local.unwrap_or(port.first);
@@ -301,9 +299,9 @@ impl Report<'_> {
             Kind::Rtp | Kind::Raw => &mut self.rtp,
         };
         total.add(sum);
-        let mut out = Dict::default();
+        let mut out = Dict::with_capacity(14);
         out.push("local port", u64::from(local.port));
-        out.push("local address", written(local.ip));
+        out.push("local address", ip_text(local.ip));
         out.push("family", family(local.ip));
         let remote = stat.as_ref().and_then(|stat| stat.policy.remote);
         let remote = remote.or(port.signalled);
@@ -337,9 +335,8 @@ impl Report<'_> {
 
     /// What was rated of a leg's media.
     fn rated(&self, media: &Media, side: usize) -> impl Iterator<Item = &History> {
-        let locals: Vec<Local> = media.facing(side).collect();
-        let rated = self.rated.iter();
-        let own = rated.filter(move |rated| locals.contains(&rated.local()));
+        let is_own = move |rated: &&Rated| media.facing(side).any(|own| own == rated.local());
+        let own = self.rated.iter().filter(is_own);
         own.flat_map(Rated::sources)
     }
 
@@ -411,7 +408,7 @@ impl Port<'_> {
 fn source(stat: Option<&StreamStat>) -> Vec<Value<'static>> {
     let entry = |stat: &StreamStat| {
         let meter = &stat.meter;
-        let mut out = Dict::default();
+        let mut out = Dict::with_capacity(4);
         out.push("SSRC", u64::from(meter.ssrc?));
         out.push("bytes", meter.bytes);
         out.push("packets", meter.packets);
@@ -471,25 +468,10 @@ fn family(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// As `to_string` writes it; a report has dozens, and that takes its time.
-fn written(ip: IpAddr) -> String {
-    let IpAddr::V4(ip) = ip else {
-        return ip.to_string();
-    };
-    let mut text = String::with_capacity("255.255.255.255".len());
-    for octet in ip.octets() {
-        if !text.is_empty() {
-            text.push('.');
-        }
-        text.push_str(itoa::Buffer::new().format(octet));
-    }
-    text
-}
-
 fn address(address: std::net::SocketAddr) -> Dict<'static> {
-    let mut out = Dict::default();
+    let mut out = Dict::with_capacity(3);
     out.push("family", family(address.ip()));
-    out.push("address", written(address.ip()));
+    out.push("address", ip_text(address.ip()));
     out.push("port", u64::from(address.port()));
     out
 }

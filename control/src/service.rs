@@ -17,7 +17,7 @@ use penstock_ng::{Delete, Flag, Query, Reply, Request, Signal, reason};
 use penstock_shm::StreamStat;
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -193,7 +193,7 @@ impl Service {
                 }
             }
         }
-        if !self.store(&pending).await {
+        if !self.store(&pending) {
             self.undo(pending);
             return Err(Failure::Store);
         }
@@ -208,9 +208,9 @@ impl Service {
     }
 
     /// Has the store hold what was prepared; false if it does not.
-    async fn store(&self, pending: &Pending) -> bool {
+    fn store(&self, pending: &Pending) -> bool {
         let (gone, id) = (pending.gone(), &pending.call_id);
-        self.store.replace(gone, id, pending.after()).await
+        self.store.replace(gone, id, pending.after())
     }
 
     /// Takes back what may stand in the plane of a change that did not come about.
@@ -290,7 +290,7 @@ impl Service {
     fn standing(&self, call: Rc<Call>) -> Ended {
         Ended {
             rest: call.dialogs.iter().map(|dialog| dialog.number).collect(),
-            meters: self.meters(&call),
+            meters: self.meters(&call, &[]),
             rated: self.ratings.borrow().of(call.key).to_vec(),
             why: "delete",
             call,
@@ -301,11 +301,9 @@ impl Service {
     pub(crate) async fn remove(&self, pending: Pending, why: &'static str) -> Option<Ended> {
         let before = pending.before()?.clone();
         self.rate_at_end(before.key);
-        if !self.store(&pending).await {
+        if !self.store(&pending) {
             self.stats.error("store");
         }
-        // What stands now is the report if the plane cannot say more.
-        let mut meters = self.meters(&before);
         let outcome = self
             .link
             .apply(pending.key, &pending.ops, true, LIMIT)
@@ -316,12 +314,11 @@ impl Service {
             // Kept: the call is no longer wanted, and the next sync removes its streams.
             tracing::warn!("a delete waits for the media plane: {error}");
         }
-        let endpoints = endpoints(&meters);
-        for stat in outcome.iter().flat_map(|applied| &applied.ended) {
-            if let Some(local) = endpoints.get(&stat.number) {
-                meters.insert(*local, *stat);
-            }
-        }
+        // What stands now is the report if the plane cannot say more.
+        let meters = match &outcome {
+            Ok(applied) => self.meters(&before, &applied.ended),
+            Err(_) => self.meters(&before, &[]),
+        };
         let rated = match pending.after() {
             None => {
                 self.one_way.borrow_mut().remove(&before.key);
@@ -371,10 +368,15 @@ impl Service {
         Reply::ok().with("calls", ids)
     }
 
-    fn meters(&self, call: &Call) -> BTreeMap<Local, StreamStat> {
-        let both = call.locals().flat_map(|rtp| [rtp, rtp.rtcp()]);
-        let read = |local| Some((local, self.link.stream(local)?));
-        both.filter_map(read).collect()
+    /// The meters of a call's streams: the last ones of those that `ended`, the present ones of the others.
+    fn meters(&self, call: &Call, ended: &[StreamStat]) -> BTreeMap<Local, StreamStat> {
+        let mut meters = BTreeMap::new();
+        for local in call.locals().flat_map(|rtp| [rtp, rtp.rtcp()]) {
+            if let Some(stat) = self.link.last(local, ended) {
+                meters.insert(local, stat);
+            }
+        }
+        meters
     }
 
     pub(crate) fn refuse(&self, failure: Failure, takes_load_limit: bool) -> Reply {
@@ -393,14 +395,6 @@ impl Service {
             _ => Reply::error(text),
         }
     }
-}
-
-/// Which record stood for which endpoint.
-fn endpoints(meters: &BTreeMap<Local, StreamStat>) -> HashMap<u32, Local> {
-    meters
-        .iter()
-        .map(|(local, stat)| (stat.number, *local))
-        .collect()
 }
 
 pub(crate) fn clock() -> Clock {
@@ -443,7 +437,7 @@ impl Service {
     /// One with nothing behind it.
     pub(crate) fn idle(dir: &std::path::Path) -> Service {
         let config = penstock_config::Config::parse(penstock_config::DEFAULTS, dir).unwrap();
-        let (store, _) = Store::open(&dir.join("calls.redb"), |_| true).unwrap();
+        let (store, _) = Store::open(&dir.join("calls.journal")).unwrap();
         let calls = Calls::new(crate::daemon::settings(&config.control), now());
         Service {
             calls: RefCell::new(calls),

@@ -162,7 +162,7 @@ fn config(bench: &Bench, core: usize, addresses: u16, calls: usize) -> String {
          [timeouts]\nstart_s = 0\nsilence_s = 0\nhold_s = 0\none_way_s = 0\n",
         bench.port("net_null0,no-rx=1"),
         bench.file("control.sock").display(),
-        bench.file_in_memory("calls.redb").display(),
+        bench.file_in_memory("calls.journal").display(),
         calls + SPARE as usize,
     )
 }

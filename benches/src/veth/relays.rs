@@ -207,7 +207,7 @@ fn penstock(
          [timeouts]\nstart_s = 0\nsilence_s = 0\nhold_s = 0\none_way_s = 0\n",
         bench.port(&device),
         bench.file("control.sock").display(),
-        bench.file("calls.redb").display(),
+        bench.file("calls.journal").display(),
     );
     let plane = bench.start_on(&config, polling)?;
     let control = control::start(args, bench, ng)?;

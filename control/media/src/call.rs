@@ -4,7 +4,8 @@ use crate::diff::{Class, Desired, Ice, Kind, Learn, Shared};
 use crate::fork::Fork;
 use crate::partner::Partner;
 use crate::signal::Parties;
-use crate::{Family, Local, MAX_TAGS, Now};
+use crate::stored::{is_default, is_yes, yes};
+use crate::{Family, Local, MAX_TAGS, Now, stored};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,7 +24,11 @@ pub struct Call {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<Merged>,
     /// Who asked for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "stored::address"
+    )]
     pub asked_by: Option<SocketAddr>,
     /// Number of the next dialog.
     pub next_dialog: u16,
@@ -92,7 +97,7 @@ pub struct Dialog {
     #[serde(default, skip_serializing_if = "is_default")]
     pub accepts_bundle: bool,
     /// Whether the last offer asked for its ICE to be refused.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rejects_ice: bool,
     /// `a=ptime` that the last offer asked for in its answer, ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,7 +148,7 @@ pub struct Leg {
     #[serde(default, skip_serializing_if = "is_default")]
     pub waits: bool,
     /// Whether it is sent empty datagrams until it has sent (`pierce-NAT`).
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub pierces: bool,
     /// Our credentials in the SDP it is given, once ICE was spoken of.
     #[serde(default, skip_serializing_if = "is_default")]
@@ -229,27 +234,22 @@ pub enum Mux {
     Reject,
 }
 
-/// Whether a field may be left out of the store: most of them, of most calls.
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-fn is_yes(value: &bool) -> bool {
-    *value
-}
-
-fn yes() -> bool {
-    true
-}
-
 /// What one leg said of one media.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Side {
     /// Where it wants its RTP.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "is_default",
+        serialize_with = "stored::address"
+    )]
     pub remote: Option<SocketAddr>,
     /// Where it wants its RTCP, unless multiplexed.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(
+        default,
+        skip_serializing_if = "is_default",
+        serialize_with = "stored::address"
+    )]
     pub remote_rtcp: Option<SocketAddr>,
     /// Transport as in the m= line it saw or wrote last.
     pub proto: String,
@@ -537,7 +537,7 @@ impl Media {
     }
 
     /// The RTP endpoints that face leg `side`: the one of its m= line first, then its alternates.
-    pub fn facing(&self, side: usize) -> impl Iterator<Item = Local> {
+    pub fn facing(&self, side: usize) -> impl Iterator<Item = Local> + Clone {
         let first = self.locals.map(|locals| locals[side]);
         first
             .into_iter()

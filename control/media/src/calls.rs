@@ -16,7 +16,8 @@ pub struct Calls {
     calls: HashMap<String, Rc<Call>>,
     /// Call-IDs of calls that became a part of another one, and that one's.
     merged: HashMap<String, String>,
-    ids: HashMap<u64, String>,
+    /// The same by their keys.
+    by_key: HashMap<u64, Rc<Call>>,
     /// Of how many calls media is relayed over neither IP version, over IPv4, over IPv6, over both.
     by_family: [usize; 4],
     pools: Pools,
@@ -137,7 +138,7 @@ impl Calls {
         Calls {
             calls: HashMap::new(),
             merged: HashMap::new(),
-            ids: HashMap::new(),
+            by_key: HashMap::new(),
             by_family: [0; 4],
             pools: Pools::new(settings.interfaces, settings.rest, settings.seed),
             max_calls: settings.max_calls,
@@ -161,7 +162,8 @@ impl Calls {
         let locals: Vec<Local> = call.locals().collect();
         let distinct: HashSet<_> = locals.iter().collect();
         let mut names = call.ids();
-        let known = names.any(|id| self.shared(id).is_some()) || self.ids.contains_key(&call.key);
+        let known =
+            names.any(|id| self.shared(id).is_some()) || self.by_key.contains_key(&call.key);
         drop(names);
         if known || distinct.len() != locals.len() {
             return Restore::Clash;
@@ -195,7 +197,7 @@ impl Calls {
 
     fn insert(&mut self, call: Rc<Call>) {
         self.by_family[families(&call)] += 1;
-        self.ids.insert(call.key, call.id.clone());
+        self.by_key.insert(call.key, call.clone());
         for merged in &call.merged {
             self.merged.insert(merged.id.clone(), call.id.clone());
         }
@@ -203,7 +205,7 @@ impl Calls {
     }
 
     fn remove(&mut self, call: &Call) {
-        self.ids.remove(&call.key);
+        self.by_key.remove(&call.key);
         for merged in &call.merged {
             self.merged.remove(&merged.id);
         }
@@ -218,7 +220,7 @@ impl Calls {
     }
 
     pub(crate) fn shared_by_key(&self, key: u64) -> Option<&Rc<Call>> {
-        self.calls.get(self.ids.get(&key)?)
+        self.by_key.get(&key)
     }
 
     /// All calls, in no order.
@@ -446,9 +448,10 @@ impl Calls {
             taken,
             ..
         } = pending;
-        let kept: HashSet<Local> = after.iter().flat_map(Call::locals).collect();
+        let mut kept: Vec<Local> = after.iter().flat_map(Call::locals).collect();
+        kept.sort_unstable();
         let freed = before.iter().flat_map(|call| call.locals()).chain(taken);
-        for local in freed.filter(|local| !kept.contains(local)) {
+        for local in freed.filter(|local| kept.binary_search(local).is_err()) {
             self.pools.release(local, now.mono);
         }
         if before.is_none() && after.is_some() {

@@ -139,6 +139,10 @@ impl Calls {
             };
             dialog.is_of(branch) && is_meant
         };
+        // Of a call of which nothing is left no copy is needed.
+        if delay.is_zero() && before.dialogs.iter().all(ends) {
+            return Ok(gone(before));
+        }
         let forked = |fork: &Fork| {
             before.id_of_fork(fork) == call_id && from_tag.is_some_and(|tag| fork.leg.has(tag))
         };
@@ -169,8 +173,7 @@ impl Calls {
 
     /// Prepares the end of a call as a whole, whichever Call-IDs it goes by; `None` if there is none.
     pub fn end(&self, key: u64) -> Option<Pending> {
-        let before = Some(self.shared_by_key(key)?.clone());
-        Some(Pending::new(before, None, Vec::new(), Vec::new()))
+        Some(gone(self.shared_by_key(key)?))
     }
 
     /// Prepares the end of the dialogs whose delay is over; `None` if there are none.
@@ -254,6 +257,11 @@ impl Calls {
             false => Ok(ended(before.clone(), call)),
         }
     }
+}
+
+/// Nothing is left of a call.
+fn gone(before: &Rc<Call>) -> Pending {
+    Pending::new(Some(before.clone()), None, Vec::new(), Vec::new())
 }
 
 /// What is left of a call: copies end with what they are copies of, a call with its last dialog.

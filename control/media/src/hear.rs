@@ -16,7 +16,7 @@ impl Media {
         Media {
             name: name(&offered.kind),
             kind: kind(offered),
-            has_rtcp: is_rtp(offered),
+            has_rtcp: offered.is_rtp(),
             clock_hz: clock(offered),
             locals: None,
             alternates: Default::default(),
@@ -31,7 +31,7 @@ impl Media {
         offered.is_rejected()
             || self.name == name(&offered.kind)
                 && self.kind == kind(offered)
-                && self.has_rtcp == is_rtp(offered)
+                && self.has_rtcp == offered.is_rtp()
     }
 }
 
@@ -66,7 +66,7 @@ impl Side {
         self.mux = said.rtcp_mux;
         let types = said.formats.iter().filter_map(|word| word.parse().ok());
         self.payload_types = types
-            .filter(|number| is_rtp(said) && *number < 128)
+            .filter(|number| said.is_rtp() && *number < 128)
             .collect();
         let event = |codec: &&Codec| codec.name.eq_ignore_ascii_case("telephone-event");
         self.event_type = said
@@ -126,7 +126,7 @@ pub(crate) fn transport_of(
     asked: &mut Option<String>,
 ) -> Result<String, MediaError> {
     let own = || Ok(offered.proto.clone());
-    if !is_rtp(offered) || offered.is_rejected() {
+    if !offered.is_rtp() || offered.is_rejected() {
         return own();
     }
     if let Some(wanted) = options.protocol {
@@ -159,14 +159,10 @@ pub(crate) fn check_family(said: &Side, (name, family): &Facing) -> Result<(), M
     Ok(())
 }
 
-pub(crate) fn is_rtp(said: &penstock_sdp::Media) -> bool {
-    said.proto.to_ascii_uppercase().contains("RTP/")
-}
-
 /// MSRP (RFC 4975) names its way in its own lines, and is left alone.
 pub(crate) fn goes_past(said: &penstock_sdp::Media) -> bool {
-    let proto = said.proto.to_ascii_uppercase();
-    proto == "TCP/MSRP" || proto == "TCP/TLS/MSRP"
+    let is = |proto| said.proto.eq_ignore_ascii_case(proto);
+    is("TCP/MSRP") || is("TCP/TLS/MSRP")
 }
 
 fn kind(said: &penstock_sdp::Media) -> Kind {

@@ -2,7 +2,7 @@
 
 use crate::call::{Dialog, Leg, Media, Side, Told};
 use crate::diff::{Ice, Kind};
-use crate::hear::{MAX_FORMATS, convert, goes_past, is_of, is_rtp};
+use crate::hear::{MAX_FORMATS, convert, goes_past, is_of};
 use crate::options::{Options, RtcpAttribute};
 use crate::signal::Work;
 use crate::{Family, Local, MediaError};
@@ -229,7 +229,7 @@ impl Shape<'_> {
     fn formats(&self, own: &Side, said: &penstock_sdp::Media) -> Option<Vec<String>> {
         let filtered = self.codecs(own).formats(said);
         // What was too long to be remembered is not judged.
-        if self.phase != Phase::Answer || !is_rtp(said) || own.formats.len() >= MAX_FORMATS {
+        if self.phase != Phase::Answer || !said.is_rtp() || own.formats.len() >= MAX_FORMATS {
             return filtered;
         }
         let mut kept = filtered.unwrap_or_else(|| said.formats.clone());
@@ -347,6 +347,10 @@ impl Told {
         rewrite: &mut Rewrite,
     ) -> Result<(), MediaError> {
         let wish = options.replace;
+        let keeps_origin = wish.username || wish.session_id;
+        if !(keeps_origin || wish.session_name || wish.version || wish.force_version) {
+            return Ok(());
+        }
         let Some(origin) = sdp.origin() else {
             return Ok(());
         };

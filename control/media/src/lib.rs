@@ -49,6 +49,7 @@ mod partner;
 mod pool;
 mod quality;
 mod signal;
+mod stored;
 mod streams;
 mod terms;
 

@@ -20,11 +20,10 @@ impl Dialog {
                     continue;
                 }
                 let is_apart = call.reports_apart(near, far.as_ref());
-                let pair = near.pair(far.as_ref(), &medias, is_apart);
-                for stream in pair.into_iter().flatten() {
-                    into.insert(stream.local, stream);
+                near.pair(far.as_ref(), &medias, is_apart, |stream| {
                     self.alternates(near.idx, side, &stream, into);
-                }
+                    into.insert(stream.local, stream);
+                });
             }
         }
     }
@@ -76,17 +75,18 @@ impl LegMedia<'_> {
         self.media().is_muxed(self.side)
     }
 
-    /// The streams that carry what the leg sends to `far`: RTP, and RTCP if that has a stream of its own. `medias` are all
-    /// of the leg.
+    /// Hands over the streams that carry what the leg sends to `far`: RTP, and RTCP if that has a stream of its own. `medias`
+    /// are all of the leg.
     fn pair(
         &self,
         far: Option<&LegMedia<'_>>,
         medias: &[(LegMedia<'_>, Option<LegMedia<'_>>)],
         is_apart: bool,
-    ) -> [Option<Stream>; 2] {
+        mut put: impl FnMut(Stream),
+    ) {
         let media = self.media();
         let (Some(locals), Some(entry)) = (media.locals, self.entry()) else {
-            return [None, None];
+            return;
         };
         let local = locals[self.side];
         // No packet leaves from port 0.
@@ -141,11 +141,12 @@ impl LegMedia<'_> {
             leg: self.number(),
             media: self.idx as u16,
         };
+        put(rtp);
         if !is_apart {
-            return [Some(rtp), None];
+            return;
         }
         let is_muxed = self.is_muxed();
-        let rtcp = Stream {
+        put(Stream {
             local: rtp.local.rtcp(),
             peer: match far {
                 None => nobody,
@@ -178,8 +179,7 @@ impl LegMedia<'_> {
             mid: None,
             drop_events: false,
             ..rtp
-        };
-        [Some(rtp), Some(rtcp)]
+        });
     }
 
     /// Whether its media goes on to `far`, or to copies alone, telephone events apart.
@@ -210,7 +210,7 @@ impl LegMedia<'_> {
             let (Some(far), Some(other)) = (far, other) else {
                 return false;
             };
-            near.head() == self.idx && other.head() == far.idx
+            near.idx != self.idx && near.head() == self.idx && other.head() == far.idx
         };
         let all = medias.iter().filter(|media| joined(media));
         all.fold(announced(self, far), |set, (near, far)| {

@@ -62,14 +62,7 @@ impl<'a> Reader<'a> {
     /// Digits, `:`, as many bytes.
     fn string(&mut self) -> Result<&'a [u8], DecodeError> {
         let at = self.at;
-        let digits = self.until(b':', at)?;
-        let zero_led = digits.first() == Some(&b'0') && digits.len() > 1;
-        let len: Option<usize> = match !zero_led && digits.iter().all(u8::is_ascii_digit) {
-            true => std::str::from_utf8(digits)
-                .ok()
-                .and_then(|text| text.parse().ok()),
-            false => None,
-        };
+        let len = decimal(self.until(b':', at)?);
         let rest = &self.bytes[self.at..];
         let text = len
             .and_then(|len| rest.get(..len))
@@ -120,6 +113,17 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// What digits without a leading zero spell.
+fn decimal(digits: &[u8]) -> Option<usize> {
+    if digits.is_empty() || digits.len() > 1 && digits[0] == b'0' {
+        return None;
+    }
+    digits.iter().try_fold(0_usize, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| usize::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
 /// Appends `value` to `out`.
 pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) {
     match value {
@@ -149,12 +153,18 @@ pub(crate) fn encode_dict(dict: &Dict, out: &mut Vec<u8>) {
 }
 
 fn encode_string(bytes: &[u8], out: &mut Vec<u8>) {
-    encode_number(bytes.len() as u64, out);
+    encode_length(bytes.len(), out);
     out.push(b':');
     out.extend_from_slice(bytes);
 }
 
-/// Its decimal digits. A reply has hundreds of numbers, most of them lengths of a digit or two.
-fn encode_number(number: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+/// Its decimal digits: a reply has hundreds of lengths, most of them of one or two.
+fn encode_length(len: usize, out: &mut Vec<u8>) {
+    if len >= 100 {
+        return out.extend_from_slice(itoa::Buffer::new().format(len).as_bytes());
+    }
+    if len >= 10 {
+        out.push(b'0' + (len / 10) as u8);
+    }
+    out.push(b'0' + (len % 10) as u8);
 }

@@ -11,7 +11,7 @@
 //! cannot read or suppress another's answer by guessing its cookie.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -56,8 +56,28 @@ pub struct CookieCache<P = SocketAddr> {
 
 #[derive(Debug)]
 struct Generation<P> {
-    entries: HashMap<u64, Entry<P>>,
+    entries: HashMap<u64, Entry<P>, BuildHasherDefault<Hashed>>,
     bytes: Bytes,
+}
+
+/// Of a key that is a hash, the hash.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -149,7 +169,7 @@ impl Bytes {
 impl<P> Default for Generation<P> {
     fn default() -> Self {
         Self {
-            entries: HashMap::new(),
+            entries: HashMap::default(),
             bytes: Bytes::default(),
         }
     }

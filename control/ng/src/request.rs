@@ -4,7 +4,7 @@ use crate::options::{self, Options, Reader};
 use crate::reply::reason;
 use crate::select::{Block, Blocked, Connect, Subscribe, SubscribeAnswer, Unsubscribe};
 use crate::support::{Command, Known, Refusal};
-use crate::value::{Dict, Value, canonical_word};
+use crate::value::{Dict, Value};
 use thiserror::Error;
 
 /// Longest Call-ID, tag, branch or other word accepted, in bytes.
@@ -174,7 +174,7 @@ impl Request {
         let Some(Value::Bytes(name)) = dict.get("command") else {
             return Err(RequestError::NoCommand);
         };
-        let command = match Command::find(&canonical_word(name)) {
+        let command = match Command::find(name) {
             Some(Known::Word(command)) => command,
             Some(Known::Refused(Refusal { name, why })) => {
                 return Ok(Self::Unsupported { command: name, why });

@@ -64,12 +64,15 @@ pub enum Value<'a> {
 pub struct Dict<'a>(pub Vec<(Text<'a>, Value<'a>)>);
 
 impl<'a> Dict<'a> {
-    /// The first value under `name`, which is written in lower case with hyphens
-    /// (`call-id`). The key may have spaces, underscores or capitals instead.
+    /// An empty one that has room for so many pairs.
+    pub fn with_capacity(pairs: usize) -> Self {
+        Self(Vec::with_capacity(pairs))
+    }
+
+    /// The first value under `name` (`call-id`). The key may have spaces, underscores or capitals
+    /// instead.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
-        let found = self.0.iter().find(|(key, _)| {
-            key.len() == name.len() && key.iter().map(|&b| canonical(b)).eq(name.bytes())
-        });
+        let found = self.0.iter().find(|(key, _)| is_same(key, name.as_bytes()));
         found.map(|(_, value)| value)
     }
 
@@ -98,7 +101,13 @@ pub(crate) fn canonical(byte: u8) -> u8 {
     }
 }
 
-/// A key or flag in the spelling that [`Dict::get`] wants.
+/// Whether both are the same key or flag, however they are spelt.
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    let mut pairs = one.iter().zip(other);
+    one.len() == other.len() && pairs.all(|(&b, &c)| canonical(b) == canonical(c))
+}
+
+/// A key or flag in lower case with hyphens.
 pub(crate) fn canonical_word(word: &[u8]) -> Cow<'_, str> {
     // As a rule it is spelt so already.
     if word.iter().all(|&b| canonical(b) == b) {

@@ -25,6 +25,17 @@ fn refusal(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn a_string_is_written_behind_its_length() {
+    for len in (0..120).chain([999, 1000, 12_345]) {
+        let dict = Dict::from_iter([("a", vec![b'x'; len])]);
+        let mut written = Vec::new();
+        Encoding::Bencode.encode(&dict, &mut written);
+        let want = [format!("d1:a{len}:").as_bytes(), &vec![b'x'; len], b"e"].concat();
+        assert_eq!(written, want);
+    }
+}
+
+#[test]
 fn without_a_cookie_there_is_no_answer() {
     for bytes in [&b""[..], b"d7:command4:pinge", b" d7:command4:pinge"] {
         assert_eq!(Datagram::parse(bytes), Err(FrameError::NoCookie));

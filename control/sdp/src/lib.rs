@@ -33,6 +33,7 @@
 //! # Ok::<(), penstock_sdp::SdpError>(())
 //! ```
 
+mod address;
 mod codec;
 mod error;
 mod filter;
@@ -42,6 +43,7 @@ mod media;
 mod rewrite;
 mod session;
 
+pub use address::{ip_text, socket_text};
 pub use codec::Codec;
 pub use error::SdpError;
 pub use filter::CodecFilter;

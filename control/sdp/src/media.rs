@@ -215,6 +215,11 @@ impl Media {
         Protocol::from_word(&self.proto)
     }
 
+    /// Whether the transport is RTP, secured or not, be it one of those known here or not.
+    pub fn is_rtp(&self) -> bool {
+        is_rtp(&self.proto)
+    }
+
     /// Whether the section is refused or switched off (port 0, RFC 3264 section 6). One that only shares the port of
     /// its bundle has port 0 too (`a=bundle-only`, RFC 9143 section 6).
     pub fn is_rejected(&self) -> bool {
@@ -327,8 +332,7 @@ pub(crate) fn read(
     if own.address.is_none() && mline.port != 0 {
         return Err(SdpError::NoConnection { line: number });
     }
-    let is_rtp = mline.proto.to_ascii_uppercase().contains("RTP/");
-    let (codecs, ptime) = match is_rtp {
+    let (codecs, ptime) = match is_rtp(&mline.proto) {
         true => codec::read(
             &mline.formats,
             rest.iter().map(|line| (line.kind, text(line))),
@@ -454,6 +458,11 @@ impl MediaLine {
             formats,
         })
     }
+}
+
+fn is_rtp(proto: &str) -> bool {
+    let is_part = |bytes: &[u8]| bytes.eq_ignore_ascii_case(b"RTP/");
+    proto.as_bytes().windows(4).any(is_part)
 }
 
 fn media_kind(word: &str) -> MediaKind {

@@ -5,24 +5,25 @@ use crate::kind::{Kind, value, value_text};
 use crate::line::{self, Line, words};
 use crate::media::{self, Defaults, Media};
 use crate::{MAX_BODY, MAX_MEDIA};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::ops::Range;
 
 /// The o= line (RFC 8866 section 5.2). Bytes that are not UTF-8 show as U+FFFD.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct Origin<'a> {
     /// User name, or `-`.
-    pub username: String,
+    pub username: Cow<'a, str>,
     /// Session identifier.
-    pub session_id: String,
+    pub session_id: Cow<'a, str>,
     /// Session version.
-    pub session_version: String,
+    pub session_version: Cow<'a, str>,
     /// Network type, `IN`.
-    pub net_type: String,
+    pub net_type: Cow<'a, str>,
     /// Address type, `IP4` or `IP6`.
-    pub address_type: String,
+    pub address_type: Cow<'a, str>,
     /// Address or host name.
-    pub address: String,
+    pub address: Cow<'a, str>,
 }
 
 /// A parsed body: its bytes, its lines, and what they say.
@@ -30,7 +31,6 @@ pub struct Origin {
 pub struct Sdp {
     pub(crate) body: Vec<u8>,
     pub(crate) lines: Vec<Line>,
-    origin: Option<Origin>,
     connection: Option<IpAddr>,
     bundles: Vec<Vec<String>>,
     ice_lite: bool,
@@ -66,12 +66,9 @@ impl Sdp {
         if sections.is_empty() {
             return Err(SdpError::NoMedia);
         }
-        let mut origin = None;
         for (line, number) in lines.iter().zip(1..) {
-            if line.kind == Kind::Origin {
-                let words = origin_words(text(line));
-                let words = words.ok_or(SdpError::MalformedOrigin { line: number })?;
-                origin.get_or_insert_with(|| read_origin(text(line), &words));
+            if line.kind == Kind::Origin && origin_words(text(line)).is_none() {
+                return Err(SdpError::MalformedOrigin { line: number });
             }
         }
         let defaults = Defaults::read(body, session, 0)?;
@@ -82,7 +79,6 @@ impl Sdp {
         let of_kind = |kind| session.iter().filter(move |line| line.kind == kind);
         Ok(Self {
             body: body.to_vec(),
-            origin,
             connection: defaults.address,
             bundles: of_kind(Kind::Group)
                 .filter_map(|line| bundle(text(line)))
@@ -96,9 +92,21 @@ impl Sdp {
         })
     }
 
-    /// The o= line, if there is one.
-    pub fn origin(&self) -> Option<&Origin> {
-        self.origin.as_ref()
+    /// The o= line, the first if there are several.
+    pub fn origin(&self) -> Option<Origin<'_>> {
+        let line = self.lines.iter().find(|line| line.kind == Kind::Origin)?;
+        let text = self.body.get(line.text.clone())?;
+        let [session_id, version, net_type, address_type, address] = origin_words(text)?;
+        let show = |word: Range<usize>| String::from_utf8_lossy(&text[word]);
+        let username = text[2..session_id.start].trim_ascii_end();
+        Some(Origin {
+            username: String::from_utf8_lossy(username),
+            session_id: show(session_id),
+            session_version: show(version),
+            net_type: show(net_type),
+            address_type: show(address_type),
+            address: show(address),
+        })
     }
 
     /// The s= line, if there is one and it is UTF-8.
@@ -201,22 +209,12 @@ fn sections(lines: &[Line]) -> Vec<Range<usize>> {
 /// The last five words of an o= line: all but the user name, which some phones write with
 /// spaces. `None` if there are not as many.
 pub(crate) fn origin_words(text: &[u8]) -> Option<[Range<usize>; 5]> {
-    let mut words: Vec<_> = words(text).collect();
-    if words.len() < 6 {
-        return None;
+    let mut last: [Range<usize>; 5] = Default::default();
+    let mut count = 0;
+    for word in words(text) {
+        last.rotate_left(1);
+        last[4] = word;
+        count += 1;
     }
-    words.split_off(words.len() - 5).try_into().ok()
-}
-
-fn read_origin(text: &[u8], words: &[Range<usize>; 5]) -> Origin {
-    let show = |range: Range<usize>| String::from_utf8_lossy(&text[range]).into_owned();
-    let [session_id, session_version, net_type, address_type, address] = words.clone();
-    Origin {
-        username: show(2..session_id.start).trim_end().to_owned(),
-        session_id: show(session_id),
-        session_version: show(session_version),
-        net_type: show(net_type),
-        address_type: show(address_type),
-        address: show(address),
-    }
+    (count > last.len()).then_some(last)
 }

@@ -123,10 +123,7 @@ fn no_address_of_the_sender_leaves() {
 fn what_the_bodies_say() {
     let phone = parse("desk phone");
     let origin = phone.origin().unwrap();
-    assert_eq!(
-        (origin.username.as_str(), origin.address.as_str()),
-        ("alice", "10.1.2.3")
-    );
+    assert_eq!((&*origin.username, &*origin.address), ("alice", "10.1.2.3"));
     assert_eq!(origin.session_version, "8001");
     assert_eq!(phone.connection(), Some("10.1.2.3".parse().unwrap()));
     let media = &phone.media()[0];

@@ -25,15 +25,6 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
-    if words
-        .next()
-        .is_some_and(|word| word == penstock_control::daemon::PROBE_STORE)
-    {
-        let path = words.next().unwrap_or_default();
-        penstock_control::daemon::probe_store(path.as_ref());
-        return ExitCode::SUCCESS;
-    }
     let args = Args::parse();
     penstock_control::log::start();
     let outcome = Config::load(&args.config)

@@ -191,10 +191,18 @@ impl Link {
 
     /// The meter and policy of the stream at `local`, alive or not the plane.
     pub(crate) fn stream(&self, local: Local) -> Option<shm::StreamStat> {
+        self.last(local, &[])
+    }
+
+    /// The same, or the last meter of a stream that was removed, if it is among those `ended`.
+    pub(crate) fn last(&self, local: Local, ended: &[shm::StreamStat]) -> Option<shm::StreamStat> {
         let inner = self.inner.borrow();
         let attached = inner.attached.as_ref()?;
         let endpoint = attached.addresses.endpoint(local)?;
-        attached.table.stream(attached.table.find(endpoint)?)
+        let last = ended.iter().find(|stat| stat.endpoint == endpoint);
+        let table = &attached.table;
+        last.copied()
+            .or_else(|| table.stream(table.find(endpoint)?))
     }
 
     /// What passed at the streams that stand, of `count` records from `first` on, and how many of them are RTP

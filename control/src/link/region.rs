@@ -63,9 +63,9 @@ impl Attached {
         for op in &job.ops {
             if let shm::Op::Remove(endpoint) = op
                 && let Some(number) = self.table.find(*endpoint)
-                && let Some(stat) = self.table.stream(number)
+                && let Some(generation) = self.table.generation(number)
             {
-                job.ends.push((number, stat.generation));
+                job.ends.push((number, generation));
             }
         }
         match self.commands.push(job.call, &job.ops) {

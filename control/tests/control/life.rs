@@ -1,6 +1,8 @@
 //! Deaths and returns: of control, of the plane, of the region.
 
 use crate::common::*;
+use serde_json::json;
+use std::process::Command;
 use std::time::Instant;
 
 #[test]
@@ -35,7 +37,7 @@ fn what_no_call_owns_is_removed() {
     let (mut world, plane) = World::running(8);
     world.offer("call", 4000);
     world.sigkill();
-    std::fs::remove_file(world.dir.path().join("store/calls.redb")).unwrap();
+    std::fs::remove_file(world.dir.path().join("store/calls.journal")).unwrap();
     assert_eq!(plane.streams().len(), 4);
     world.start();
     world.wait_state("online");
@@ -253,12 +255,12 @@ fn a_store_that_is_none_is_set_aside() {
     let store = world.dir.path().join("store");
     std::fs::create_dir(&store).unwrap();
     for garbage in [vec![0; 10], vec![0xff; 100_000], b"hello".repeat(5000)] {
-        std::fs::write(store.join("calls.redb"), garbage).unwrap();
+        std::fs::write(store.join("calls.journal"), garbage).unwrap();
         world.start();
         assert_eq!(world.list(), Vec::<String>::new());
         assert!(world.stop());
-        assert!(store.join("calls.redb.aside").exists());
-        std::fs::remove_file(store.join("calls.redb.aside")).unwrap();
+        assert!(store.join("calls.journal.aside").exists());
+        std::fs::remove_file(store.join("calls.journal.aside")).unwrap();
     }
     let sentences = world.log_text();
     assert_eq!(
@@ -269,24 +271,82 @@ fn a_store_that_is_none_is_set_aside() {
 }
 
 #[test]
-fn a_corrupt_store_does_not_keep_control_from_starting() {
+fn a_damaged_store_costs_the_calls_whose_lines_are_damaged() {
     let (mut world, _plane) = World::running(200);
-    for n in 0..40 {
+    for n in 0..30 {
         assert_eq!(world.offer(&format!("call{n}"), 4000)["result"], "ok");
     }
     world.sigkill();
-    let path = world.dir.path().join("store/calls.redb");
+    let path = world.dir.path().join("store/calls.journal");
     let sound = std::fs::read(&path).unwrap();
-    let used = sound.iter().rposition(|byte| *byte != 0).unwrap();
-    // Page after page is wiped; the calls may be lost, control may not.
-    for page in (0..used / 4096).step_by(used / 4096 / 12 + 1) {
+    for at in (20..sound.len() - 200).step_by(sound.len() / 12) {
         let mut bytes = sound.clone();
-        bytes[page * 4096..][..4096].fill(0xa5);
+        bytes[at..at + 200].fill(0xa5);
         std::fs::write(&path, bytes).unwrap();
         world.start();
         world.wait_state("online");
+        let calls = world.list().len();
+        assert!((27..30).contains(&calls), "{calls}");
         world.sigkill();
     }
+    assert!(world.log_text().contains("cannot be read"));
+}
+
+/// A file system of its own, until it is dropped.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    fn new(path: std::path::PathBuf, size: &str) -> Mount {
+        let tmpfs = ["-t", "tmpfs", "-o", size, "penstock-test"];
+        let done = Command::new("mount").args(tmpfs).arg(&path).status();
+        assert!(done.unwrap().success());
+        Mount(path)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_store_without_room_refuses_calls_and_keeps_those_it_has() {
+    let mut world = World::new(200);
+    let _plane = world.plane();
+    let store = world.dir.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let _mount = Mount::new(store, "size=64k");
+    world.start();
+    world.wait_state("online");
+    let mut calls = Vec::new();
+    let text = loop {
+        let call = format!("call{}", calls.len());
+        let reply = world.offer(&call, 4000);
+        if reply["result"] != "ok" {
+            break reason(&reply).to_owned();
+        }
+        calls.push(call);
+    };
+    assert_eq!(text, "cannot write to the store");
+    calls.sort();
+    let list = |world: &World| {
+        let reply = world.ng(json!({ "command": "list", "limit": 1000 }));
+        let mut list: Vec<_> = reply["calls"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|id| id.as_str().unwrap().to_owned())
+            .collect();
+        list.sort();
+        list
+    };
+    assert!(calls.len() > 20, "{calls:?}");
+    assert_eq!(list(&world), calls);
+    world.sigkill();
+    world.start();
+    world.wait_state("online");
+    assert_eq!(list(&world), calls);
 }
 
 #[test]

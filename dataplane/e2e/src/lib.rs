@@ -206,7 +206,7 @@ impl Lab {
         format!(
             "[region]\ndir = \"{region}\"\nstreams = {streams}\n\
              [plane]\ncores = {cores}\nmemory_mb = 256\nhugepages = \"no\"\n\
-             [control]\nng = \"127.0.0.1:2223\"\nsocket = \"{dir}/control.sock\"\nstore = \"{region}-calls.redb\"\n\
+             [control]\nng = \"127.0.0.1:2223\"\nsocket = \"{dir}/control.sock\"\nstore = \"{region}-calls.journal\"\n\
              [[control.interface]]\nname = \"default\"\naddress = \"{PLANE}\"\nports = \"{ports}\"\n\
              [[port]]\nname = \"media\"\n{port}",
             region = self.region.display(),
@@ -387,6 +387,6 @@ impl Drop for Lab {
             .args(["netns", "del", &self.namespace])
             .output();
         let _ = fs::remove_dir_all(&self.region);
-        let _ = fs::remove_file(format!("{}-calls.redb", self.region.display()));
+        let _ = fs::remove_file(format!("{}-calls.journal", self.region.display()));
     }
 }

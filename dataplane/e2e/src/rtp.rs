@@ -6,6 +6,9 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// Of the first packets towards a phone so many may have waited until the plane knew its MAC, and been overtaken meanwhile.
+const FIRST: usize = 32;
+
 /// An RTP packet with 160 octets that depend on all its numbers (RFC 3550, 5.1).
 pub fn rtp_packet(ssrc: u32, seq: u16) -> Vec<u8> {
     let mut p = vec![0x80, 0];
@@ -187,14 +190,14 @@ impl Phone {
         self.heard = Received::default();
     }
 
-    /// Asserts that it heard numbers `first` to `last` of the RTP of `ssrc`, each once, in order,
+    /// Asserts that it heard numbers `first` to `last` of the RTP of `ssrc`, each once, in order after the first few,
     /// unchanged, and nothing else.
     pub fn heard_all(&mut self, ssrc: u32, first: u16, last: u16) {
         let expected: Vec<u16> = (first..=last).collect();
         self.listen_for(|heard| heard.rtp.get(&ssrc).map_or(0, Vec::len) >= expected.len());
         // Time for what should not come.
         let heard = self.listen_until(Duration::from_millis(100));
-        let got = heard.rtp.get(&ssrc).cloned().unwrap_or_default();
+        let mut got = heard.rtp.get(&ssrc).cloned().unwrap_or_default();
         let missing: Vec<_> = expected.iter().filter(|seq| !got.contains(seq)).collect();
         assert!(
             missing.is_empty(),
@@ -203,6 +206,8 @@ impl Phone {
             missing.first(),
             missing.last()
         );
+        let waited = got.len().min(FIRST);
+        got[..waited].sort_unstable();
         let odd = got
             .iter()
             .zip(&expected)

@@ -248,7 +248,7 @@ pub struct Control {
     pub requests_per_s: Option<u32>,
     /// The CLI's socket.
     pub socket: PathBuf,
-    /// The embedded store.
+    /// Where calls are kept over a restart.
     pub store: PathBuf,
     /// Seconds a port rests before reuse.
     pub port_rest_s: u32,
@@ -274,7 +274,7 @@ impl Default for Control {
             allow: Vec::new(),
             requests_per_s: None,
             socket: "/run/penstock/control.sock".into(),
-            store: "/run/penstock/calls.redb".into(),
+            store: "/run/penstock/calls.journal".into(),
             port_rest_s: 2,
             max_calls: 16_000,
             delete_delay_s: 0,

@@ -344,6 +344,13 @@ impl TableView {
         record.read(|record, slot, ice| decode(number, record, &slot, ice))
     }
 
+    /// The generation of the stream; none if no stream has this number.
+    pub fn generation(&self, number: u32) -> Option<u32> {
+        let generation = self.table.records.get(number as usize)?.generation();
+        // Odd while in use.
+        (generation & 1 == 1).then_some(generation)
+    }
+
     /// Every stream, live or ended.
     pub fn iter(&self) -> impl Iterator<Item = StreamStat> {
         (0..self.table.records.len() as u32).filter_map(|number| self.stream(number))

@@ -209,6 +209,10 @@ impl Subject {
             assert_eq!((&seen, stat.ended), (stream, ended));
             assert!(ended || stat.endpoint == at(port));
         }
+        for number in 0..9 {
+            let generation = view.stream(number).map(|stat| stat.generation);
+            assert_eq!(view.generation(number), generation);
+        }
     }
 }
 

@@ -169,7 +169,7 @@ fn line(value: &Value, is_escaped: bool) -> Result<String, RequestError> {
             }
             _ => return Err(bad(Key::SdpAttr, WANT)),
         },
-        _ => text(Key::SdpAttr, value)?,
+        _ => text(Key::SdpAttr, value)?.into_owned(),
     };
     let line = match is_escaped {
         true => written.replace("--", "=").replace("..", " "),

@@ -1,6 +1,8 @@
 //! From a dictionary to [`Options`].
 
-use super::text::{address, bad, canonical, entries, id, number, text, word, words};
+use super::text::{
+    address, bad, canonical, each_word, entries, id, is_word, number, text, word, words,
+};
 use super::{MAX_METADATA, Options};
 use crate::flags::{self, MAX_FLAGS};
 use crate::request::{MAX_WORD, RequestError};
@@ -69,7 +71,7 @@ pub(crate) fn read(dict: &Dict, templates: &[&str]) -> Result<Reader, RequestErr
     }
     let (mut keys, mut foreign) = (Vec::with_capacity(dict.0.len()), Vec::new());
     for (written, value) in &dict.0 {
-        match Key::find(&canonical_word(written)) {
+        match Key::find(written) {
             Some(Known::Word(key)) => keys.push((key, value)),
             _ => foreign.push((String::from_utf8_lossy(written), value)),
         }
@@ -199,7 +201,8 @@ impl Reader {
 
     /// A flag without a value; false if it is none that is known.
     fn single(&mut self, word: &str) -> bool {
-        match (Flag::find(word), Transport::find(word), Key::find(word)) {
+        let bytes = word.as_bytes();
+        match (Flag::find(bytes), Transport::find(bytes), Key::find(bytes)) {
             (Some(Known::Word(flag)), ..) => self.raise(flag),
             (Some(Known::Ignored), ..) => {}
             (Some(Known::Refused(refusal)), ..) => self.refuse(refusal),
@@ -214,7 +217,7 @@ impl Reader {
                 "dtls" => self.profile.dtls = true,
                 "all" => self.options.all = Some(All::All),
                 "internal" | "external" | "round-robin-calls" => self.direct(vec![word.to_owned()]),
-                _ => return matches!(Key::find(word), Some(Known::Ignored)),
+                _ => return matches!(Key::find(bytes), Some(Known::Ignored)),
             },
         }
         true
@@ -239,7 +242,7 @@ impl Reader {
 
     /// A key and its value, wherever they stand.
     fn pair(&mut self, written: &str, value: &Value) -> Result<(), RequestError> {
-        match Key::find(&canonical_word(written.as_bytes())) {
+        match Key::find(written.as_bytes()) {
             Some(Known::Word(key)) => self.set(key, value),
             _ => self.foreign(written, value),
         }
@@ -248,7 +251,7 @@ impl Reader {
     /// What stands like a key and is none to be acted upon; it may be a flag with a value.
     fn foreign(&mut self, written: &str, value: &Value) -> Result<(), RequestError> {
         let name = canonical_word(written.as_bytes());
-        match (Key::find(&name), Flag::find(&name)) {
+        match (Key::find(name.as_bytes()), Flag::find(name.as_bytes())) {
             (Some(Known::Refused(refusal)), _) => self.refuse(refusal),
             (Some(_), _) => {}
             (None, Some(flag)) => match (canonical(Key::Flags, value)?.as_str(), flag) {
@@ -309,7 +312,7 @@ impl Reader {
                 if metadata.len() > MAX_METADATA {
                     return Err(bad(key, "at most 4096 bytes"));
                 }
-                self.options.metadata = Some(metadata);
+                self.options.metadata = Some(metadata.into_owned());
             }
             Key::Direction => {
                 let names = words(key, value)?;
@@ -347,11 +350,9 @@ impl Reader {
 
     /// A key whose values are known words.
     fn choose(&mut self, key: Key, value: &Value) -> Result<(), RequestError> {
-        for written in words(key, value)? {
-            let word = canonical_word(written.as_bytes());
-            let word = &*word;
+        each_word(key, value, |word| {
             match key {
-                Key::Ice => self.ice(word),
+                Key::Ice => self.ice(&canonical_word(word.as_bytes())),
                 Key::Replace => self.pick(key, word, Replace::find, |o, part| {
                     add(&mut o.replace, part)
                 }),
@@ -394,10 +395,9 @@ impl Reader {
                 Key::TransportProtocol => self.pick(key, word, Transport::find, |o, transport| {
                     o.transport_protocol = Some(transport)
                 }),
-                _ => self.unknown(word.to_owned()),
+                _ => self.unknown(canonical_word(word.as_bytes()).into_owned()),
             }
-        }
-        Ok(())
+        })
     }
 
     /// A value that means nothing under its key, which then has none, as with rtpengine.
@@ -410,7 +410,7 @@ impl Reader {
     /// `ICE` also takes what has a key or a flag of its own.
     fn ice(&mut self, word: &str) {
         match word.strip_prefix("lite-") {
-            Some(lite) if IceLite::find(lite).is_some() => {}
+            Some(lite) if IceLite::find(lite.as_bytes()).is_some() => {}
             _ if word == "reject" => self.raise(Flag::RejectIce),
             _ if word == "trickle" => self.raise(Flag::TrickleIce),
             _ => self.pick(Key::Ice, word, Ice::find, |o, ice| o.ice = Some(ice)),
@@ -421,7 +421,7 @@ impl Reader {
         &mut self,
         key: Key,
         word: &str,
-        find: fn(&str) -> Option<Known<T>>,
+        find: fn(&[u8]) -> Option<Known<T>>,
         put: impl FnOnce(&mut Options, T),
     ) {
         if let Some(value) = self.known(key, word, find) {
@@ -465,7 +465,7 @@ impl Reader {
             _ => one,
         };
         for feature in features {
-            self.options.load_limit |= canonical(Key::Supports, feature)? == "load-limit";
+            self.options.load_limit |= is_word(Key::Supports, feature, "load-limit")?;
         }
         Ok(())
     }
@@ -483,16 +483,19 @@ impl Reader {
         &mut self,
         key: Key,
         word: &str,
-        find: fn(&str) -> Option<Known<T>>,
+        find: fn(&[u8]) -> Option<Known<T>>,
     ) -> Option<T> {
-        match find(word) {
+        match find(word.as_bytes()) {
             Some(Known::Word(value)) => return Some(value),
             Some(Known::Ignored) => {}
             Some(Known::Refused(refusal)) => self.refuse(Refusal {
                 name: key.name(),
                 why: refusal.why,
             }),
-            None => self.unknown(format!("{}-{word}", canonical_word(key.name().as_bytes()))),
+            None => {
+                let [key, word] = [key.name(), word].map(|name| canonical_word(name.as_bytes()));
+                self.unknown(format!("{key}-{word}"));
+            }
         }
         None
     }

@@ -2,7 +2,8 @@
 
 use crate::request::{MAX_WORD, RequestError};
 use crate::support::Key;
-use crate::value::{Dict, Text, Value, canonical_word};
+use crate::value::{Dict, Text, Value, canonical_word, is_same};
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// What `key` must be.
@@ -15,45 +16,72 @@ pub(super) fn bad(key: Key, want: &'static str) -> RequestError {
 
 /// The words of a list, or of a text between its blanks.
 pub(super) fn words(key: Key, value: &Value) -> Result<Vec<String>, RequestError> {
-    match value {
-        Value::List(list) => list.iter().map(|item| item_word(key, item)).collect(),
-        _ => text(key, value)?
-            .split_ascii_whitespace()
-            .map(|word| bounded(key, word))
-            .collect(),
-    }
+    let mut words = Vec::new();
+    each_word(key, value, |word| words.push(word.to_owned()))?;
+    Ok(words)
 }
 
-/// A word of a list. In a flag string `mode=30` looks like a pair although a word was meant.
-fn item_word(key: Key, item: &Value) -> Result<String, RequestError> {
-    match item {
-        Value::Dict(dict) => match dict.0.as_slice() {
-            [(name, value)] => {
-                let name = String::from_utf8_lossy(name);
-                bounded(key, &format!("{name}={}", text(key, value)?))
+/// Shows `see` the words of a list, or of a text between its blanks.
+pub(super) fn each_word(
+    key: Key,
+    value: &Value,
+    mut see: impl FnMut(&str),
+) -> Result<(), RequestError> {
+    match value {
+        Value::List(list) => {
+            for item in list {
+                match item {
+                    Value::Dict(pair) => see(bounded(key, &pair_word(key, pair)?)?),
+                    _ => see(bounded(key, text(key, item)?.trim())?),
+                }
             }
-            _ => Err(bad(key, "a list of words")),
-        },
-        _ => word(key, item),
+        }
+        _ => {
+            for word in text(key, value)?.split_ascii_whitespace() {
+                see(bounded(key, word)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In a flag string `mode=30` looks like a pair although a word was meant.
+fn pair_word(key: Key, pair: &Dict) -> Result<String, RequestError> {
+    match pair.0.as_slice() {
+        [(name, value)] => {
+            let name = String::from_utf8_lossy(name);
+            Ok(format!("{name}={}", text(key, value)?))
+        }
+        _ => Err(bad(key, "a list of words")),
     }
 }
 
 /// One word: text or a number.
 pub(super) fn word(key: Key, value: &Value) -> Result<String, RequestError> {
-    bounded(key, text(key, value)?.trim())
+    Ok(bounded(key, text(key, value)?.trim())?.to_owned())
+}
+
+/// Whether it is this one word, however it is spelt.
+pub(super) fn is_word(key: Key, value: &Value, word: &str) -> Result<bool, RequestError> {
+    let text = text(key, value)?;
+    Ok(is_same(
+        bounded(key, text.trim())?.as_bytes(),
+        word.as_bytes(),
+    ))
 }
 
 /// One word in lower case with hyphens.
 pub(super) fn canonical(key: Key, value: &Value) -> Result<String, RequestError> {
-    let word = word(key, value)?;
+    let text = text(key, value)?;
+    let word = bounded(key, text.trim())?;
     Ok(canonical_word(word.as_bytes()).into_owned())
 }
 
 /// Text or a number, as text.
-pub(super) fn text(key: Key, value: &Value) -> Result<String, RequestError> {
+pub(super) fn text<'a>(key: Key, value: &'a Value) -> Result<Cow<'a, str>, RequestError> {
     match value {
-        Value::Bytes(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-        Value::Integer(number) => Ok(number.to_string()),
+        Value::Bytes(bytes) => Ok(String::from_utf8_lossy(bytes)),
+        Value::Integer(number) => Ok(number.to_string().into()),
         _ => Err(bad(key, "text")),
     }
 }
@@ -61,36 +89,39 @@ pub(super) fn text(key: Key, value: &Value) -> Result<String, RequestError> {
 /// An identifier; an empty one is none. It must be UTF-8: made so by force, two different
 /// Call-IDs could become one.
 pub(super) fn id(key: Key, value: &Value) -> Result<Option<String>, RequestError> {
-    let text = match value {
+    let text: Cow<'_, str> = match value {
         Value::Bytes(bytes) => {
             let text = std::str::from_utf8(bytes).map_err(|_| bad(key, "UTF-8 text"))?;
-            text.to_owned()
+            text.into()
         }
-        Value::Integer(number) => number.to_string(),
+        Value::Integer(number) => number.to_string().into(),
         _ => return Err(bad(key, "UTF-8 text")),
     };
-    bounded(key, &text).map(|text| Some(text).filter(|text| !text.is_empty()))
+    let id = bounded(key, &text)?;
+    Ok((!id.is_empty()).then(|| id.to_owned()))
 }
 
-fn bounded(key: Key, word: &str) -> Result<String, RequestError> {
+/// The same, unless it is too long for a word.
+fn bounded(key: Key, word: &str) -> Result<&str, RequestError> {
     match word.len() > MAX_WORD {
         true => Err(RequestError::TooLong {
             key: key.name().to_owned(),
             len: word.len(),
         }),
-        false => Ok(word.to_owned()),
+        false => Ok(word),
     }
 }
 
 /// An address as text, or as the last of a list (`[IP4, 192.0.2.1]`).
 pub(super) fn address(key: Key, value: &Value) -> Result<IpAddr, RequestError> {
-    let parsed = words(key, value)?.last().and_then(|word| {
+    let mut parsed = None;
+    each_word(key, value, |word| {
         let bare = word
             .strip_prefix('[')
             .and_then(|w| w.strip_suffix(']'))
             .unwrap_or(word);
-        bare.parse().ok()
-    });
+        parsed = bare.parse().ok();
+    })?;
     parsed.ok_or_else(|| bad(key, "an IP address"))
 }
 

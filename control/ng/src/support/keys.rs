@@ -143,8 +143,7 @@ impl Key {
         )
     }
 
-    /// The key that `word` begins with before a hyphen, the longest, and how long that is. `word` is in
-    /// lower case with hyphens.
+    /// The key that `word` begins with before a hyphen, the longest, and how long that is. `word` has hyphens.
     pub(crate) fn prefix_of(word: &str) -> Option<(super::Known<Self>, usize)> {
         let hyphens = word.bytes().take(LONGEST).enumerate();
         let hyphens: Vec<usize> = hyphens
@@ -152,7 +151,7 @@ impl Key {
             .map(|(at, _)| at)
             .collect();
         hyphens.into_iter().rev().find_map(|at| {
-            let known = Self::find(word.get(..at)?)?;
+            let known = Self::find(word.as_bytes().get(..at)?)?;
             let fits = match known {
                 super::Known::Word(key) => key.is_prefix(),
                 super::Known::Ignored => true,

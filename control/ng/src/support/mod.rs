@@ -17,7 +17,7 @@ pub use values::{
 };
 pub(crate) use values::{CodecList, IceLite, RecordCall, T38};
 
-use crate::value::canonical;
+use crate::value::is_same;
 
 /// What becomes of a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,9 @@ pub struct Row {
 }
 
 impl Row {
-    /// Whether this is `word`, which is in lower case with hyphens.
-    fn is(&self, word: &str) -> bool {
-        let same =
-            |name: &str| name.len() == word.len() && name.bytes().map(canonical).eq(word.bytes());
+    /// Whether this is `word`, however that is spelt.
+    fn is(&self, word: &[u8]) -> bool {
+        let same = |name: &str| is_same(name.as_bytes(), word);
         same(self.name) || self.also.iter().any(|name| same(name))
     }
 }
@@ -101,7 +100,7 @@ pub(crate) struct Refusal {
 }
 
 /// Looks `word` up in `rows`, the first of which are those of `all`.
-fn look_up<T: Copy>(word: &str, rows: &'static [Row], all: &[T]) -> Option<Known<T>> {
+fn look_up<T: Copy>(word: &[u8], rows: &'static [Row], all: &[T]) -> Option<Known<T>> {
     let (at, row) = rows.iter().enumerate().find(|(_, row)| row.is(word))?;
     Some(match (all.get(at), row.support) {
         (Some(&value), _) => Known::Word(value),
@@ -151,8 +150,8 @@ macro_rules! words {
                 ],
             };
 
-            /// Looks up `word`, which is in lower case with hyphens.
-            pub(crate) fn find(word: &str) -> Option<$crate::support::Known<Self>> {
+            /// Looks up `word`, however it is spelt.
+            pub(crate) fn find(word: &[u8]) -> Option<$crate::support::Known<Self>> {
                 $crate::support::look_up(word, Self::SECTION.rows, Self::ALL)
             }
         }

@@ -14,6 +14,7 @@ mod section;
 mod session;
 mod text;
 
+use crate::address::ip_text;
 use crate::error::SdpError;
 use crate::kind::Kind;
 use crate::media::{Direction, Protocol};
@@ -69,8 +70,8 @@ impl Sdp {
 /// `IP4 192.0.2.1` or `IP6 2001:db8::1`.
 fn typed_address(address: IpAddr) -> String {
     match address {
-        IpAddr::V4(_) => format!("IP4 {address}"),
-        IpAddr::V6(_) => format!("IP6 {address}"),
+        IpAddr::V4(_) => ["IP4 ", &ip_text(address)].concat(),
+        IpAddr::V6(_) => ["IP6 ", &ip_text(address)].concat(),
     }
 }
 

@@ -26,10 +26,9 @@ pub(super) fn codecs(text: &mut Text<'_>, media: &Media, formats: &[String]) {
     }
     let mut missing = Vec::new();
     for codec in &media.codecs {
-        let word = codec.payload_type.to_string();
         let has_map = has_map.get_mut(usize::from(codec.payload_type));
         let is_missing = has_map.is_some_and(|has| !std::mem::replace(has, true));
-        if is_missing && place.contains_key(word.as_bytes()) {
+        if is_missing && place.contains_key(codec.payload_type.to_string().as_bytes()) {
             missing.push(rtpmap(codec));
         }
     }
@@ -97,12 +96,14 @@ fn rank(kind: Kind, has_direction: bool) -> Option<u8> {
 
 /// Whether an rtpmap names one channel, which goes without saying (RFC 8866 section 6.6).
 fn is_mono(line: &Leaving<'_>, media: &Media) -> bool {
+    let value = value(&line.text).trim_ascii_end();
+    if !value.ends_with(b"/1") || value.iter().filter(|b| **b == b'/').count() != 2 {
+        return false;
+    }
     let number = number(line);
     let is_own = |codec: &&Codec| Some(usize::from(codec.payload_type)) == number;
     let codec = media.codecs.iter().find(is_own);
     codec.is_some_and(|codec| codec.channels == 1)
-        && value(&line.text).trim_ascii_end().ends_with(b"/1")
-        && value(&line.text).iter().filter(|b| **b == b'/').count() == 2
 }
 
 /// The format that an rtpmap, fmtp or rtcp-fb line speaks of.

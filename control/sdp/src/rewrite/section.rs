@@ -141,7 +141,7 @@ fn connection(text: &mut Text<'_>, media: &Media, change: &MediaRewrite) {
         (true, ZeroAddress::Keep, IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
         (_, _, address) => address,
     };
-    let line = format!("c=IN {}", typed_address(address));
+    let line = ["c=IN ", &typed_address(address)].concat();
     if text.has(Kind::Connection) {
         text.set(Kind::Connection, line);
     } else {

@@ -173,7 +173,8 @@ fn order(out: &[u8], rewrite: &Rewrite) {
     let sections = text.split("\nm=").skip(1);
     let kept = rewrite.media.iter().filter(|change| !change.remove);
     for (section, change) in sections.zip(kept).filter(|(_, change)| change.in_order) {
-        let ranks = section.lines().filter_map(|line| {
+        // The first is the m= line, whatever follows that.
+        let ranks = section.lines().skip(1).filter_map(|line| {
             let name = line.strip_prefix("a=")?.split(':').next()?;
             match name.trim_ascii().to_ascii_lowercase().as_str() {
                 "mid" => Some(0),

@@ -69,7 +69,7 @@ impl World {
             [control]
             ng = "{ng}"
             socket = "{dir}/control.sock"
-            store = "{dir}/store/calls.redb"
+            store = "{dir}/store/calls.journal"
             port_rest_s = 1
             [[control.interface]]
             name = "default"

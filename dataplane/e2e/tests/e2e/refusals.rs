@@ -84,14 +84,14 @@ fn a_second_of_either() {
     // Everything of its own but the region.
     lab.edit("127.0.0.1:2223", "127.0.0.1:2224");
     lab.edit("control.sock", "second.sock");
-    lab.edit("-calls.redb", "-second.redb");
+    lab.edit("-calls.journal", "-second.journal");
     refuses(lab.start("penstock-control"), &["another penstock-control"]);
     lab.edit("net_tap0,iface=ps0,persist", "net_null0");
     refuses(
         lab.start("penstock-dataplane"),
         &["another penstock-dataplane"],
     );
-    let _ = fs::remove_file(format!("{}-second.redb", lab.region().display()));
+    let _ = fs::remove_file(format!("{}-second.journal", lab.region().display()));
 
     converse(&mut caller, sides.caller, &mut callee, sides.callee, 50);
     caller.heard_all(0xb, 1, 50);
