@@ -193,7 +193,8 @@ impl Service {
                 }
             }
         }
-        if !self.store(&pending) {
+        let (gone, id) = (pending.gone(), &pending.call_id);
+        if !self.store.replace(gone, id, pending.after()) {
             self.undo(pending);
             return Err(Failure::Store);
         }
@@ -205,12 +206,6 @@ impl Service {
         self.calls.borrow_mut().commit(pending, now());
         drop(applied);
         Ok(sdp)
-    }
-
-    /// Has the store hold what was prepared; false if it does not.
-    fn store(&self, pending: &Pending) -> bool {
-        let (gone, id) = (pending.gone(), &pending.call_id);
-        self.store.replace(gone, id, pending.after())
     }
 
     /// Takes back what may stand in the plane of a change that did not come about.
@@ -301,7 +296,8 @@ impl Service {
     pub(crate) async fn remove(&self, pending: Pending, why: &'static str) -> Option<Ended> {
         let before = pending.before()?.clone();
         self.rate_at_end(before.key);
-        if !self.store(&pending) {
+        let (gone, id) = (pending.gone(), &pending.call_id);
+        if !self.store.settle(gone, id, pending.after()) {
             self.stats.error("store");
         }
         let outcome = self

@@ -34,8 +34,8 @@ pub(super) type Entries = HashMap<Vec<u8>, Vec<u8>>;
 pub(super) enum OpenError {
     /// Another process has it.
     Busy,
-    /// This is no journal, or one of another version.
-    Foreign,
+    /// This file was none of a journal of this version. It was renamed, see [`aside`]: open the journal again.
+    Foreign(PathBuf),
     System(io::Error),
 }
 
@@ -88,18 +88,22 @@ impl Journal {
     ///
     /// `slack` is how many bytes of lines without use the file may hold, beside as many as there are of use.
     pub(super) fn open(path: &Path, slack: u64) -> Result<(Journal, Entries, usize), OpenError> {
-        let first = lock(path)?;
-        let next = match next(path).exists() {
-            true => Some(lock(&next(path))?),
-            false => None,
-        };
-        let (mut reading, mut files) = (Reading::default(), Vec::new());
-        for (number, file) in [Some(first), next].into_iter().flatten().enumerate() {
-            let end = reading.file(&file, number as u64)?;
-            files.push(Lines { file, end });
+        // A link stays one.
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let is_new = !path.exists();
+        let mut reading = Reading::default();
+        let current = reading.take_file(path, 0)?;
+        let (mut current, mut copied) = (current, None);
+        let next = next(path);
+        if next.exists() {
+            if is_new {
+                // Somebody removed the first file: what changed since is not the whole.
+                let _locked = lock(&next)?;
+                return Err(set_aside(&next));
+            }
+            let from = std::mem::replace(&mut current, reading.take_file(&next, 1)?);
+            copied = Some(Copied { from, at: 0 });
         }
-        let current = files.pop().ok_or(OpenError::Foreign)?;
-        let copied = files.pop().map(|from| Copied { from, at: 0 });
         let journal = Journal {
             path: path.into(),
             number: u64::from(copied.is_some()),
@@ -179,14 +183,16 @@ impl Journal {
                 false => Ok(()),
             };
         };
-        let is_done = self.copy(&mut copied, bytes);
-        match is_done {
-            Ok(true) => std::fs::rename(next(&self.path), &self.path),
-            other => {
-                self.copied = Some(copied);
-                other.map(drop)
+        let is_done = self.copy(&mut copied, bytes).and_then(|is_done| {
+            if is_done {
+                std::fs::rename(next(&self.path), &self.path)?;
             }
+            Ok(is_done)
+        });
+        if !matches!(is_done, Ok(true)) {
+            self.copied = Some(copied);
         }
+        is_done.map(drop)
     }
 
     fn begin_next(&mut self) -> io::Result<()> {
@@ -260,17 +266,26 @@ struct Reading {
 }
 
 impl Reading {
-    /// Takes in a file's lines; returns where the last one ends.
-    fn file(&mut self, file: &File, number: u64) -> Result<u64, OpenError> {
+    /// Opens or makes a file and takes in its lines.
+    fn take_file(&mut self, path: &Path, number: u64) -> Result<Lines, OpenError> {
+        let file = lock(path)?;
+        match self.lines(&file, number)? {
+            Some(end) => Ok(Lines { file, end }),
+            None => Err(set_aside(path)),
+        }
+    }
+
+    /// Takes in a file's lines; returns where the last one ends, nothing if it is foreign.
+    fn lines(&mut self, file: &File, number: u64) -> io::Result<Option<u64>> {
         let len = file.metadata()?.len() as usize;
         let mut bytes = vec![0; len];
         file.read_exact_at(&mut bytes, 0)?;
         if HEADER.starts_with(&bytes) {
             file.write_all_at(HEADER, 0)?;
-            return Ok(HEADER.len() as u64);
+            return Ok(Some(HEADER.len() as u64));
         }
         if !bytes.starts_with(HEADER) {
-            return Err(OpenError::Foreign);
+            return Ok(None);
         }
         let mut offset = HEADER.len();
         for line in bytes[HEADER.len()..].split_inclusive(|byte| *byte == b'\n') {
@@ -288,7 +303,7 @@ impl Reading {
                 None => self.bad += 1,
             }
         }
-        Ok(offset as u64)
+        Ok(Some(offset as u64))
     }
 
     fn take(&mut self, line: Line<'_>, at: At) {
@@ -335,9 +350,26 @@ fn push(out: &mut Vec<u8>, key: &[u8], value: &[u8], gone: Option<&[u8]>) {
 }
 
 pub(super) fn next(path: &Path) -> PathBuf {
+    with_ending(path, ".next")
+}
+
+/// Where a file goes that is none of ours.
+pub(super) fn aside(path: &Path) -> PathBuf {
+    with_ending(path, ".aside")
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
-    name.push(".next");
+    name.push(ending);
     name.into()
+}
+
+/// Renames a file that is locked.
+fn set_aside(path: &Path) -> OpenError {
+    match std::fs::rename(path, aside(path)) {
+        Ok(()) => OpenError::Foreign(path.to_owned()),
+        Err(error) => OpenError::System(error),
+    }
 }
 
 /// Opens or makes a file that nobody else may have open this way; for its owner and group alone from the start.

@@ -8,7 +8,7 @@ mod journal;
 use journal::{Entries, Journal, OpenError};
 use penstock_media::Call;
 use std::cell::RefCell;
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -20,7 +20,7 @@ use thiserror::Error;
 const DRAINING: &[u8] = b"draining";
 
 /// Bytes of calls as they were that may lie in the file, beside as many as there are of calls as they are.
-const SLACK: u64 = 16 << 20;
+const SLACK: u64 = 4 << 20;
 
 /// What a store holds.
 #[derive(Debug)]
@@ -48,6 +48,8 @@ struct Open {
     journal: Journal,
     key: Vec<u8>,
     value: Vec<u8>,
+    /// What is still to be written, by key; nothing where the key is to hold nothing.
+    owed: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Store {
@@ -61,31 +63,40 @@ impl Store {
                 source,
             })?;
         }
-        let failed = |error| match error {
-            OpenError::Busy => StoreError::Busy(path.into()),
-            OpenError::Foreign => system(path, io::ErrorKind::InvalidData.into()),
-            OpenError::System(source) => system(path, source),
-        };
-        let opened = match Journal::open(path, SLACK) {
-            Err(OpenError::Foreign) => {
-                set_aside(path).map_err(|source| system(path, source))?;
-                Journal::open(path, SLACK)
-            }
-            opened => opened,
-        };
-        let (journal, entries, bad) = opened.map_err(failed)?;
-        let (stored, unread) = read(&entries);
-        if bad + unread > 0 {
+        let mut opened = Journal::open(path, SLACK);
+        while let Err(OpenError::Foreign(foreign)) = opened {
             tracing::error!(
-                "{} entries of the store {} cannot be read; their calls are lost to control",
-                bad + unread,
+                "the store {} cannot be read: it is none of this release's, or only a part; it was renamed to {}, and its calls are lost to control",
+                foreign.display(),
+                journal::aside(&foreign).display()
+            );
+            opened = Journal::open(path, SLACK);
+        }
+        let failed = |source| StoreError::Open {
+            path: path.into(),
+            source,
+        };
+        let (mut journal, entries, bad) = opened.map_err(|error| match error {
+            OpenError::Busy => StoreError::Busy(path.into()),
+            OpenError::Foreign(_) => failed(io::ErrorKind::InvalidData.into()),
+            OpenError::System(source) => failed(source),
+        })?;
+        let (stored, unread) = read(&entries);
+        if bad + unread.len() > 0 {
+            tracing::error!(
+                "{} entries of the store {} cannot be read; their calls are lost to control, or are as they were before",
+                bad + unread.len(),
                 path.display()
             );
+        }
+        for key in unread {
+            journal.put(key, b"", None).map_err(failed)?;
         }
         let open = Open {
             journal,
             key: Vec::new(),
             value: Vec::new(),
+            owed: BTreeMap::new(),
         };
         Ok((Rc::new(Store(RefCell::new(open))), stored))
     }
@@ -106,6 +117,16 @@ impl Store {
     pub(crate) fn replace(&self, gone: Option<&str>, call_id: &str, call: Option<&Call>) -> bool {
         is_written(self.0.borrow_mut().replace(gone, call_id, call))
     }
+
+    /// The same for what cannot be taken back: what is not written now is written before what comes next.
+    pub(crate) fn settle(&self, gone: Option<&str>, call_id: &str, call: Option<&Call>) -> bool {
+        let open = &mut *self.0.borrow_mut();
+        let written = is_written(open.replace(gone, call_id, call));
+        if !written {
+            open.owe(gone);
+        }
+        written
+    }
 }
 
 impl Open {
@@ -121,8 +142,19 @@ impl Open {
         if let Some(call) = call {
             serde_json::to_writer(&mut self.value, call)?;
         }
+        while let Some(owed) = self.owed.first_entry() {
+            self.journal.put(owed.key(), owed.get(), None)?;
+            owed.remove();
+        }
         let gone = gone.map(serde_json::to_vec).transpose()?;
         self.journal.put(&self.key, &self.value, gone.as_deref())
+    }
+
+    /// Remembers what was last to be written, and was not.
+    fn owe(&mut self, gone: Option<&str>) {
+        let gone = gone.and_then(|gone| serde_json::to_vec(gone).ok());
+        self.owed.extend(gone.map(|gone| (gone, Vec::new())));
+        self.owed.insert(self.key.clone(), self.value.clone());
     }
 }
 
@@ -132,42 +164,20 @@ fn is_written(outcome: io::Result<()>) -> bool {
         .is_ok()
 }
 
-/// The calls of a journal, and how many entries are none.
-fn read(entries: &Entries) -> (Stored, usize) {
-    let calls: Vec<Call> = entries
-        .iter()
-        .filter_map(|(key, value)| {
-            let call_id: String = serde_json::from_slice(key).ok()?;
-            let call = serde_json::from_slice::<Call>(value).ok()?;
-            (call.id == call_id).then_some(call)
-        })
-        .collect();
-    let is_draining = entries.contains_key(DRAINING);
-    let unread = entries.len() - calls.len() - usize::from(is_draining);
-    (Stored { calls, is_draining }, unread)
-}
-
-fn system(path: &Path, source: io::Error) -> StoreError {
-    StoreError::Open {
-        path: path.into(),
-        source,
-    }
-}
-
-fn set_aside(path: &Path) -> io::Result<()> {
-    for path in [path.to_owned(), journal::next(path)] {
-        let mut aside = OsString::from(&path);
-        aside.push(".aside");
-        match std::fs::rename(&path, &aside) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            outcome => outcome?,
+/// The calls of a journal, those first that changed last, and the keys of entries that are none.
+fn read(entries: &Entries) -> (Stored, Vec<&[u8]>) {
+    let (mut calls, mut unread) = (Vec::new(), Vec::new());
+    for (key, value) in entries {
+        let call_id = serde_json::from_slice::<String>(key);
+        match (call_id, serde_json::from_slice::<Call>(value)) {
+            (Ok(call_id), Ok(call)) if call.id == call_id => calls.push(call),
+            _ if key == DRAINING => {}
+            _ => unread.push(key.as_slice()),
         }
-        let (path, aside) = (path.display(), Path::new(&aside).display());
-        tracing::error!(
-            "the store {path} cannot be read: it is none of this release's; it was renamed to {aside}, and its calls are lost to control"
-        );
     }
-    Ok(())
+    calls.sort_by_key(|call| std::cmp::Reverse(call.last_signal_us));
+    let is_draining = entries.contains_key(DRAINING);
+    (Stored { calls, is_draining }, unread)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::*;
 use penstock_media::Now;
 use std::collections::BTreeMap;
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
@@ -94,11 +94,83 @@ fn what_is_no_store_is_set_aside() {
     for foreign in [&b"hello"[..], later, &[0; 9000]] {
         std::fs::write(&path, foreign).unwrap();
         assert!(Store::open(&path).unwrap().1.calls.is_empty());
-        let aside = dir.path().join("calls.journal.aside");
+        let aside = journal::aside(&path);
         assert_eq!(std::fs::read(&aside).unwrap(), foreign);
         std::fs::remove_file(aside).unwrap();
         std::fs::remove_file(&path).unwrap();
     }
+}
+
+#[test]
+fn a_second_file_that_is_foreign_or_alone_is_set_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("calls.journal");
+    let next = journal::next(&path);
+    let (store, _) = Store::open(&path).unwrap();
+    store.write("call1", Some(&call(1)));
+    drop(store);
+    std::fs::write(&next, "hello").unwrap();
+    let (_, stored) = Store::open(&path).unwrap();
+    assert_eq!(stored.calls, [call(1)], "the first one stands");
+    assert!(!next.exists() && journal::aside(&next).exists());
+
+    // Somebody has removed the first: what changed after it was full is not all.
+    std::fs::rename(&path, &next).unwrap();
+    let (store, stored) = Store::open(&path).unwrap();
+    assert!(stored.calls.is_empty() && !next.exists());
+    store.write("call2", Some(&call(2)));
+    drop(store);
+    assert_eq!(Store::open(&path).unwrap().1.calls, [call(2)]);
+}
+
+#[test]
+fn a_store_may_be_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, link) = (dir.path().join("calls"), dir.path().join("link"));
+    drop(Journal::open(&path, 0).unwrap());
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    let (mut journal, ..) = Journal::open(&link, 0).unwrap();
+    for n in 0..100_u8 {
+        journal.put(b"key", &[b'a' + n % 20; 500], None).unwrap();
+    }
+    assert!(link.is_symlink());
+    assert!(std::fs::metadata(&path).unwrap().len() < 20_000);
+}
+
+/// Of two calls that want the same ports the one that changed last is the one that is there.
+#[test]
+fn calls_that_changed_last_come_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("calls.journal");
+    let (store, _) = Store::open(&path).unwrap();
+    for n in [3, 1, 4, 5, 2] {
+        let call = Call {
+            last_signal_us: n,
+            ..call(n as usize)
+        };
+        store.write(&call.id, Some(&call));
+    }
+    drop(store);
+    let (_, stored) = Store::open(&path).unwrap();
+    let order: Vec<_> = stored
+        .calls
+        .iter()
+        .map(|call| call.last_signal_us)
+        .collect();
+    assert_eq!(order, [5, 4, 3, 2, 1]);
+}
+
+#[test]
+fn an_entry_that_is_no_call_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("calls.journal");
+    let (mut journal, ..) = Journal::open(&path, 0).unwrap();
+    journal
+        .put(b"\"call1\"", b"{\"of\":\"another release\"}", None)
+        .unwrap();
+    drop(journal);
+    drop(Store::open(&path).unwrap());
+    assert!(Journal::open(&path, 0).unwrap().1.is_empty());
 }
 
 /// Whoever is killed while it writes a line has not answered for it.
@@ -175,12 +247,20 @@ fn the_journal_holds_what_was_put_whenever_it_is_killed() {
     let mut model = BTreeMap::new();
     let (mut with_two, mut begun, mut largest) = (0, 0, 0);
     let mut had_next = false;
-    for n in 0..2500 {
+    for n in 0..4000 {
         let key = format!("key{}", dice.below(KEYS)).into_bytes();
         let value = format!("{n}:").into_bytes().repeat(dice.below(MOST) / 5);
         let gone = format!("key{}", dice.below(KEYS)).into_bytes();
         let gone = (dice.below(5) == 0 && gone != key).then_some(gone);
+        let written = |path: &Path| match journal::next(path).exists() {
+            true => journal::next(path),
+            false => path.to_owned(),
+        };
+        let file = written(&path);
+        let before = std::fs::metadata(&file).unwrap().len();
+        let old = model.clone();
         journal.put(&key, &value, gone.as_deref()).unwrap();
+        let line = key.len() + value.len() + gone.as_ref().map_or(0, |gone| gone.len() + 1) + 2;
         gone.map(|gone| model.remove(&gone));
         match value.is_empty() {
             true => drop(model.remove(&key)),
@@ -202,6 +282,24 @@ fn the_journal_holds_what_was_put_whenever_it_is_killed() {
         let (mut second, entries, bad) = Journal::open(&found, 1000).unwrap();
         assert_eq!(bad, 0);
         assert!(entries.into_iter().eq_by_key(&model), "{n}");
+        if file == written(&path) {
+            drop(second);
+            // As if it had been killed while it wrote this.
+            let cut = before + dice.below(2 * line) as u64;
+            let last = File::options().write(true).open(written(&found)).unwrap();
+            last.set_len(cut.min(last.metadata().unwrap().len()))
+                .unwrap();
+            let (_, entries, bad) = Journal::open(&found, 1000).unwrap();
+            let is_whole = cut >= before + line as u64;
+            assert_eq!(bad, 0);
+            assert!(
+                entries
+                    .into_iter()
+                    .eq_by_key(if is_whole { &model } else { &old }),
+                "{n} {cut}"
+            );
+            continue;
+        }
         // It goes on where the other one was.
         for _ in 0..dice.below(20) {
             second.put(b"more", &[b'.'; 500], None).unwrap();

@@ -316,7 +316,9 @@ fn a_store_without_room_refuses_calls_and_keeps_those_it_has() {
     let _plane = world.plane();
     let store = world.dir.path().join("store");
     std::fs::create_dir(&store).unwrap();
-    let _mount = Mount::new(store, "size=64k");
+    let _mount = Mount::new(store.clone(), "size=128k");
+    let filler = store.join("filler");
+    std::fs::write(&filler, vec![0; 64 << 10]).unwrap();
     world.start();
     world.wait_state("online");
     let mut calls = Vec::new();
@@ -343,6 +345,21 @@ fn a_store_without_room_refuses_calls_and_keeps_those_it_has() {
     };
     assert!(calls.len() > 20, "{calls:?}");
     assert_eq!(list(&world), calls);
+    // Calls end all the same; what could not be written of that is, once there is room.
+    for call in calls.drain(..60) {
+        assert_eq!(world.delete(&call)["result"], "ok");
+    }
+    let errors = |world: &World| {
+        world
+            .log_text()
+            .matches("cannot write to the store")
+            .count()
+    };
+    assert!(errors(&world) > 10, "{}", errors(&world));
+    std::fs::remove_file(filler).unwrap();
+    assert_eq!(world.offer("later", 4000)["result"], "ok");
+    calls.push("later".into());
+    calls.sort();
     world.sigkill();
     world.start();
     world.wait_state("online");
