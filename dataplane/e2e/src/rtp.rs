@@ -6,8 +6,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Of the first packets towards a phone so many may have waited until the plane knew its MAC, and been overtaken meanwhile.
-const FIRST: usize = 32;
+/// A call's packets up to this number may have waited until the plane knew the phone's MAC, and been overtaken meanwhile.
+const FIRST: u16 = 32;
 
 /// An RTP packet with 160 octets that depend on all its numbers (RFC 3550, 5.1).
 pub fn rtp_packet(ssrc: u32, seq: u16) -> Vec<u8> {
@@ -190,7 +190,7 @@ impl Phone {
         self.heard = Received::default();
     }
 
-    /// Asserts that it heard numbers `first` to `last` of the RTP of `ssrc`, each once, in order after the first few,
+    /// Asserts that it heard numbers `first` to `last` of the RTP of `ssrc`, each once, in order after [`FIRST`],
     /// unchanged, and nothing else.
     pub fn heard_all(&mut self, ssrc: u32, first: u16, last: u16) {
         let expected: Vec<u16> = (first..=last).collect();
@@ -206,7 +206,8 @@ impl Phone {
             missing.first(),
             missing.last()
         );
-        let waited = got.len().min(FIRST);
+        let waited = |seq: &&u16| **seq <= FIRST;
+        let waited = got.iter().take_while(waited).count();
         got[..waited].sort_unstable();
         let odd = got
             .iter()
