@@ -37,6 +37,10 @@ impl DaemonError {
 /// [`DaemonError`]: what is wrong and how to mend it.
 pub fn run(config: &Config, path: &Path) -> Result<(), DaemonError> {
     pin(config);
+    // A page of 2 MiB is cleared in one go, and whoever asks meanwhile waits.
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::warn!("cannot do without huge pages: {error}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
