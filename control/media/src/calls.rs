@@ -12,11 +12,11 @@ use std::rc::Rc;
 
 /// Every call the relay knows.
 pub struct Calls {
-    /// Shared with whoever reports on one: a change makes another.
+    /// By their own Call-IDs. Shared with whoever reports on one: a change makes another.
     calls: HashMap<String, Rc<Call>>,
     /// Call-IDs of calls that became a part of another one, and that one's.
     merged: HashMap<String, String>,
-    /// The same by their keys.
+    /// All calls by their keys: the same ones as in `calls`, each with a second owner here.
     by_key: HashMap<u64, Rc<Call>>,
     /// Of how many calls media is relayed over neither IP version, over IPv4, over IPv6, over both.
     by_family: [usize; 4],

@@ -224,7 +224,7 @@ impl Calls {
         Ok((pending, subscribed))
     }
 
-    /// Prepares that a subscription begins: its SDP answer says where copies go.
+    /// Prepares that a subscription of the Call-ID begins: its SDP answer says where copies go.
     ///
     /// # Errors
     /// [`MediaError`].
@@ -243,15 +243,15 @@ impl Calls {
         })
     }
 
-    /// Prepares the end of a subscription.
+    /// Prepares the end of a subscription of the Call-ID.
     ///
     /// # Errors
     /// [`MediaError::UnknownCall`], [`MediaError::NoLeg`].
     pub fn unsubscribe(&self, call_id: &str, tag: &str) -> Result<Pending, MediaError> {
         let before = self.shared(call_id).ok_or(MediaError::UnknownCall)?;
-        let gone = before.meant_forks(call_id, true, |fork| fork.leg.has(tag));
+        let is_meant = |fork: &Fork| before.id_of_fork(fork) == call_id && fork.leg.has(tag);
         let mut call = Call::clone(before);
-        call.forks.retain(|fork| !gone.contains(&fork.number));
+        call.forks.retain(|fork| !is_meant(fork));
         match call.forks.len() == before.forks.len() {
             true => Err(MediaError::NoLeg),
             false => Ok(ended(before.clone(), call)),
@@ -444,11 +444,9 @@ impl Work<'_> {
         sdp: &Sdp,
         options: &Options,
     ) -> Result<Vec<u8>, MediaError> {
-        let meant = self
-            .call
-            .meant_forks(call_id, true, |fork| fork.leg.has(tag));
+        let own_id = Some(call_id.to_owned()).filter(|id| *id != self.call.id);
         let mut forks = self.call.forks.iter_mut();
-        let found = forks.find(|fork| meant.contains(&fork.number));
+        let found = forks.find(|fork| fork.call_id == own_id && fork.leg.has(tag));
         let fork = found.ok_or(MediaError::NoLeg)?;
         let (answered, offered) = (sdp.media().len(), fork.medias.len());
         if answered > offered {

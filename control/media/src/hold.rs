@@ -39,7 +39,7 @@ pub struct Hold<'a> {
     pub on: bool,
     /// Of which ways.
     pub flows: Flows,
-    /// A name for the legs whose media it is: nobody else has it then.
+    /// A name for the legs whose media it is: nobody else under their Call-IDs, or the one that asks, has it then.
     pub label: Option<&'a str>,
 }
 
@@ -121,12 +121,17 @@ impl Hold<'_> {
     }
 }
 
-/// Gives a name to legs, and takes it from all others of the Call-ID.
+/// Gives a name to legs, and takes it from all others of the Call-ID and of those that the legs are of.
 fn name(call: &mut Call, call_id: &str, label: &str, legs: &[At]) {
-    let own_id = call.id.clone();
-    let is_own = |id: &Option<String>| id.as_ref().unwrap_or(&own_id) == call_id;
-    let dialogs = call.dialogs.iter_mut().filter(|d| is_own(&d.call_id));
-    let forks = call.forks.iter_mut().filter(|f| is_own(&f.call_id));
+    let own_id = Some(call_id.to_owned()).filter(|id| *id != call.id);
+    let of_legs = legs
+        .iter()
+        .map(|&(idx, _)| call.dialogs[idx].call_id.clone());
+    let ids: Vec<Option<String>> = of_legs.chain([own_id]).collect();
+    let dialogs = call.dialogs.iter_mut();
+    let dialogs = dialogs.filter(|dialog| ids.contains(&dialog.call_id));
+    let forks = call.forks.iter_mut();
+    let forks = forks.filter(|fork| ids.contains(&fork.call_id));
     let others = dialogs.flat_map(|d| &mut d.legs);
     for leg in others.chain(forks.map(|fork| &mut fork.leg)) {
         leg.label.take_if(|known| known == label);

@@ -2,7 +2,10 @@
 //!
 //! Each Call-ID has users of its own, who need not know of the merge. So what they ask for means the legs of their own
 //! dialogs; only a tag, label or address that none of those has is sought further, as in rtpengine, where all of the call has
-//! one set of tags: first in the legs that were connected to theirs. Equal tags under two Call-IDs are never mixed up.
+//! one set of tags: first in the legs that were connected to theirs. Equal tags under two Call-IDs are told apart only while
+//! both legs stand: once one has ended, a block by that tag means the other Call-ID's leg, and so does a delete that is
+//! repeated or an offer that comes late, if it names two legs that are connected. A subscription is answered and ended by its
+//! own Call-ID alone.
 
 use crate::call::{Call, Dialog, Merged};
 use crate::commands::Selector;
@@ -77,7 +80,7 @@ impl Call {
         fitting
     }
 
-    /// The numbers of the subscriptions that a request by a Call-ID means: its own of those that fit, else, if they are named,
+    /// The numbers of the subscriptions that a block by a Call-ID means: its own of those that fit, else, if they are named,
     /// those of others.
     pub(crate) fn meant_forks(
         &self,

@@ -339,7 +339,7 @@ fn copies_go_on() {
     assert_eq!(now_there.len(), 8);
     assert_eq!(now_there, copies(forks));
     assert!(stream(&calls, "b").gate_open, "copies of it are made");
-    let pending = calls.unsubscribe("one", "s2").unwrap();
+    let pending = calls.unsubscribe("two", "s2").unwrap();
     commit(&mut calls, pending, 4.0);
     // They end with what they are copies of.
     assert!(delete(&mut calls, "two", None, None, 5.0));

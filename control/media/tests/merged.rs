@@ -266,16 +266,24 @@ fn a_label_stays_with_the_legs_of_the_other_call_id() {
         flows: Flows::Dialog,
         label: Some("l"),
     };
-    for (id, who) in [("one", "a"), ("two", "a"), ("two", "c")] {
+    let give = |calls: &mut Calls, id, who| {
         let held = calls.hold_back(id, (tag(who), Selector::default()), hold, now(3.0));
-        commit(&mut calls, held.unwrap(), 3.0);
-    }
-    let labels = |id| {
-        let legs = dialogs(&calls, id).flat_map(|dialog| &dialog.legs);
-        let labelled = legs.filter(|leg| leg.label.is_some());
-        labelled.map(|leg| &*leg.tags[0]).collect::<Vec<_>>()
+        commit(calls, held.unwrap(), 3.0);
     };
-    assert_eq!([labels("one"), labels("two")], [["a"], ["c"]]);
+    for (id, who) in [("one", "a"), ("two", "a"), ("two", "c")] {
+        give(&mut calls, id, who);
+    }
+    let labels = |calls: &Calls| {
+        ["one", "two"].map(|id| {
+            let legs = dialogs(calls, id).flat_map(|dialog| &dialog.legs);
+            let labelled = legs.filter(|leg| leg.label.is_some());
+            labelled.map(|leg| leg.tags[0].clone()).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(labels(&calls), [["a"], ["c"]]);
+    // Given to a leg of the other, it is that leg's alone there as well.
+    give(&mut calls, "two", "b");
+    assert_eq!(labels(&calls), [vec!["b".to_owned()], vec![]]);
 }
 
 /// Both users have a recorder that they call the same.
@@ -332,6 +340,11 @@ fn a_subscription_is_that_of_its_call_id() {
     let gone = calls.unsubscribe("two", "rec").unwrap();
     commit(&mut calls, gone, 5.0);
     assert_eq!(forks(&calls), [(3, 1)]);
+    // Once more it is nobody's: the other's goes on, and goes where it went.
+    let again = calls.unsubscribe("two", "rec");
+    assert_eq!(again.unwrap_err(), MediaError::NoLeg);
+    let answered = calls.subscribe_answer("two", "rec", answer.as_bytes(), &none, now(5.0));
+    assert_eq!(answered.unwrap_err(), MediaError::NoLeg);
     assert!(!delete(&mut calls, "two", Some("rec"), None, 5.0));
     assert!(delete(&mut calls, "one", Some("rec"), None, 5.0));
     assert!(calls.get("one").unwrap().forks.is_empty());

@@ -136,7 +136,13 @@ fn check(calls: &Calls, plane: &Plane) {
         families[usize::from(has(true)) + 2 * usize::from(has(false))] += 1;
     }
     assert_eq!(calls.by_family(), families[1..]);
+    // Keys are given out one after another: nothing that ended is still found by its own.
+    let first = now(0.0).unix_us;
+    let keys = (first..first + 64).filter(|key| calls.by_key(*key).is_some());
+    assert_eq!(keys.count(), calls.len());
     for call in calls.iter() {
+        let by_key = calls.by_key(call.key);
+        assert!(by_key.is_some_and(|found| std::ptr::eq(found, call)));
         for id in call.ids() {
             assert_eq!(calls.get(id).map(|found| found.key), Some(call.key));
             let mut dialogs = call.dialogs.iter();
