@@ -24,7 +24,10 @@ const HEADER: &[u8] = b"penstock calls 1\n";
 const MODE: u32 = 0o640;
 
 /// Bytes of the first file that are looked at with each change, besides twice as many as the change has.
-const SLICE: usize = 32 << 10;
+const SLICE: usize = 16 << 10;
+
+/// Bytes of a file that is gone which are given back with each change: all at once takes milliseconds.
+const PIECE: u64 = 512 << 10;
 
 /// What a journal holds: keys and their values.
 pub(super) type Entries = HashMap<Vec<u8>, Vec<u8>>;
@@ -73,6 +76,8 @@ pub(super) struct Journal {
     current: Lines,
     number: u64,
     copied: Option<Copied>,
+    /// The file whose place another has taken, as long as it has memory.
+    gone: Option<Lines>,
     index: HashMap<Vec<u8>, At>,
     /// Bytes of the lines that count.
     live: u64,
@@ -109,6 +114,7 @@ impl Journal {
             number: u64::from(copied.is_some()),
             current,
             copied,
+            gone: None,
             live: reading.index.values().map(|at| at.len).sum(),
             index: reading.index,
             slack,
@@ -175,8 +181,14 @@ impl Journal {
         written
     }
 
-    /// Goes on copying what counts of the first of two files; begins the second when it is time.
+    /// Goes on copying what counts of the first of two files, then gives it back; begins the second when it is time.
     fn tidy(&mut self, bytes: usize) -> io::Result<()> {
+        if let Some(mut gone) = self.gone.take() {
+            gone.end = gone.end.saturating_sub(PIECE);
+            gone.file.set_len(gone.end)?;
+            self.gone = Some(gone).filter(|gone| gone.end > 0);
+            return Ok(());
+        }
         let Some(mut copied) = self.copied.take() else {
             return match self.current.end > 2 * self.live + self.slack {
                 true => self.begin_next(),
@@ -189,8 +201,9 @@ impl Journal {
             }
             Ok(is_done)
         });
-        if !matches!(is_done, Ok(true)) {
-            self.copied = Some(copied);
+        match is_done {
+            Ok(true) => self.gone = Some(copied.from),
+            _ => self.copied = Some(copied),
         }
         is_done.map(drop)
     }
