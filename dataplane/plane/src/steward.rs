@@ -31,7 +31,8 @@ use std::time::Duration;
 
 /// The longest sleep: next hops are asked for at this grain.
 const PULSE: Duration = Duration::from_millis(50);
-const EXPIRE_NS: u64 = 1_000_000_000;
+/// Records freed in a turn: a second's worth of ended calls takes milliseconds, and commands wait.
+const EXPIRES: usize = 128;
 /// Commands, latches and packets handled before a look at the others.
 const BATCH: usize = 1024;
 
@@ -76,7 +77,7 @@ impl Steward {
     pub fn run(mut self, stop: BorrowedFd<'_>, mut health: Health<'_>) {
         self.counters.offline();
         let mut waiting = Waiting::new();
-        let (mut expire_at, mut sweep_at) = (0, 0);
+        let mut sweep_at = 0;
         loop {
             let now_ns = monotonic_ns();
             // A worker that stands still brings no answers either: a neighbour's silence counts only while the
@@ -102,10 +103,7 @@ impl Steward {
             self.pierce(now_ns);
             self.announce(now_ns, |port| health.link_up(port));
             waiting.expire(now_ns, |stream| self.dropped(stream, Drop::NextHop));
-            if now_ns >= expire_at {
-                self.streams.table().expire(now_ns);
-                expire_at = now_ns + EXPIRE_NS;
-            }
+            let is_expiring = self.streams.table().expire(now_ns, EXPIRES);
             if now_ns >= sweep_at {
                 self.streams.sweep(now_ns);
                 sweep_at = now_ns + PULSE.as_nanos() as u64;
@@ -114,6 +112,9 @@ impl Steward {
                 self.events.push(change.into());
             }
             self.pulse.beat(now_ns);
+            if is_expiring {
+                continue;
+            }
             let queues = &self.queues;
             let extra = [stop, self.reloader.asks()];
             if self.bell.wait(|| queues.wait_for_steward(), &extra, PULSE) {

@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// How long an ended stream waits for control to read its last meter.
 const ENDED_NS: u64 = 10_000_000_000;
 
+/// Records that are freed by the way.
+const SOME: usize = 64;
+
 /// How long [`TableWriter::update`] waits for the workers: this often, this long. With the kernel's timer
 /// slack, about a second.
 #[cfg(not(loom))]
@@ -211,7 +214,7 @@ impl TableWriter {
             return Ok(number);
         }
         if self.free.is_empty() {
-            self.bury();
+            self.bury(SOME);
         }
         let number = self.free.pop_front().ok_or(TableFull)?;
         self.notes[number as usize] = Note::default();
@@ -325,7 +328,7 @@ impl TableWriter {
         if known {
             self.notes[number as usize].dying = true;
             self.dying.push_back(number);
-            self.bury();
+            self.bury(SOME);
         }
         known
     }
@@ -339,10 +342,11 @@ impl TableWriter {
         })
     }
 
-    /// Frees the records that ended more than ten seconds ago, and those acknowledged. About once a
-    /// second.
-    pub fn expire(&mut self, now_ns: u64) {
-        while let Some(&(number, generation)) = self.ended.front() {
+    /// Frees some of the records that ended more than ten seconds ago or were acknowledged, `most` at most; whether there may be
+    /// more of them.
+    pub fn expire(&mut self, now_ns: u64, most: usize) -> bool {
+        let mut looked = 0;
+        while let Some(&(number, generation)) = self.ended.front().filter(|_| looked < most) {
             if self.is_waiting(number, generation) {
                 let ended_ns = self.head(number).ended_ns.load(Ordering::Relaxed);
                 if now_ns.saturating_sub(ended_ns) <= ENDED_NS {
@@ -352,13 +356,16 @@ impl TableWriter {
                 self.dying.push_back(number);
             }
             self.ended.pop_front();
+            looked += 1;
         }
-        self.bury();
+        let freed = self.bury(most);
+        looked.max(freed) == most
     }
 
-    /// Frees what nobody needs and no worker can see any more.
-    fn bury(&mut self) {
-        while let Some(&number) = self.dying.front() {
+    /// Frees what nobody needs and no worker can see any more, `most` records at most; returns how many.
+    fn bury(&mut self, most: usize) -> usize {
+        let mut freed = 0;
+        while let Some(&number) = self.dying.front().filter(|_| freed < most) {
             let retired = self.notes[number as usize].retired;
             if retired > self.reached {
                 self.reached = self.epochs.reached().0;
@@ -370,8 +377,10 @@ impl TableWriter {
             self.dying.pop_front();
             self.free.push_back(number);
             self.ended_cnt -= 1;
+            freed += 1;
         }
         self.publish_counts();
+        freed
     }
 
     /// Begins an epoch: what no live slot names from here on, no worker reads once it is

@@ -144,7 +144,7 @@ fn child_plane() {
             }
             plane.commands.applied(command.seq);
         }
-        plane.table.expire(monotonic_ns());
+        plane.table.expire(monotonic_ns(), 100);
         plane.bell.wait(|| false, &[], Duration::from_millis(5));
     }
 }

@@ -139,7 +139,7 @@ impl Subject {
             }
             Step::Expire(seconds) => {
                 self.now_ns += seconds * SECOND;
-                parts.table.expire(self.now_ns);
+                parts.table.expire(self.now_ns, 100);
                 oracle
                     .ended
                     .retain(|_, (_, _, ended_ns)| self.now_ns - *ended_ns <= 10 * SECOND);
@@ -264,7 +264,7 @@ fn a_worker_that_hangs_is_reported_and_keeps_what_it_reads() {
         assert!(table.remove(number, 2));
         assert!(table.acknowledge(number, generation));
         assert!(!table.acknowledge(number, generation), "only once");
-        table.expire(2 + 11 * SECOND);
+        table.expire(2 + 11 * SECOND, 100);
         assert_eq!(
             table.counts(),
             Counts {
@@ -275,7 +275,7 @@ fn a_worker_that_hangs_is_reported_and_keeps_what_it_reads() {
         );
     }
     workers[1].offline();
-    table.expire(2 + 11 * SECOND);
+    table.expire(2 + 11 * SECOND, 100);
     assert_eq!(
         table.counts(),
         Counts {
@@ -293,9 +293,9 @@ fn an_ended_stream_stays_for_ten_seconds() {
     let mut parts = Plane::open(&config(&dir, 8)).unwrap().split(1);
     let number = parts.table.insert(endpoint(0, 1000), 1, 1).unwrap();
     assert!(parts.table.remove(number, 5));
-    parts.table.expire(5 + 10 * SECOND);
+    parts.table.expire(5 + 10 * SECOND, 100);
     assert_eq!(parts.table.counts().ended, 1);
-    parts.table.expire(6 + 10 * SECOND);
+    parts.table.expire(6 + 10 * SECOND, 100);
     assert_eq!(parts.table.counts().ended, 0);
 }
 
@@ -470,4 +470,23 @@ fn several_threads_count_drops() {
         }
     });
     assert_eq!(tally.dropped(), 400_000);
+}
+
+/// The steward has commands to apply meanwhile.
+#[test]
+fn records_are_freed_a_few_at_a_time() {
+    let dir = temp_dir();
+    let mut parts = Plane::open(&config(&dir, 1000)).unwrap().split(1);
+    let table = &mut parts.table;
+    for port in 1..=500 {
+        let number = table.insert(endpoint(0, port), 1, 1).unwrap();
+        assert!(table.remove(number, 5));
+    }
+    let now = 6 + 10 * SECOND;
+    for freed in [200, 400] {
+        assert!(table.expire(now, 200), "there are more");
+        assert_eq!(table.counts().ended, 500 - freed);
+    }
+    assert!(!table.expire(now, 200));
+    assert_eq!(table.counts().ended, 0);
 }
