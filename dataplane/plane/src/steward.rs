@@ -93,7 +93,7 @@ impl Steward {
             });
             // Refusals need room.
             let mut report = |event| events.room() > MAX_OPS && events.push(event);
-            self.watch.turn(self.streams.table(), now_ns, &mut report);
+            let is_watching = self.watch.turn(self.streams.table(), now_ns, &mut report);
             self.hear_workers(&mut waiting, now_ns);
             self.apply_commands(now_ns);
             if is_taken {
@@ -112,7 +112,7 @@ impl Steward {
                 self.events.push(change.into());
             }
             self.pulse.beat(now_ns);
-            if is_expiring {
+            if is_expiring || is_watching {
                 continue;
             }
             let queues = &self.queues;
