@@ -326,7 +326,7 @@ fn summary(config: &Config) -> Vec<String> {
     }
     let cores: Vec<_> = config.plane.cores.iter().map(usize::to_string).collect();
     lines.push(format!(
-        "workers on CPU {}; a table of {} streams; ng on {}",
+        "workers on CPU {}; a table of {} streams; {}",
         cores.join(", "),
         config.region.streams,
         doors(&config.control)

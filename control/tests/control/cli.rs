@@ -201,6 +201,7 @@ fn check_says_what_is_wrong() {
         good(&output)
     );
     assert!(good(&output).contains("interface default: 198.18.0.1 ports 10000-10015, room for 4"));
+    assert!(good(&output).contains(&format!("4096 streams; ng on {}", world.ng)));
 
     let text_before = std::fs::read_to_string(world.config()).unwrap();
     let twice = text_before.replace(
