@@ -215,7 +215,11 @@ impl Journal {
             _ => io::ErrorKind::AlreadyExists.into(),
         })?;
         file.set_len(0)?;
-        file.write_all_at(HEADER, 0)?;
+        if let Err(error) = file.write_all_at(HEADER, 0) {
+            // Who comes next would have to finish it, and may have no room either.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
         let end = HEADER.len() as u64;
         let from = std::mem::replace(&mut self.current, Lines { file, end });
         self.copied = Some(Copied { from, at: 0 });
